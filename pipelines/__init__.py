@@ -1,0 +1,1 @@
+"""How many workers compute it: Dask graphs, clusters, progress and the Click commands."""
