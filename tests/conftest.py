@@ -1,0 +1,43 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from distributed import Client
+from hypothesis import HealthCheck, settings
+
+from pipelines.cluster import ClusterOptions, open_client
+
+# One thread: tiny tensors gain nothing from more, and lose much on a busy machine.
+torch.set_num_threads(1)
+
+# Deterministic examples and no deadline: a shared two-core machine has slow moments.
+settings.register_profile(
+    "tilenet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tilenet")
+
+
+@pytest.fixture(scope="session")
+def tilenet_data() -> Path:
+    """The folder of real images, or a skip that says how to get them."""
+    folder = os.environ.get("TILENET_DATA")
+    if not folder:
+        pytest.skip("TILENET_DATA is not set: no real images to test on")
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        pytest.fail(f"TILENET_DATA={folder} is not a folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Client]:
+    """A real Dask cluster on this machine: two worker processes of two slots each."""
+    options = ClusterOptions(workers=2, slots=2, memory=3 * 2**30)
+    with open_client(options) as started:
+        yield started

@@ -1,0 +1,396 @@
+"""Every error that a user can meet, in one tree.
+
+::
+
+    TilenetError
+    |- InvalidData            values or arguments that cannot mean what they should
+    |- GeometryError
+    |  |- IllegalSize         a size that the network cannot take or give along an axis
+    |  |- UnalignedBlock      a block whose size breaks alignment or does not fill whole shards
+    |  `- RegionOutside       a region that leaves the volume
+    |- ArchitectureError      a description of a network that no network can have
+    |- InvalidRecipe          a training recipe with unknown or impossible keys
+    |- VolumeError
+    |  |- UnreadableVolume    missing, not a volume, or with metadata that say something impossible
+    |  |- AmbiguousVolume     several readings are possible, and the user has to choose
+    |  |- UnreadableBlock     stored bytes of a box that cannot be read or decoded
+    |  |- NonFiniteValues     NaN or infinity in a box of the input
+    |  |- OutputExists        the output is there already and is something else
+    |  |- OutputInsideInput   the output would be written into the input
+    |  `- VoxelSizeMismatch   the model was trained at another voxel size
+    |- ModelError
+    |  |- InvalidModelFile    not a model file of ours, or a broken one
+    |  |- ModelMismatch       the model cannot be applied to this volume
+    |  `- NonFiniteOutput     the network's output is NaN or infinite
+    |- TrainingDiverged       the loss or a gradient is not finite
+    |- ResumeRefused          the output was begun under something else
+    |- ResourceError
+    |  |- NotEnoughMemory     even the smallest tile does not fit
+    |  `- DeviceUnavailable   there is no such device
+    `- BlocksFailed           some blocks failed; the others are done
+
+Classes take fields, not text: a caller can read the value that was wrong, and an error that a
+Dask worker raises arrives at the client whole. ``str(error)`` is the message for people: what
+was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def _rebuild(cls: type[TilenetError], fields: dict[str, Any]) -> TilenetError:
+    return cls(**fields)
+
+
+class TilenetError(Exception):
+    """Base of every error that tilenet raises on purpose."""
+
+    def message(self) -> str:
+        """Say what was wrong, where, and what to do."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.message()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception pickles its positional arguments only; our fields may be given by keyword.
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return _rebuild, (type(self), fields)
+
+
+@dataclasses.dataclass(eq=False)
+class InvalidData(TilenetError):
+    """Values or arguments that cannot mean what they should."""
+
+    what: str
+    problem: str
+    cure: str
+
+    def message(self) -> str:
+        return f"{self.what}: {self.problem}. {self.cure}"
+
+
+class GeometryError(TilenetError):
+    """Base of errors about boxes, sizes and alignment."""
+
+
+@dataclasses.dataclass(eq=False)
+class IllegalSize(GeometryError):
+    """A size that the network cannot take or give along an axis."""
+
+    what: str
+    axis: str
+    value: int
+    nearest: tuple[int, ...]
+
+    def message(self) -> str:
+        legal = " and ".join(str(size) for size in self.nearest)
+        return (
+            f"{self.what} of {self.value} along {self.axis} is not legal for this network. "
+            f"Nearest legal sizes: {legal}."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class UnalignedBlock(GeometryError):
+    """A block whose size breaks the alignment or does not fill whole shards."""
+
+    what: str
+    axis: str
+    value: int
+    step: int
+    reason: str
+    nearest: tuple[int, ...]
+
+    def message(self) -> str:
+        legal = " and ".join(str(size) for size in self.nearest)
+        return (
+            f"{self.what} of {self.value} along {self.axis} is not a multiple of {self.step} "
+            f"({self.reason}). Nearest that is: {legal}."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class RegionOutside(GeometryError):
+    """A region that leaves the volume, or is empty."""
+
+    region: str
+    volume: str
+
+    def message(self) -> str:
+        return (
+            f"The region {self.region} is empty or leaves the volume {self.volume}. "
+            "Give ranges inside the volume, for example --region z=0:10,y=0:512,x=0:512."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class ArchitectureError(TilenetError):
+    """A description of a network that no network can have."""
+
+    field: str
+    value: object
+    problem: str
+
+    def message(self) -> str:
+        return f"Architecture: {self.field} = {self.value!r}: {self.problem}."
+
+
+@dataclasses.dataclass(eq=False)
+class InvalidRecipe(TilenetError):
+    """A training recipe that cannot be read or carried out."""
+
+    where: str
+    problems: Sequence[str]
+
+    def message(self) -> str:
+        lines = (f"  {line}" for line in self.problems)
+        cure = "Correct the recipe, or the option that changes it; tilenet train --help lists both."
+        return "\n".join([f"Recipe {self.where}:", *lines, cure])
+
+
+class VolumeError(TilenetError):
+    """Base of errors about stored volumes."""
+
+
+@dataclasses.dataclass(eq=False)
+class UnreadableVolume(VolumeError):
+    """A path that is missing, is not a volume, or describes something impossible."""
+
+    path: str
+    problem: str
+    cure: str
+
+    def message(self) -> str:
+        return f"{self.path}: {self.problem}. {self.cure.removesuffix('.')}."
+
+
+@dataclasses.dataclass(eq=False)
+class AmbiguousVolume(VolumeError):
+    """A path with several readings, between which the user has to choose."""
+
+    path: str
+    problem: str
+    choices: tuple[str, ...]
+    cure: str
+
+    def message(self) -> str:
+        found = ", ".join(self.choices)
+        return f"{self.path}: {self.problem} ({found}). {self.cure.removesuffix('.')}."
+
+
+@dataclasses.dataclass(eq=False)
+class UnreadableBlock(VolumeError):
+    """Stored bytes of a box that cannot be read or decoded."""
+
+    path: str
+    box: str
+    problem: str
+
+    def message(self) -> str:
+        return (
+            f"{self.path}: cannot read {self.box}: {self.problem}. What is stored there is "
+            "corrupt or out of reach; restore it and run the same command again."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class NonFiniteValues(VolumeError):
+    """NaN or infinity in a box of the input."""
+
+    path: str
+    box: str
+    count: int
+
+    def message(self) -> str:
+        return (
+            f"{self.path}: {self.count} values in {self.box} are NaN or infinite, and would spoil "
+            "every voxel whose context holds them. Replace them, then run the same command again."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class OutputExists(VolumeError):
+    """The output is there already, and is something else."""
+
+    path: str
+    found: str
+    replaceable: bool = True
+
+    def message(self) -> str:
+        cure = ", or replace it with --overwrite" if self.replaceable else ""
+        return f"{self.path} exists and is {self.found}. Choose another output{cure}."
+
+
+@dataclasses.dataclass(eq=False)
+class OutputInsideInput(VolumeError):
+    """The output would be written into the input, or the input into the output."""
+
+    output: str
+    input: str
+
+    def message(self) -> str:
+        return (
+            f"The output {self.output} and the input {self.input} lie inside one another. "
+            "Choose an output beside the input, not within it."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class VoxelSizeMismatch(VolumeError):
+    """The model was trained at another voxel size than the volume has."""
+
+    path: str
+    volume_nm: tuple[float, ...]
+    model_nm: tuple[float, ...]
+    fitting_level: str | None
+
+    def message(self) -> str:
+        if self.fitting_level is None:
+            cure = "No pyramid level of this volume fits; resample it"
+        else:
+            cure = f"Its pyramid level {self.fitting_level} fits: --level {self.fitting_level}"
+        return (
+            f"{self.path} has voxels of {_nm(self.volume_nm)}, but the model was trained on "
+            f"{_nm(self.model_nm)} (z, y, x), and a network knows structures by their size in "
+            f"voxels. {cure}, or apply it all the same with --ignore-voxel-size."
+        )
+
+
+class ModelError(TilenetError):
+    """Base of errors about models and their files."""
+
+
+@dataclasses.dataclass(eq=False)
+class InvalidModelFile(ModelError):
+    """A file that is not a model of ours, or a broken one."""
+
+    path: str
+    problem: str
+
+    def message(self) -> str:
+        return (
+            f"{self.path}: {self.problem}. A model is a .safetensors file written by "
+            "'tilenet train' or tilenet.save_model."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class ModelMismatch(ModelError):
+    """A model that cannot be applied as asked."""
+
+    model: str
+    problem: str
+    cure: str
+
+    def message(self) -> str:
+        return f"{self.model}: {self.problem}. {self.cure}"
+
+
+@dataclasses.dataclass(eq=False)
+class NonFiniteOutput(ModelError):
+    """The network's output is NaN or infinite: numbers overflowed on the way."""
+
+    box: str
+    count: int
+    precision: str
+
+    def message(self) -> str:
+        return (
+            f"The network gives {self.count} NaN or infinite values in {self.box} at precision "
+            f"{self.precision}. Check the intensity rule, or take --precision float32."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class TrainingDiverged(TilenetError):
+    """The loss or a gradient is not finite."""
+
+    step: int
+    loss: float
+    norm: float
+
+    def message(self) -> str:
+        return (
+            f"Training diverged at step {self.step}: loss {self.loss:g}, gradient {self.norm:g}. "
+            "Lower --learning-rate, or rise it more slowly (optimization.warm_up in the recipe)."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class ResumeRefused(TilenetError):
+    """An output that was begun under something else than what would continue it."""
+
+    path: str
+    differences: Mapping[str, tuple[object, object]]
+
+    def message(self) -> str:
+        lines = [
+            f"  {name}: stored {stored!r}, now {now!r}"
+            for name, (stored, now) in self.differences.items()
+        ]
+        return (
+            f"{self.path} was begun under something else, and one output must come from one "
+            "model, input and numeric plan. These fields differ:\n"
+            + "\n".join(lines)
+            + "\nRun it as it was begun, choose another output, or start anew with --overwrite."
+        )
+
+
+class ResourceError(TilenetError):
+    """Base of errors about memory and devices."""
+
+
+@dataclasses.dataclass(eq=False)
+class NotEnoughMemory(ResourceError):
+    """Even the smallest tile does not fit."""
+
+    needed: int
+    available: int
+    what: str
+
+    def message(self) -> str:
+        return (
+            f"{self.what} needs {self.needed / 2**20:,.0f} MiB per worker, but "
+            f"{self.available / 2**20:,.0f} MiB are allowed. Allow more with --memory, run fewer "
+            "--workers or --slots, or take a smaller --block or --shard, or a smaller network."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class DeviceUnavailable(ResourceError):
+    """There is no such device."""
+
+    device: str
+    problem: str
+
+    def message(self) -> str:
+        cure = "Choose another with --device, for example cpu."
+        return f"Device {self.device!r}: {self.problem}. {cure}"
+
+
+@dataclasses.dataclass(eq=False)
+class BlocksFailed(TilenetError):
+    """Some blocks failed after their retries; the others are done."""
+
+    command: str
+    failed: Sequence[tuple[str, str]]
+    total: int
+    stored: bool = True
+
+    def message(self) -> str:
+        lines = [f"  {box}: {error}" for box, error in self.failed]
+        mend = f"Mend the cause and run the same {self.command} command again"
+        if self.stored:
+            rest = f"The other blocks are done. {mend}: it computes only what is missing."
+        else:
+            rest = f"This was the pass before anything is stored. {mend}."
+        head = f"{len(self.failed)} of {self.total} blocks failed:"
+        return "\n".join([head, *lines, rest])
+
+
+def _nm(sizes: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:g}" for size in sizes) + " nm"

@@ -1,0 +1,233 @@
+"""Boxes of voxels, in (z, y, x). Pure: standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tilenet.errors import UnalignedBlock
+
+#: A triple of integers along (z, y, x).
+ZYX = tuple[int, int, int]
+
+#: The names of the three axes, in storage order.
+AXES = ("z", "y", "x")
+
+#: Why a tile has to start at a multiple of the alignment.
+ALIGNMENT_REASON = "the network's alignment: its poolings would fall on other voxels"
+
+
+def zyx(values: Iterable[int]) -> ZYX:
+    """Make a triple of plain integers, and complain if there are not three.
+
+    Parameters
+    ----------
+    values : iterable of int
+        Three values along z, y and x.
+
+    Returns
+    -------
+    tuple of int
+        The values, (z, y, x).
+    """
+    z, y, x = values
+    return int(z), int(y), int(x)
+
+
+def round_up(value: int, step: int) -> int:
+    """Give the smallest multiple of ``step`` that is not below ``value``.
+
+    Parameters
+    ----------
+    value : int
+        Any integer.
+    step : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        A multiple of ``step``.
+    """
+    return -(-value // step) * step
+
+
+def nearest_multiples(value: int, step: int) -> tuple[int, ...]:
+    """Give the positive multiples of ``step`` right below and right above ``value``.
+
+    Parameters
+    ----------
+    value : int
+        Any integer.
+    step : int
+        At least 1.
+
+    Returns
+    -------
+    tuple of int
+        One or two positive multiples, ascending.
+    """
+    below = value // step * step
+    return tuple(sorted({m for m in (below, round_up(value, step)) if m > 0} or {step}))
+
+
+def check_multiple(what: str, shape: ZYX, step: ZYX, reason: str) -> None:
+    """Complain about the first axis along which a shape is not a multiple of a step.
+
+    Parameters
+    ----------
+    what : str
+        What the shape is of, to start the message with.
+    shape, step : tuple of int
+        Voxels, (z, y, x).
+    reason : str
+        Why it has to be a multiple.
+
+    Raises
+    ------
+    UnalignedBlock
+        Naming the axis, the value and the nearest multiples.
+    """
+    for axis, size, unit in zip(AXES, shape, step, strict=True):
+        if size % unit:
+            raise UnalignedBlock(what, axis, size, unit, reason, nearest_multiples(size, unit))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open box of voxels: ``start`` is inside, ``stop`` is not.
+
+    Parameters
+    ----------
+    start, stop : tuple of int
+        Corners along (z, y, x), in voxels; ``start`` may be negative (mirrored context).
+    """
+
+    start: ZYX
+    stop: ZYX
+
+    @classmethod
+    def of_shape(cls, shape: ZYX) -> Box:
+        """Make the box of a whole volume.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the volume, (z, y, x).
+
+        Returns
+        -------
+        Box
+            From the origin to ``shape``.
+        """
+        return cls((0, 0, 0), shape)
+
+    @property
+    def shape(self) -> ZYX:
+        """Edge lengths, (z, y, x)."""
+        return zyx(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of voxels; 0 when empty."""
+        return math.prod(max(0, n) for n in self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """One slice per axis, for indexing an array whose origin is the box's."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def grow(self, before: ZYX, after: ZYX) -> Box:
+        """Move the faces outward.
+
+        Parameters
+        ----------
+        before, after : tuple of int
+            Voxels to add below ``start`` and above ``stop``, (z, y, x).
+
+        Returns
+        -------
+        Box
+            The grown box, which may leave the volume.
+        """
+        return Box(
+            zyx(a - n for a, n in zip(self.start, before, strict=True)),
+            zyx(b + n for b, n in zip(self.stop, after, strict=True)),
+        )
+
+    def intersect(self, other: Box) -> Box:
+        """Give the voxels that lie in both boxes.
+
+        Parameters
+        ----------
+        other : Box
+            Any box.
+
+        Returns
+        -------
+        Box
+            The common box; its ``size`` is 0 when there is none.
+        """
+        start = zyx(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = zyx(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        return Box(start, zyx(max(a, b) for a, b in zip(start, stop, strict=True)))
+
+    def contains(self, other: Box) -> bool:
+        """Tell whether no voxel of ``other`` lies outside this box.
+
+        Parameters
+        ----------
+        other : Box
+            Any box.
+
+        Returns
+        -------
+        bool
+            True also when ``other`` is empty but lies within the faces.
+        """
+        return all(a <= b for a, b in zip(self.start, other.start, strict=True)) and all(
+            a >= b for a, b in zip(self.stop, other.stop, strict=True)
+        )
+
+    def relative_to(self, origin: ZYX) -> Box:
+        """Count from another origin.
+
+        Parameters
+        ----------
+        origin : tuple of int
+            The voxel that becomes (0, 0, 0).
+
+        Returns
+        -------
+        Box
+            The same voxels, in coordinates of an array that starts at ``origin``.
+        """
+        minus = zyx(-n for n in origin)
+        return Box(
+            zyx(a + n for a, n in zip(self.start, minus, strict=True)),
+            zyx(b + n for b, n in zip(self.stop, minus, strict=True)),
+        )
+
+    def snap_outward(self, step: ZYX) -> Box:
+        """Move the faces outward to multiples of ``step``.
+
+        Parameters
+        ----------
+        step : tuple of int
+            Block or shard shape, (z, y, x).
+
+        Returns
+        -------
+        Box
+            The smallest box on the lattice that contains this one.
+        """
+        return Box(
+            zyx(a // n * n for a, n in zip(self.start, step, strict=True)),
+            zyx(round_up(b, n) for b, n in zip(self.stop, step, strict=True)),
+        )
+
+    def __str__(self) -> str:
+        ranges = zip(AXES, self.start, self.stop, strict=True)
+        return ",".join(f"{axis}={a}:{b}" for axis, a, b in ranges)

@@ -1,0 +1,61 @@
+"""What is to be predicted, and with what: the question that a plan answers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.architecture import UNetArchitecture
+from tilenet.geometry import ZYX, Box
+from tilenet.orientation import IDENTITY, Orientation
+
+#: Memory of a GPU where the user says nothing: that of the paper's.
+DEVICE_BYTES = 6 * 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be predicted, and with what.
+
+    Parameters
+    ----------
+    volume_shape : tuple of int
+        Voxels, (z, y, x).
+    region : Box
+        The part to predict.
+    architecture : UNetArchitecture
+        The network.
+    input_bytes : int
+        Bytes of a stored voxel, all channels.
+    output_bytes : int
+        Bytes of an output voxel, all channels.
+    precision : str
+        Data type inside the network; one of :data:`tilenet.settings.VALUE_BYTES`.
+    device : str
+        "cpu" or "cuda".
+    workers, slots, threads : int
+        Worker processes, tasks at once in each, and threads of each evaluation.
+    memory : int
+        Bytes that one worker may use.
+    device_memory : int
+        Bytes that an evaluation may use on a GPU.
+    block, shard : tuple of int, optional
+        Block and shard shape chosen by the user, (z, y, x).
+    orientations : tuple of Orientation
+        Those whose predictions are averaged.
+    """
+
+    volume_shape: ZYX
+    region: Box
+    architecture: UNetArchitecture
+    input_bytes: int
+    output_bytes: int
+    precision: str = "float32"
+    device: str = "cpu"
+    workers: int = 1
+    slots: int = 2
+    threads: int = 1
+    memory: int = 4 * 2**30
+    device_memory: int = DEVICE_BYTES
+    block: ZYX | None = None
+    shard: ZYX | None = None
+    orientations: tuple[Orientation, ...] = (IDENTITY,)

@@ -1,0 +1,27 @@
+"""How a network runs on a device. Pure: standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Bytes of a value inside the network, by precision.
+VALUE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a network runs on a device.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    precision : str
+        One of :data:`VALUE_BYTES`.
+    threads : int
+        CPU threads of one evaluation. Another number changes the order of sums.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    threads: int = 1
