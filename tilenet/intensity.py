@@ -1,0 +1,181 @@
+"""From stored grey values to what the network is given: one affine rule for a whole volume.
+
+Statistics are the training volume's, stored in the model, or the volume's own, computed once over
+all of it. They are never a tile's: that would give neighbouring tiles different grey scales, and
+the stitched result would no longer be one prediction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import InvalidData
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """``(clip(value, low, high) - mean) / std``, negated when inverted.
+
+    Parameters
+    ----------
+    mean, std : float
+        Grey value that becomes 0, and the step that becomes 1.
+    low, high : float or None
+        Grey values to clip at; None does not clip.
+    invert : bool
+        Negate the result: dark membranes become bright and the other way round.
+
+    Raises
+    ------
+    InvalidData
+        When a number is not finite, ``std`` is not positive or ``low`` is not below ``high``.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+    low: float | None = None
+    high: float | None = None
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = [self.mean, self.std, *(n for n in (self.low, self.high) if n is not None)]
+        if not np.all(np.isfinite(numbers)):
+            raise InvalidData(f"Intensity {numbers}", "is not finite", "Give finite numbers.")
+        if self.std <= 0:
+            cure = "Give a positive number; an image of one grey value cannot be segmented."
+            raise InvalidData(f"Intensity std {self.std:g}", "is not positive", cure)
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            window = f"Intensity window {self.low:g},{self.high:g}"
+            raise InvalidData(window, "is empty", "Give the lower grey value first.")
+
+    @classmethod
+    def window(cls, low: float, high: float, *, invert: bool = False) -> Self:
+        """Map a window of grey values to 0..1, and clip beyond it.
+
+        Parameters
+        ----------
+        low, high : float
+            Grey values that become 0 and 1.
+        invert : bool
+            Map them to 0 and -1.
+
+        Returns
+        -------
+        Intensity
+            The rule.
+        """
+        if low >= high:
+            cure = "Give the lower grey value first."
+            raise InvalidData(f"Intensity window {low:g},{high:g}", "is empty", cure)
+        return cls(low, high - low, low, high, invert)
+
+    def apply(
+        self, values: npt.NDArray[Any], dtype: npt.DTypeLike = np.float32
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Normalise grey values.
+
+        Parameters
+        ----------
+        values : ndarray, any shape, any real dtype
+            Grey values; left as they are.
+        dtype : dtype
+            Precision to compute in and to return: float32 or float64.
+
+        Returns
+        -------
+        ndarray, same shape, ``dtype``
+            Normalised values.
+        """
+        with np.errstate(over="ignore"):  # the output is checked for what overflows
+            result = np.array(values, dtype=dtype)
+        if self.low is not None or self.high is not None:
+            np.clip(result, self.low, self.high, out=result)
+        result -= result.dtype.type(self.mean)
+        # Two roundings, subtraction and division, the same wherever a voxel lies.
+        result /= result.dtype.type(-self.std if self.invert else self.std)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values.
+
+        Returns
+        -------
+        dict
+            What :meth:`from_dict` takes.
+        """
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the fields from JSON values.
+
+        Parameters
+        ----------
+        values : mapping
+            Fields by name.
+
+        Returns
+        -------
+        Intensity
+            The rule.
+        """
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, sum and sum of squares of grey values, which add up over blocks.
+
+    Parameters
+    ----------
+    count : int
+        Number of voxels.
+    total, squares : float
+        Sum of the values and of their squares.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any], void: float | None = None) -> Self:
+        """Sum over the voxels of a block.
+
+        Parameters
+        ----------
+        values : ndarray, any shape, any real dtype
+            Grey values.
+        void : float, optional
+            A value that marks voxels outside the specimen, left out.
+
+        Returns
+        -------
+        Moments
+            Sums in float64.
+        """
+        seen = values if void is None else values[values != void]
+        wide = seen.astype(np.float64).ravel()
+        return cls(wide.size, float(wide.sum()), float(np.dot(wide, wide)))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count + other.count, self.total + other.total, self.squares + other.squares
+        )
+
+    @property
+    def intensity(self) -> Intensity:
+        """The rule that gives these voxels mean 0 and standard deviation 1."""
+        if self.count == 0:
+            raise InvalidData("Volume", "has no voxels beside the void value", "Check --void.")
+        mean = self.total / self.count
+        variance = self.squares / self.count - mean * mean
+        # Below that it is rounding: one grey value such as 0.1 gives variances around 1e-17.
+        flat = variance <= 1e-14 * mean * mean
+        return Intensity(mean, 0.0 if flat else variance**0.5)
