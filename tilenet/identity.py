@@ -1,0 +1,94 @@
+"""Recognising an input without reading it all, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from tilenet import storage
+from tilenet.geometry import Box, zyx
+from tilenet.volume import Volume
+
+#: At most this many shards are looked at.
+SAMPLES = 256
+
+
+def sampled_shards(volume: Volume) -> dict[str, Box]:
+    """Choose shards spread evenly over a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    dict
+        Key of a stored object, relative to the array, to the voxels that it holds.
+    """
+    sizes = volume.array.shards or volume.array.chunks
+    counts = [math.ceil(n / s) for n, s in zip(volume.array.shape, sizes, strict=True)]
+    total = math.prod(counts)
+    chosen = {}
+    for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
+        coordinates = tuple(int(i) for i in np.unravel_index(pick, counts))
+        by_axis = dict(zip(volume.layout.axes, coordinates, strict=True))
+        start = zyx(
+            by_axis.get(axis, 0) * step
+            for axis, step in zip("zyx", volume.write_shape, strict=True)
+        )
+        stop = zyx(a + n for a, n in zip(start, volume.write_shape, strict=True))
+        box = Box(start, stop).intersect(Box.of_shape(volume.shape))
+        chosen[volume.shard_key(coordinates)] = box
+    return chosen
+
+
+def identify(volume: Volume) -> dict[str, Any]:
+    """Recognise a volume's content, independent of where it lies.
+
+    It compares the normalised metadata and the stored sizes of up to :data:`SAMPLES` shards. It
+    cannot tell voxels that were changed in place such that no sampled shard changed its size.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    keys = list(sampled_shards(volume))
+    sizes = storage.stored_sizes(volume.array, keys)
+    return {
+        "shape": list(volume.array.shape),
+        "dtype": str(volume.dtype),
+        "axes": "".join(volume.layout.axes),
+        "channel": volume.layout.channel,
+        "chunks": list(volume.array.chunks),
+        "shards": list(volume.array.shards or volume.array.chunks),
+        "fill_value": str(volume.array.fill_value),
+        "stored_bytes": dict(zip(keys, sizes, strict=True)),
+    }
+
+
+def fingerprint(volume: Volume) -> str:
+    """Give the identity of a volume as one short text.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    str
+        SHA-256 of :func:`identify`, hexadecimal.
+    """
+    text = json.dumps(identify(volume), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,173 @@
+"""Creating volumes: OME-Zarr 0.5, whole under their name or not there at all."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from tilenet import codecs, storage
+from tilenet.errors import OutputExists, UnreadableVolume
+from tilenet.geometry import ZYX
+from tilenet.ome import image_attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewVolume:
+    """What a volume to be created is like.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels, (z, y, x).
+    dtype : str
+        Data type of the values.
+    chunk, shard : tuple of int
+        Voxels per chunk and per shard, (z, y, x); a shard is whole chunks.
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x).
+    translation : tuple of float, optional
+        Position of the first voxel, nanometres, (z, y, x).
+    channels : tuple of str, optional
+        Channel names; given, the array is (c, z, y, x), each channel in shards of its own.
+    codec : str
+        Name of the compressor; see :data:`tilenet.codecs.CODECS`.
+    attributes : mapping
+        What is stored under "tilenet".
+    """
+
+    shape: ZYX
+    dtype: str
+    chunk: ZYX
+    shard: ZYX
+    voxel_size: tuple[float, float, float] | None = None
+    translation: tuple[float, float, float] | None = None
+    channels: tuple[str, ...] | None = None
+    codec: str = "zstd"
+    attributes: Mapping[str, Any]
+
+
+def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> None:
+    """Create an empty OME-Zarr 0.5 volume with one level, "0".
+
+    Parameters
+    ----------
+    location : str
+        Local path or fsspec URL.
+    new : NewVolume
+        What it is like.
+    overwrite : bool
+        Replace a Zarr that is there.
+
+    Raises
+    ------
+    OutputExists
+        When something is there and ``overwrite`` is false, or it is not Zarr at all.
+    """
+    found = describe_existing(location)
+    replaceable = found is None or found.startswith("a Zarr")
+    if found and not (overwrite and replaceable):
+        raise OutputExists(location, found, replaceable)
+    if storage.is_remote(location):
+        _write_metadata(location, new, replace=found is not None)
+        return
+    # A local volume appears whole, under its name, by one rename; the old one goes the same way.
+    target = storage.local_path(location)
+    for orphan in target.parent.glob(f"{glob.escape(target.name)}.*{storage.PARTIAL}"):
+        shutil.rmtree(orphan, ignore_errors=True)  # of a creation that was killed
+    fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
+    try:
+        _write_metadata(str(fresh), new)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        cure = "Choose a place that can be written to"
+        raise UnreadableVolume(
+            location, f"cannot be created: {error.strerror or error}", cure
+        ) from error
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if found:
+        old = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
+        target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old)
+    else:
+        fresh.rename(target)
+
+
+def _write_metadata(location: str, new: NewVolume, *, replace: bool = False) -> None:
+    leading = () if new.channels is None else (1,)
+    channels = () if new.channels is None else (len(new.channels),)
+    compressors = codecs.compressors(new.codec)  # an unknown codec is refused before any file
+    group = zarr.create_group(storage.make_store(location, writable=True), overwrite=replace)
+    group.create_array(
+        "0",
+        shape=(*channels, *new.shape),
+        dtype=new.dtype,
+        chunks=(*leading, *new.chunk),
+        shards=(*leading, *new.shard),
+        compressors=compressors,
+        fill_value=0,
+        dimension_names=[*("c" * len(channels)), "z", "y", "x"],
+    )
+    name = location.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    brightest = 255.0 if np.dtype(new.dtype).kind in "ui" else 1.0
+    ome = image_attributes(
+        name,
+        new.voxel_size,
+        translation=new.translation,
+        channels=new.channels,
+        brightest=brightest,
+    )
+    group.attrs.put({**ome, "tilenet": dict(new.attributes)})
+
+
+def describe_existing(location: str) -> str | None:
+    """Say what lies at a location where an output is to go.
+
+    Parameters
+    ----------
+    location : str
+        Local path or fsspec URL.
+
+    Returns
+    -------
+    str or None
+        A phrase such as "a Zarr volume", or None when there is nothing.
+    """
+    if not storage.is_remote(location):
+        path = storage.local_path(location)
+        if not path.exists():
+            return None
+        if not path.is_dir():
+            return "a file"
+        if not any(path.iterdir()):
+            return "an empty folder"
+    try:
+        node = storage.open_node(location)
+    except UnreadableVolume:
+        if storage.is_remote(location) and not storage.holds_anything(location):
+            return None
+        return "a folder that is not Zarr"
+    return "a Zarr array" if isinstance(node, zarr.Array) else "a Zarr group"
+
+
+def replace_attributes(location: str, attributes: Mapping[str, Any]) -> None:
+    """Replace what a volume of ours stores under "tilenet", at once.
+
+    Parameters
+    ----------
+    location : str
+        Local path or fsspec URL of the group.
+    attributes : mapping
+        JSON values.
+    """
+    group = zarr.open_group(storage.make_store(location, writable=True), mode="r+")
+    group.attrs.put({**group.attrs.asdict(), "tilenet": dict(attributes)})

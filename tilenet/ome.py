@@ -1,0 +1,212 @@
+"""OME-Zarr metadata: which levels, axes and voxel sizes a group describes.
+
+Reading and writing go through the models of ``ome-zarr-models``, which check them against the
+specification (0.4 for Zarr v2, 0.5 for Zarr v3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
+from ome_zarr_models.v05.axes import Axis
+from ome_zarr_models.v05.image import ImageAttrs
+from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+
+from tilenet.errors import AmbiguousVolume, UnreadableVolume
+
+#: Nanometres per unit that OME-Zarr may name.
+NANOMETRES = {
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "micrometer": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+    "picometer": 1e-3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One resolution of an image.
+
+    Parameters
+    ----------
+    path : str
+        Path of its array below the group; not always "0".
+    scale : tuple of float
+        Size of a step per axis, in the unit of the axis.
+    translation : tuple of float
+        Position of the first voxel's centre per axis, in the unit of the axis.
+    """
+
+    path: str
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a group's metadata say of one image.
+
+    Parameters
+    ----------
+    axes : tuple of str
+        Axis names, as stored.
+    units : tuple of str or None
+        Unit per axis.
+    levels : tuple of Level
+        From the finest to the coarsest.
+    """
+
+    axes: tuple[str, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Level, ...]
+
+    def nanometres(self, values: tuple[float, ...]) -> dict[str, float]:
+        """Convert values along the axes to nanometres.
+
+        Parameters
+        ----------
+        values : tuple of float
+            One per axis, in the unit of the axis.
+
+        Returns
+        -------
+        dict
+            Axis name to nanometres; axes without a unit of length are left out.
+        """
+        return {
+            name: value * NANOMETRES[unit]
+            for name, unit, value in zip(self.axes, self.units, values, strict=True)
+            if unit in NANOMETRES
+        }
+
+
+def read_image(path: str, attributes: Mapping[str, Any]) -> Image | None:
+    """Read the multiscale metadata of a group.
+
+    Parameters
+    ----------
+    path : str
+        Where the group lies, for messages.
+    attributes : mapping
+        Its attributes.
+
+    Returns
+    -------
+    Image or None
+        None when the group has no multiscale metadata.
+
+    Raises
+    ------
+    AmbiguousVolume
+        When the group holds several images.
+    UnreadableVolume
+        When the metadata break the specification.
+    """
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    if multiscales is None:
+        return None
+    if not isinstance(multiscales, list) or not multiscales:
+        raise UnreadableVolume(path, "its 'multiscales' metadata are not a list of images", _CURE)
+    if len(multiscales) > 1:
+        names = tuple(str(i) for i in range(len(multiscales)))
+        cure = "Give the path of one array below it"
+        raise AmbiguousVolume(path, "holds several multiscale images", names, cure)
+    model = Multiscale if "ome" in attributes else Multiscale04
+    try:
+        return _image(model.model_validate(multiscales[0]))
+    except (pydantic.ValidationError, ValueError, TypeError) as error:
+        first = str(error).splitlines()
+        problem = f"its OME-Zarr metadata break the specification: {' '.join(first[:3])}"
+        raise UnreadableVolume(path, problem, _CURE) from error
+
+
+_CURE = "Mend the group's attributes, or give the path of an array below it with --axes"
+
+
+def _image(multiscale: Any) -> Image:
+    axes = tuple(str(axis.name) for axis in multiscale.axes)
+    whole_scale, whole_translation = _transforms(multiscale.coordinateTransformations, len(axes))
+    levels = []
+    for dataset in multiscale.datasets:
+        scale, translation = _transforms(dataset.coordinateTransformations, len(axes))
+        levels.append(
+            Level(
+                dataset.path,
+                tuple(a * b for a, b in zip(scale, whole_scale, strict=True)),
+                tuple(
+                    a * b + c
+                    for a, b, c in zip(translation, whole_scale, whole_translation, strict=True)
+                ),
+            )
+        )
+    units = tuple(axis.unit if isinstance(axis.unit, str) else None for axis in multiscale.axes)
+    return Image(axes, units, tuple(levels))
+
+
+def _transforms(transforms: Any, ndim: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    scale, translation = (1.0,) * ndim, (0.0,) * ndim
+    for transform in transforms or ():
+        if transform.type == "scale":
+            scale = tuple(float(v) for v in transform.scale)
+        elif transform.type == "translation":
+            translation = tuple(float(v) for v in transform.translation)
+    return scale, translation
+
+
+def image_attributes(
+    name: str,
+    voxel_size: tuple[float, float, float] | None,
+    *,
+    translation: tuple[float, float, float] | None = None,
+    channels: tuple[str, ...] | None = None,
+    brightest: float = 255.0,
+) -> dict[str, Any]:
+    """Make the OME-Zarr 0.5 attributes of a group with one level, "0".
+
+    Parameters
+    ----------
+    name : str
+        Name of the image.
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x); None leaves the unit out.
+    translation : tuple of float, optional
+        Position of the first voxel, nanometres, (z, y, x).
+    channels : tuple of str, optional
+        Channel names; given, the array is (c, z, y, x).
+    brightest : float
+        Value that viewers show as white.
+
+    Returns
+    -------
+    dict
+        Attributes, checked against the specification.
+    """
+    unit = None if voxel_size is None else "nanometer"
+    axes = [Axis(name=axis, type="space", **({"unit": unit} if unit else {})) for axis in "zyx"]
+    scale = list(voxel_size or (1.0, 1.0, 1.0))
+    shift = list(translation or (0.0, 0.0, 0.0))
+    if channels is not None:
+        axes.insert(0, Axis(name="c", type="channel"))
+        scale.insert(0, 1.0)
+        shift.insert(0, 0.0)
+    moved = shift if any(shift) else None
+    dataset = Dataset.build(path="0", scale=scale, translation=moved)
+    multiscale = Multiscale(axes=tuple(axes), datasets=(dataset,), name=name)
+    attributes = ImageAttrs(version="0.5", multiscales=[multiscale])
+    ome = attributes.model_dump(mode="json", exclude_none=True, by_alias=True)
+    if channels is not None:
+        ome["omero"] = {"channels": [_omero_channel(label, brightest) for label in channels]}
+    return {"ome": ome}
+
+
+def _omero_channel(label: str, brightest: float) -> dict[str, Any]:
+    window = {"min": 0, "max": brightest, "start": 0, "end": brightest}
+    return {"label": label, "color": "FFFFFF", "active": True, "window": window}

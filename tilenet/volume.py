@@ -1,0 +1,247 @@
+"""Volumes in Zarr: open, read a box, write a block, and ask which blocks are there.
+
+A volume is one array, seen as (z, y, x) or (c, z, y, x) whatever the order, the number and the
+names of its stored axes are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from tilenet import storage
+from tilenet.errors import UnreadableBlock
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.volume_layout import Layout, find_layout
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One stored array, seen as (z, y, x) or (c, z, y, x).
+
+    Parameters
+    ----------
+    location : str
+        Path or URL it was opened by.
+    array : zarr.Array
+        The stored array.
+    layout : Layout
+        What its axes mean.
+    attributes : mapping
+        The group's attributes under "tilenet": provenance.
+    """
+
+    location: str
+    array: zarr.Array[Any]
+    layout: Layout
+    attributes: Mapping[str, Any]
+
+    @property
+    def shape(self) -> ZYX:
+        """Voxels, (z, y, x)."""
+        return self._along_axes(self.array.shape, missing=1)
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels; None when the volume is seen as (z, y, x)."""
+        if "c" not in self.layout.axes or self.layout.channel is not None:
+            return None
+        return int(self.array.shape[self.layout.axes.index("c")])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the stored values."""
+        return np.dtype(self.array.dtype)
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Nanometres, (z, y, x); None when the metadata do not say."""
+        return self.layout.voxel_size
+
+    @property
+    def write_shape(self) -> ZYX:
+        """Shape of what is written as one object: a shard, or a chunk of an unsharded array."""
+        return self._along_axes(self.array.shards or self.array.chunks, missing=1)
+
+    @property
+    def chunk_shape(self) -> ZYX:
+        """Shape of what is decoded as one piece, (z, y, x)."""
+        return self._along_axes(self.array.chunks, missing=1)
+
+    def _along_axes(self, sizes: Sequence[int], missing: int) -> ZYX:
+        by_axis = dict(zip(self.layout.axes, sizes, strict=True))
+        return zyx(by_axis.get(axis, missing) for axis in "zyx")
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Read the voxels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
+            A fresh array.
+
+        Raises
+        ------
+        UnreadableBlock
+            When stored bytes cannot be read or decoded.
+        """
+        try:
+            values = np.asarray(self.array[self._index(box)])
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs and stores raise what they like
+            raise UnreadableBlock(self.location, str(box), _one_line(error)) from error
+        axes = self.layout.axes
+        kept = [axis for axis in axes if self._is_kept(axis)]
+        wanted = [axis for axis in "czyx" if axis in kept]
+        values = values.squeeze(tuple(i for i, axis in enumerate(axes) if axis not in kept))
+        values = values.transpose([kept.index(axis) for axis in wanted])
+        return values if "z" in kept else np.expand_dims(values, -3)
+
+    def write(self, box: Box, values: npt.NDArray[Any]) -> None:
+        """Write the voxels of a block, durably.
+
+        Parameters
+        ----------
+        box : Box
+            Whole shards, or up to the volume's edge; one writer at a time for each shard.
+        values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
+            The voxels.
+        """
+        # The only channel of an array that has but one may come without its axis.
+        missing = (np.newaxis,) * (self.array.ndim - values.ndim)
+        self.array[self._index(box)] = values[missing]
+
+    def _is_kept(self, axis: str) -> bool:
+        return axis in "zyx" or (axis == "c" and self.layout.channel is None)
+
+    def _index(self, box: Box) -> tuple[slice, ...]:
+        # Slices only: zarrs 0.2.3 mixes up the axes where some indices are integers.
+        ranges = dict(zip("zyx", box.slices, strict=True))
+        channel = self.layout.channel
+        ranges["c"] = slice(None) if channel is None else slice(channel, channel + 1)
+        return tuple(ranges.get(axis, slice(0, 1)) for axis in self.layout.axes)
+
+    # -- which blocks are stored ----------------------------------------------------------------
+
+    def missing(self, blocks: Sequence[Box]) -> list[int]:
+        """Ask the store which blocks are not whole.
+
+        Parameters
+        ----------
+        blocks : sequence of Box
+            Boxes of whole shards, or up to the volume's edge.
+
+        Returns
+        -------
+        list of int
+            Indices of the blocks of which at least one shard is not stored, ascending.
+        """
+        stored = storage.list_keys(self.array)
+        return [i for i, box in enumerate(blocks) if not stored.issuperset(self.shard_keys(box))]
+
+    def shard_keys(self, box: Box) -> Iterator[str]:
+        """Name the stored objects that hold a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        iterator of str
+            Keys relative to the array.
+        """
+        sizes = self.array.shards or self.array.chunks
+        ranges = []
+        for index, step, size in zip(self._index(box), sizes, self.array.shape, strict=True):
+            start, stop = index.start or 0, size if index.stop is None else index.stop
+            ranges.append(range(start // step, math.ceil(stop / step)))
+        return (self.shard_key(coordinates) for coordinates in itertools.product(*ranges))
+
+    def shard_key(self, coordinates: tuple[int, ...]) -> str:
+        """Name a stored object.
+
+        Parameters
+        ----------
+        coordinates : tuple of int
+            Its position on the lattice of shards, one per stored axis.
+
+        Returns
+        -------
+        str
+            Key relative to the array.
+        """
+        return self.array.metadata.encode_chunk_key(coordinates)
+
+
+def open_volume(
+    location: str,
+    *,
+    level: str | None = None,
+    channel: int | None = None,
+    axes: str | None = None,
+) -> Volume:
+    """Open a volume for reading.
+
+    Parameters
+    ----------
+    location : str
+        Local path or fsspec URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a
+        plain Zarr array (v3 or v2).
+    level : str, optional
+        Path or index of a pyramid level; the finest by default.
+    channel : int, optional
+        Channel to read; without it all channels are.
+    axes : str, optional
+        Meaning of the stored axes, for example "czyx", where the metadata do not say.
+
+    Returns
+    -------
+    Volume
+        Opened, nothing read yet.
+
+    Raises
+    ------
+    UnreadableVolume, AmbiguousVolume
+        When there is no volume, or several readings of it.
+    """
+    location = str(location)
+    found = find_layout(location, level=level, channel=channel, axes=axes)
+    return Volume(location, found.array, found.layout, found.attributes)
+
+
+def reopen_for_writing(location: str) -> Volume:
+    """Open a volume of ours for writing blocks.
+
+    Parameters
+    ----------
+    location : str
+        Where :func:`tilenet.new_volume.create_volume` made it.
+
+    Returns
+    -------
+    Volume
+        Durable, and storing blocks that are all zero too.
+    """
+    volume = open_volume(location)
+    array = storage.open_for_writing(location, volume.layout.level or "0")
+    return Volume(location, array, volume.layout, volume.attributes)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
