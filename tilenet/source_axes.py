@@ -1,0 +1,304 @@
+"""Arrays in files, and which of their axes are z, y, x and channel, whatever file holds them.
+
+What the file says counts, unless the caller says otherwise; axes of length 1 mean nothing and are
+dropped; where several readings are left, the caller has to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.geometry import ZYX, Box, zyx
+
+#: Name of an axis of length 1 that is dropped.
+DROPPED = "-"
+
+_EXAMPLES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """An array in an open file, with its own axes.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Its shape.
+    dtype : dtype
+        Its stored data type.
+    pieces : tuple of int
+        Shape of what is decoded as one piece; 1 along an axis where any range costs the same.
+    read : callable
+        Takes one slice per axis, with start and stop, and gives a fresh array with as many axes;
+        safe to call from several threads. It raises anything when stored bytes are damaged.
+    names : str or None
+        What the file says of its axes, one letter each.
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x).
+    """
+
+    sizes: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pieces: tuple[int, ...]
+    read: Callable[[Sequence[slice]], npt.NDArray[Any]]
+    names: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """How a stored array is seen as (z, y, x).
+
+    Parameters
+    ----------
+    names : tuple of str
+        One of z, y, x, c or :data:`DROPPED` per stored axis.
+    channel : int
+        Position along c that is read.
+    """
+
+    names: tuple[str, ...]
+    channel: int = 0
+
+    def along_zyx(self, sizes: Sequence[int]) -> ZYX:
+        """Give the sizes along z, y and x.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            One per stored axis.
+
+        Returns
+        -------
+        tuple of int
+            Sizes, (z, y, x); 1 where there is no such axis.
+        """
+        by_name = dict(zip(self.names, sizes, strict=True))
+        return zyx(by_name.get(name, 1) for name in "zyx")
+
+    def agrees_with(self, named: str | None) -> bool:
+        """Tell whether z, y and x are where the file says that they are.
+
+        Parameters
+        ----------
+        named : str or None
+            What the file says, one letter per axis.
+
+        Returns
+        -------
+        bool
+            True also when the file says nothing.
+        """
+        return named is None or all(
+            letter not in "zyx" or letter == name
+            for letter, name in zip(named.lower(), self.names, strict=True)
+        )
+
+    def ranges(self, box: Box) -> tuple[slice, ...]:
+        """Give the part of the stored array that holds a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        tuple of slice
+            One per stored axis, with start and stop.
+        """
+        by_name = dict(zip("zyx", box.slices, strict=True))
+        by_name["c"] = slice(self.channel, self.channel + 1)
+        return tuple(by_name.get(name, slice(0, 1)) for name in self.names)
+
+    def arrange(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring what was read with :meth:`ranges` into (z, y, x).
+
+        Parameters
+        ----------
+        values : ndarray
+            One axis per stored axis.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x)
+            Contiguous, in native byte order; bool becomes uint8 of 0 and 1.
+        """
+        spatial = [name for name in self.names if name in "zyx"]
+        values = values[tuple(slice(None) if name in "zyx" else 0 for name in self.names)]
+        values = values.transpose([spatial.index(name) for name in "zyx" if name in spatial])
+        if "z" not in spatial:
+            values = values[np.newaxis]
+        return np.ascontiguousarray(values, dtype=readable_dtype(values.dtype))
+
+
+def readable_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Give the data type that values of a stored type are read as.
+
+    Parameters
+    ----------
+    stored : dtype
+        As the file has it.
+
+    Returns
+    -------
+    dtype
+        In native byte order; uint8 for bool.
+    """
+    return np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("=")
+
+
+def check_values(location: str, sizes: Sequence[int], stored: np.dtype[Any] | None) -> None:
+    """Refuse an array that holds no voxels, or none that are real numbers.
+
+    Parameters
+    ----------
+    location : str
+        Where it lies, for the message.
+    sizes : sequence of int
+        Its shape.
+    stored : dtype or None
+        Its data type; None when nothing can represent it.
+
+    Raises
+    ------
+    UnreadableVolume
+        When it is empty, or of complex numbers, Python objects, text or records.
+    """
+    if 0 in sizes:
+        cure = "Give a volume that has voxels"
+        raise UnreadableVolume(location, f"is empty: shape {tuple(sizes)}", cure)
+    # Longer floats differ between machines, and Zarr cannot store them.
+    if stored is None or stored.kind not in "uifb" or stored.itemsize > 8:
+        cure = "Store whole numbers or floating-point numbers of at most 64 bits"
+        raise UnreadableVolume(location, f"holds values of type {stored}", cure)
+
+
+def choose_axes(
+    location: str,
+    sizes: Sequence[int],
+    *,
+    named: str | None,
+    given: str | None,
+    channel: int | None,
+) -> AxisMap:
+    """Decide what the axes of a stored array are.
+
+    Parameters
+    ----------
+    location : str
+        Where it lies, for messages.
+    sizes : sequence of int
+        Its shape.
+    named : str or None
+        What the file says, one letter per axis; letters other than t, c, s, z, y and x stand for
+        an axis whose meaning the file does not know.
+    given : str or None
+        What the caller says, one of t, c, z, y and x per axis.
+    channel : int or None
+        Channel to read; needed when there are several.
+
+    Returns
+    -------
+    AxisMap
+        The only reading, or the one that the caller chose.
+
+    Raises
+    ------
+    AmbiguousVolume
+        When there are several readings, several channels, or several time points.
+    UnreadableVolume
+        When the array has fewer than two axes or ``given`` is no list of axes.
+    """
+    if len(sizes) < 2:
+        cure = "Give a volume with the axes z, y, x, or a section with y, x"
+        raise UnreadableVolume(location, f"has {len(sizes)} axes of sizes {tuple(sizes)}", cure)
+    if given is not None:
+        names = _given(location, sizes, given)
+    elif named is not None:
+        names = _named(sizes, named)
+    else:
+        names = _by_sizes(sizes)
+    names = tuple(
+        DROPPED if size == 1 and name not in "czyx" else name
+        for name, size in zip(names, sizes, strict=True)
+    )
+    _check_known(location, sizes, names)
+    counts = [size for name, size in zip(names, sizes, strict=True) if name == "c"]
+    return AxisMap(names, _channel(location, counts[0] if counts else 1, channel))
+
+
+def _given(location: str, sizes: Sequence[int], given: str) -> tuple[str, ...]:
+    names = tuple(given.lower())
+    if (
+        not set(names) <= set("tczyx")
+        or len(set(names)) < len(names)
+        or not {"y", "x"} <= set(names)
+    ):
+        problem = f"cannot have axes {given!r}, which must be among t, c, z, y, x, each once"
+        cure = "Say which is which, for example --axes zyx"
+        raise UnreadableVolume(location, problem, cure)
+    if len(names) != len(sizes):
+        problem = f"has {len(sizes)} axes, but --axes names {len(names)}: {given!r}"
+        cure = f"Name every axis once, for example --axes {_example(sizes)}"
+        raise AmbiguousVolume(location, problem, tuple(map(str, sizes)), cure)
+    return names
+
+
+def _named(sizes: Sequence[int], named: str) -> tuple[str, ...]:
+    letters = named.lower()
+    if "c" not in letters:
+        letters = letters.replace("s", "c")  # TIFF tells samples of a pixel from channels
+    unknown = {i for i, size in enumerate(sizes) if letters[i] not in "tcszyx" and size > 1}
+    # A plain stack of pages says nothing of its one further axis: it is a stack of sections.
+    if len(unknown) == 1 and "z" not in letters:
+        return tuple("z" if i in unknown else letter for i, letter in enumerate(letters))
+    return tuple(letters)
+
+
+def _by_sizes(sizes: Sequence[int]) -> tuple[str, ...]:
+    if len(sizes) <= 3:
+        return tuple("zyx"[-len(sizes) :])
+    if sum(size > 1 for size in sizes) != 3:
+        return ("?",) * len(sizes)
+    left = iter("zyx")
+    return tuple(next(left) if size > 1 else DROPPED for size in sizes)
+
+
+def _check_known(location: str, sizes: Sequence[int], names: Sequence[str]) -> None:
+    seen = tuple(f"{name}={size}" for name, size in zip(names, sizes, strict=True))
+    kept = [name for name in names if name != DROPPED]
+    if "t" in kept:
+        raise AmbiguousVolume(location, "has several time points", seen, _time_cure(names))
+    if not set(kept) <= set("czyx") or len(set(kept)) < len(kept) or not {"y", "x"} <= set(kept):
+        cure = f"Say which axis is which, for example --axes {_example(sizes)}"
+        raise AmbiguousVolume(location, "has axes of unknown meaning", seen, cure)
+
+
+def _time_cure(names: Sequence[str]) -> str:
+    cure = "Store one time point per file"
+    if DROPPED in names:
+        return cure
+    if "z" not in names:  # Fiji often calls the sections of a stack time points
+        return f"{cure}, or, if these are sections: --axes {''.join(names).replace('t', 'z')}"
+    if "c" not in names:
+        return f"{cure}, or take one: --axes {''.join(names).replace('t', 'c')} --channel 0"
+    return cure
+
+
+def _channel(location: str, count: int, channel: int | None) -> int:
+    if (channel is None and count == 1) or (channel is not None and 0 <= channel < count):
+        return channel or 0
+    problem = f"has {count} channels" if channel is None else f"has no channel {channel}"
+    choices = tuple(str(i) for i in range(count))
+    raise AmbiguousVolume(location, problem, choices, "Choose one of them with --channel")
+
+
+def _example(sizes: Sequence[int]) -> str:
+    return _EXAMPLES.get(len(sizes), "tczyx")

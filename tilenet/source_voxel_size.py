@@ -1,0 +1,111 @@
+"""Voxel sizes that TIFF and HDF5 files state, in nanometres; nothing is guessed.
+
+ImageJ's description, OME-XML and the attribute ``element_size_um`` are read. The resolution tags
+of a plain TIFF are not: programs fill them with the dots per inch of a screen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tifffile
+
+VoxelSize = tuple[float, float, float]
+
+_NANOMETRES = {
+    "pm": 1e-3,
+    "å": 0.1,
+    "angstrom": 0.1,
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "um": 1e3,
+    "µm": 1e3,  # the micro sign
+    "μm": 1e3,
+    "\\u00b5m": 1e3,  # ImageJ escapes the micro sign in files
+    "micron": 1e3,
+    "microns": 1e3,
+    "micrometer": 1e3,
+    "mm": 1e6,
+    "millimeter": 1e6,
+    "cm": 1e7,
+    "inch": 2.54e7,
+}
+
+_X_RESOLUTION, _Y_RESOLUTION = 282, 283
+
+
+def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
+    """Read the voxel size of a TIFF file.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+        Open.
+
+    Returns
+    -------
+    tuple of float or None
+        Nanometres, (z, y, x); None unless ImageJ or OME metadata state all three and the unit.
+    """
+    if file.is_ome:
+        return _from_ome(file.ome_metadata or "")
+    if file.is_imagej:
+        return _from_imagej(file)
+    return None
+
+
+def hdf5_voxel_size(attributes: Mapping[str, Any]) -> VoxelSize | None:
+    """Read the voxel size of an HDF5 dataset.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Those of the dataset.
+
+    Returns
+    -------
+    tuple of float or None
+        Nanometres, (z, y, x), from ``element_size_um``; None without it.
+    """
+    sizes = attributes.get("element_size_um")
+    if sizes is None:
+        return None
+    try:
+        return _checked(float(size) * 1e3 for size in sizes)
+    except (TypeError, ValueError):
+        return None
+
+
+def _from_imagej(file: tifffile.TiffFile) -> VoxelSize | None:
+    metadata = file.imagej_metadata or {}
+    factor = _NANOMETRES.get(str(metadata.get("unit")).lower())
+    tags = file.pages.first.tags
+    per_unit = [tags.valueof(code) for code in (_Y_RESOLUTION, _X_RESOLUTION)]
+    try:
+        sizes = [float(metadata["spacing"]), *(d / n for n, d in per_unit)]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return None if factor is None else _checked(factor * size for size in sizes)
+
+
+def _from_ome(xml: str) -> VoxelSize | None:
+    try:
+        pixels = tifffile.xml2dict(xml)["OME"]["Image"]["Pixels"]
+        return _checked(
+            float(pixels[f"PhysicalSize{axis}"])
+            * _NANOMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm").lower()]
+            for axis in "ZYX"
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _checked(sizes: Iterable[float]) -> VoxelSize | None:
+    # TIFF stores resolutions as fractions; six digits bring back the number that was meant.
+    rounded = tuple(float(f"{size:.6g}") for size in sizes)
+    if len(rounded) != 3 or not all(math.isfinite(size) and size > 0 for size in rounded):
+        return None
+    z, y, x = rounded
+    return z, y, x

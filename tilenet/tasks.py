@@ -1,0 +1,270 @@
+"""What a worker runs for one block: read, compute, write whole shards.
+
+Tasks are small and picklable: they hold paths and settings, and are called with the block's box.
+A worker process opens volumes once, whatever the number of its blocks. The prediction task, which
+also loads a network, is in :mod:`tilenet.predict_task`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import NonFiniteValues
+from tilenet.geometry import Box
+from tilenet.intensity import Moments
+from tilenet.sources import Source
+from tilenet.volume import Volume, open_volume, reopen_for_writing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What a task says of a block that it finished.
+
+    Parameters
+    ----------
+    box : Box
+        The block.
+    seconds : dict
+        Seconds per phase: "read", "compute", "write"; waiting for the device counts as "wait".
+    value : object
+        What the task computed, if that is not stored.
+    """
+
+    box: Box
+    seconds: dict[str, float]
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReference:
+    """How to open a volume.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL.
+    level : str or None
+        Path or index of a pyramid level.
+    channel : int or None
+        Channel to read.
+    axes : str or None
+        Meaning of the stored axes.
+    """
+
+    location: str
+    level: str | None = None
+    channel: int | None = None
+    axes: str | None = None
+
+    def open(self) -> Volume:
+        """Open the volume.
+
+        Returns
+        -------
+        Volume
+            For reading.
+        """
+        return open_volume(self.location, level=self.level, channel=self.channel, axes=self.axes)
+
+
+_loading = threading.Lock()
+
+
+def once(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function that loads something do so once per process for the same arguments.
+
+    Parameters
+    ----------
+    function : callable
+        Takes hashable arguments; must not call another function made by ``once``.
+
+    Returns
+    -------
+    callable
+        The same function, remembering its last results.
+    """
+    # functools.lru_cache alone would let two threads load the same network side by side.
+    # Two: a volume and its mask; networks of earlier runs must not pile up on a device.
+    cached = functools.lru_cache(maxsize=2)(function)
+
+    @functools.wraps(function)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _loading:
+            return cached(*args, **kwargs)  # type: ignore[arg-type]
+
+    return locked
+
+
+@once
+def reader(reference: VolumeReference, run: str) -> Volume:
+    """Open a volume for reading, once per process and run.
+
+    Parameters
+    ----------
+    reference : VolumeReference
+        Which volume.
+    run : str
+        Name of the run: what lies at a path may be replaced between two runs.
+
+    Returns
+    -------
+    Volume
+        The volume.
+    """
+    del run
+    return reference.open()
+
+
+@once
+def writer(location: str, run: str) -> Volume:
+    """Open an output for writing, once per process and run.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL.
+    run : str
+        Name of the run.
+
+    Returns
+    -------
+    Volume
+        The volume.
+    """
+    del run
+    return reopen_for_writing(location)
+
+
+class Clock:
+    """Adds up seconds per phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def phase(self, name: str) -> None:
+        """Count the time since the last call.
+
+        Parameters
+        ----------
+        name : str
+            The phase that it was spent in.
+        """
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def read_finite(volume: Volume, box: Box) -> npt.NDArray[Any]:
+    """Read a box, and refuse NaN and infinity.
+
+    Parameters
+    ----------
+    volume : Volume
+        The input.
+    box : Box
+        Inside the volume.
+
+    Returns
+    -------
+    ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
+        The voxels.
+
+    Raises
+    ------
+    NonFiniteValues
+        Naming the box and how many there are.
+    """
+    values = volume.read(box)
+    if values.dtype.kind == "f":
+        broken = values.size - int(np.isfinite(values).sum())
+        if broken:
+            raise NonFiniteValues(volume.location, str(box), broken)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTask:
+    """Copy one block of a source into a volume.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    output : str
+        The output, created already.
+    run : str
+        Name of the run.
+    """
+
+    source: Source
+    output: str
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Copy a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+        """
+        clock = Clock()
+        values = self.source.read(box)
+        clock.phase("read")
+        writer(self.output, self.run).write(box, values)
+        clock.phase("write")
+        return BlockReport(box, clock.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentsTask:
+    """Sum grey values and their squares over one block.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    run : str
+        Name of the run.
+    void : float or None
+        Grey value that marks voxels outside the specimen.
+    """
+
+    source: VolumeReference
+    run: str
+    void: float | None = None
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Sum over a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`tilenet.intensity.Moments`.
+        """
+        clock = Clock()
+        moments = Moments.of(read_finite(reader(self.source, self.run), box), self.void)
+        clock.phase("read")
+        return BlockReport(box, clock.seconds, moments)
