@@ -1,0 +1,323 @@
+"""The one engine: run a task over blocks, and lose nothing.
+
+:func:`run_in_loop` is the specification: it calls the task on one block after another, retries
+what fails, collects what fails for good and goes on with the others. :func:`run_on_cluster` does
+the same on a Dask cluster, with a bounded number of blocks in flight, so that a million blocks
+cost the scheduler as little as a hundred. One conformance suite runs both.
+
+Resume is not the engine's business: it is given the blocks that are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Client, Future
+
+from pipelines.progress import Reporter
+from pipelines.stopping import Stop
+from tilenet.errors import TilenetError
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+
+Task = Callable[[Box], BlockReport]
+
+#: Times that a block is tried again after it failed.
+RETRIES = 2
+
+#: Blocks in flight: per task slot one running and one waiting so that no slot idles, and at least
+#: so many that short blocks travel in batches.
+WINDOW_PER_SLOT, WINDOW = 2, 64
+
+#: Seconds over which finished blocks are gathered into one batch: a round trip for each would cost
+#: short blocks more than their work, and long ones do not notice.
+BATCH_SECONDS = 0.02
+
+#: Seconds between two looks at a request to stop.
+WAKE_SECONDS = 0.2
+
+#: Seconds between two counts of the cluster's task slots.
+COUNT_SECONDS = 5.0
+
+
+@dataclass
+class Outcome:
+    """What became of the blocks.
+
+    Parameters
+    ----------
+    reports : list of BlockReport
+        Only when they were asked to be kept.
+    computed : int
+        Blocks finished by this run.
+    voxels : int
+        Their voxels.
+    failed : list of (Box, str)
+        Blocks that failed for good, and their last error.
+    seconds : dict
+        Seconds per phase, summed over blocks; "wall" is the whole run.
+    stopped_by : int or None
+        Signal that ended the run early.
+    """
+
+    reports: list[BlockReport] = field(default_factory=list)
+    computed: int = 0
+    voxels: int = 0
+    failed: list[tuple[Box, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    stopped_by: int | None = None
+
+    def add(self, report: BlockReport, keep: bool) -> None:
+        """Count a finished block.
+
+        Parameters
+        ----------
+        report : BlockReport
+            Its report.
+        keep : bool
+            Whether to keep the report itself.
+        """
+        self.computed += 1
+        self.voxels += report.box.size
+        for phase, seconds in report.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        if keep:
+            self.reports.append(report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run.
+
+    Parameters
+    ----------
+    name : str
+        What is being done; starts the keys that the dashboard shows.
+    reporter : Reporter
+        Told of every finished block.
+    retries : int
+        Times that a block is tried again.
+    stop : Stop
+        Set from outside to stop early.
+    keep_reports : bool
+        Keep the reports, for tasks that return values.
+    resources : dict or None
+        Dask resources of a task, for example {"GPU": 1}.
+    """
+
+    name: str
+    reporter: Reporter
+    retries: int = RETRIES
+    stop: Stop = field(default_factory=Stop)
+    keep_reports: bool = False
+    resources: dict[str, float] | None = None
+
+
+def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
+    """Run a task over blocks in this process, one after another.
+
+    Parameters
+    ----------
+    task : callable
+        Takes a box and returns a report.
+    blocks : iterable of Box
+        What to do, in order.
+    options : RunOptions
+        How to run.
+
+    Returns
+    -------
+    Outcome
+        With every block either computed or failed, unless it was stopped.
+    """
+    outcome, start = Outcome(), time.monotonic()
+    for box in blocks:
+        if options.stop:
+            break
+        error = _try(task, box, options, outcome)
+        if error is not None:
+            outcome.failed.append((box, describe(error)))
+        options.reporter.advance(box.size, error is not None)
+    outcome.stopped_by = options.stop.signal
+    outcome.seconds["wall"] = time.monotonic() - start
+    return outcome
+
+
+def _try(task: Task, box: Box, options: RunOptions, outcome: Outcome) -> Exception | None:
+    error: Exception | None = None
+    for _ in range(options.retries + 1):
+        try:
+            outcome.add(task(box), options.keep_reports)
+        except Exception as caught:  # a task may fail in any way, and the others go on
+            error = caught
+        else:
+            return None
+    return error
+
+
+def run_on_cluster(
+    task: Task, blocks: Iterable[Box], options: RunOptions, *, client: Client
+) -> Outcome:
+    """Run a task over blocks on a Dask cluster.
+
+    Parameters
+    ----------
+    task : callable
+        Takes a box and returns a report; picklable.
+    blocks : iterable of Box
+        What to do; read as the work proceeds.
+    options : RunOptions
+        How to run.
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    Outcome
+        With every block either computed or failed, unless it was stopped.
+    """
+    return _ClusterRun(task, options, client).over(iter(blocks))
+
+
+class _ClusterRun:
+    # One run: which box and which attempt every future in flight stands for.
+
+    def __init__(self, task: Task, options: RunOptions, client: Client) -> None:
+        self.task, self.options, self.client = task, options, client
+        self.outcome = Outcome()
+        self.flying: dict[Future, tuple[Box, int]] = {}
+        self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.run = uuid.uuid4().hex[:8]
+        self.draining = False
+        self.slots, self.counted = 0, -math.inf
+
+    def over(self, blocks: Iterator[Box]) -> Outcome:
+        start = time.monotonic()
+        try:
+            self._refill(blocks)
+            while self.flying:
+                if self.options.stop and not self.draining:
+                    self._drain()
+                self._settle(self._wait())
+                if not self.options.stop:
+                    self._refill(blocks)
+        finally:
+            self.client.cancel(list(self.flying))
+        self.outcome.stopped_by = self.options.stop.signal
+        self.outcome.seconds["wall"] = time.monotonic() - start
+        return self.outcome
+
+    def _refill(self, blocks: Iterator[Box]) -> None:
+        room = self._window() - len(self.flying)
+        self._submit([(box, 1) for box in itertools.islice(blocks, max(0, room))])
+
+    def _window(self) -> int:
+        # Asked anew now and then: workers come and go.
+        if time.monotonic() - self.counted >= COUNT_SECONDS:
+            self.slots = sum(self.client.nthreads().values())
+            self.counted = time.monotonic()
+        return max(WINDOW, WINDOW_PER_SLOT * self.slots)
+
+    def _submit(self, attempts: Sequence[tuple[Box, int]]) -> None:
+        if not attempts:
+            return
+        futures = self.client.map(
+            self.task,
+            [box for box, _ in attempts],
+            key=[f"{self.options.name}-{box}-try{n}-{self.run}" for box, n in attempts],
+            pure=False,
+            resources=self.options.resources,
+        )
+        self.flying.update(zip(futures, attempts, strict=True))
+        for future in futures:
+            future.add_done_callback(self.ready.put)
+
+    def _wait(self) -> list[Future]:
+        # Wakes up now and then, so that a request to stop is seen while blocks last long.
+        batch = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self.ready.get(timeout=WAKE_SECONDS))
+            time.sleep(BATCH_SECONDS)
+            while True:
+                batch.append(self.ready.get_nowait())
+        return [future for future in batch if future in self.flying]
+
+    def _settle(self, futures: Sequence[Future]) -> None:
+        again = []
+        for future, result in zip(futures, self._collect(futures), strict=True):
+            box, attempt = self.flying.pop(future)
+            failed = isinstance(result, str)
+            if failed and attempt <= self.options.retries and not self.options.stop:
+                again.append((box, attempt + 1))
+                continue
+            if isinstance(result, str):
+                self.outcome.failed.append((box, result))
+            else:
+                self.outcome.add(result, self.options.keep_reports)
+            self.options.reporter.advance(box.size, failed)
+        self._submit(again)
+
+    def _collect(self, futures: Sequence[Future]) -> list[BlockReport | str]:
+        # All at once when all went well, as nearly always: one round trip for a batch.
+        if all(future.status == "finished" for future in futures):
+            with contextlib.suppress(Exception):  # told of one by one below
+                return list(self.client.gather(list(futures)))
+        return [self._collect_one(future) for future in futures]
+
+    def _collect_one(self, future: Future) -> BlockReport | str:
+        if future.status != "finished":
+            return _why(future)
+        try:
+            report: BlockReport = future.result()
+        except Exception as error:  # the worker that held the report died, and so did the retry
+            return describe(error)
+        return report
+
+    def _drain(self) -> None:
+        self.draining = True
+        try:
+            running: set[str] = set().union(*self.client.run(_running_keys).values())
+        except OSError:  # the signal reached the workers too: nothing runs any more
+            running = set()
+        waiting = [future for future in self.flying if future.key not in running]
+        for future in waiting:
+            del self.flying[future]
+        self.client.cancel(waiting)
+        if self.flying:
+            count = len(self.flying)
+            self.options.reporter.note(f"Stopping after {count} running blocks. Again: at once.")
+
+
+def _running_keys(dask_worker: Any) -> set[str]:
+    return set(dask_worker.active_threads.values())
+
+
+def _why(future: Future) -> str:
+    if future.status == "error":
+        return describe(future.exception())
+    return f"the scheduler gave it up ({future.status})"
+
+
+def describe(error: BaseException) -> str:
+    """Put an error of a block into one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the task raised, or what Dask says of a lost worker.
+
+    Returns
+    -------
+    str
+        The message; its type too when the error is not one of ours.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TilenetError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,265 @@
+"""What a person sees while blocks are computed: a bar on a terminal, plain lines elsewhere.
+
+Everything here goes to stderr, so that stdout carries results only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+#: Seconds between two plain lines.
+LINE_SECONDS = 10.0
+
+
+class Reporter(Protocol):
+    """Told of every block that is finished."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def advance(self, voxels: int, failed: bool) -> None:
+        """Count one block.
+
+        Parameters
+        ----------
+        voxels : int
+            Its size.
+        failed : bool
+            Whether it failed for good.
+        """
+
+    def note(self, text: str) -> None:
+        """Say something without spoiling the display.
+
+        Parameters
+        ----------
+        text : str
+            One line.
+        """
+
+
+def make_reporter(name: str, total: int, done: int) -> Reporter:
+    """Choose how to report: a bar on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        What is being done.
+    total, done : int
+        Blocks in all, and those stored already.
+
+    Returns
+    -------
+    Reporter
+        A context manager.
+    """
+    if sys.stderr.isatty():
+        return BarReporter(name, total, done)
+    return LineReporter(name, total, done)
+
+
+class LineReporter:
+    """A line now and then, for log files.
+
+    Parameters
+    ----------
+    name : str
+        What is being done.
+    total, done : int
+        Blocks in all, and those stored already.
+    """
+
+    def __init__(self, name: str, total: int, done: int) -> None:
+        self.name, self.total, self.before = name, total, done
+        self.blocks = self.voxels = self.failed = 0
+        self.start = self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.start = self._last = time.monotonic()
+        self.note(f"{self.name}: {self.total} blocks, {self.before} of them done before")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._line()
+
+    def advance(self, voxels: int, failed: bool) -> None:
+        """Count one block.
+
+        Parameters
+        ----------
+        voxels : int
+            Its size.
+        failed : bool
+            Whether it failed for good.
+        """
+        self.blocks += 1
+        self.failed += failed
+        self.voxels += 0 if failed else voxels
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self._line()
+
+    def note(self, text: str) -> None:
+        """Say something.
+
+        Parameters
+        ----------
+        text : str
+            One line.
+        """
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _line(self) -> None:
+        self._last = time.monotonic()
+        self.note(f"{self.name}: {describe(self)}")
+
+
+def describe(state: LineReporter) -> str:
+    """Put progress into words.
+
+    Parameters
+    ----------
+    state : LineReporter
+        The counts so far.
+
+    Returns
+    -------
+    str
+        Blocks, rate, failures, elapsed time and time left.
+    """
+    seconds = max(1e-9, time.monotonic() - state.start)
+    done = state.before + state.blocks
+    text = f"{done}/{state.total} blocks, {rate(state.voxels / seconds)}, {clock(seconds)} elapsed"
+    left = state.total - done
+    if left and state.blocks:
+        text += f", {clock(left * seconds / state.blocks)} left"
+    return text + (f", {state.failed} failed" if state.failed else "")
+
+
+class BarReporter(LineReporter):
+    """A bar with rate and time left, for terminals.
+
+    Parameters
+    ----------
+    name : str
+        What is being done.
+    total, done : int
+        Blocks in all, and those stored already.
+    """
+
+    def __init__(self, name: str, total: int, done: int) -> None:
+        super().__init__(name, total, done)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("blocks {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(name, total=total, completed=done, rate="")
+
+    def __enter__(self) -> Self:
+        self.start = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, voxels: int, failed: bool) -> None:
+        """Count one block.
+
+        Parameters
+        ----------
+        voxels : int
+            Its size.
+        failed : bool
+            Whether it failed for good.
+        """
+        self.blocks += 1
+        self.failed += failed
+        self.voxels += 0 if failed else voxels
+        text = rate(self.voxels / max(1e-9, time.monotonic() - self.start))
+        if self.failed:
+            text += f", {self.failed} failed"
+        self._bar.update(self._task, advance=1, rate=text)
+
+    def note(self, text: str) -> None:
+        """Say something above the bar.
+
+        Parameters
+        ----------
+        text : str
+            One line.
+        """
+        self._bar.console.print(text, markup=False, highlight=False)
+
+
+def rate(per_second: float) -> str:
+    """Put a number of voxels per second into words.
+
+    Parameters
+    ----------
+    per_second : float
+        Voxels per second.
+
+    Returns
+    -------
+    str
+        For example "3.2 Mvoxel/s".
+    """
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if per_second >= factor:
+            return f"{per_second / factor:.3g} {unit}voxel/s"
+    return f"{per_second:.3g} voxel/s"
+
+
+def clock(seconds: float) -> str:
+    """Put a duration into words.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration.
+
+    Returns
+    -------
+    str
+        Hours, minutes and seconds, h:mm:ss.
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

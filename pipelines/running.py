@@ -1,0 +1,124 @@
+"""Running tasks over blocks for a command: on a cluster, or here when there is next to nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client
+
+from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
+from pipelines.cluster import ClusterOptions, open_client
+from pipelines.progress import make_reporter
+from pipelines.stopping import Stop, Stopped, stop_on_signals
+from tilenet.errors import BlocksFailed
+from tilenet.tiling import BlockGrid
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Where tasks run until the command ends.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        The cluster; None runs in this process.
+    stop : Stop
+        Set by Ctrl-C and SIGTERM.
+    """
+
+    client: Client | None
+    stop: Stop
+
+    def run(
+        self, name: str, task: Task, grid: BlockGrid, *, missing: Sequence[int] | None = None,
+        keep_reports: bool = False,
+    ) -> Outcome:  # fmt: skip
+        """Run a task over blocks, and show how far it is.
+
+        Parameters
+        ----------
+        name : str
+            What is being done.
+        task : callable
+            Takes a box and returns a report.
+        grid : BlockGrid
+            All blocks.
+        missing : sequence of int, optional
+            Positions of those to be done; all of them by default.
+        keep_reports : bool
+            Keep the reports, for tasks that return values.
+
+        Returns
+        -------
+        Outcome
+            What became of the blocks.
+        """
+        chosen = range(len(grid)) if missing is None else missing
+        blocks = (grid[i] for i in chosen)
+        with make_reporter(name, len(grid), len(grid) - len(chosen)) as reporter:
+            options = RunOptions(
+                name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports
+            )
+            if self.client is None:
+                return run_in_loop(task, blocks, options)
+            return run_on_cluster(task, blocks, options, client=self.client)
+
+    def collect(self, name: str, task: Task, grid: BlockGrid, *, command: str) -> list[Any]:
+        """Run a task that returns values, all of which are needed.
+
+        Parameters
+        ----------
+        name : str
+            What is being done.
+        task : callable
+            Takes a box and returns a report with a value.
+        grid : BlockGrid
+            The blocks.
+        command : str
+            The command that needs them, for messages.
+
+        Returns
+        -------
+        list
+            The values in the grid's order, not in that of arrival.
+
+        Raises
+        ------
+        BlocksFailed
+            When blocks failed.
+        Stopped
+            When a signal ended the run.
+        """
+        outcome = self.run(name, task, grid, keep_reports=True)
+        if self.stop.signal is not None:
+            raise Stopped(self.stop.signal)
+        if outcome.failed:
+            failed = [(str(box), error) for box, error in outcome.failed]
+            raise BlocksFailed(command, failed, len(grid), stored=False)
+        return [r.value for r in sorted(outcome.reports, key=lambda report: report.box.start)]
+
+
+@contextlib.contextmanager
+def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
+    """Start or join a cluster, unless one block at most is to be done.
+
+    Parameters
+    ----------
+    cluster : ClusterOptions
+        Where to run.
+    blocks : int
+        Blocks to be done.
+
+    Yields
+    ------
+    Runner
+        Stopped by Ctrl-C and SIGTERM.
+    """
+    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
+        # One block is done sooner than a cluster is started.
+        alone = cluster.scheduler is None and blocks <= 1
+        client = None if alone else stack.enter_context(open_client(cluster))
+        yield Runner(client, stop)

@@ -1,0 +1,170 @@
+"""Helpers that several tests share: small volumes in Zarr, tasks over them, runs of the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from distributed import Client
+
+from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
+from tilenet.checkpoint import model_sha256, read_header
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.new_volume import NewVolume, create_volume
+from tilenet.predict_task import PredictTask
+from tilenet.settings import Settings
+from tilenet.tasks import VolumeReference
+from tilenet.tiling import BlockGrid
+from tilenet.volume import open_volume, reopen_for_writing
+
+
+class Silent:
+    """A reporter that only counts."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+        self.failed = 0
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def advance(self, voxels: int, failed: bool) -> None:
+        self.finished += 1
+        self.failed += failed
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def store_volume(
+    path: Path,
+    values: npt.NDArray[Any],
+    *,
+    chunk: ZYX = (8, 32, 32),
+    voxel_size: tuple[float, float, float] | None = (50.0, 4.0, 4.0),
+) -> str:
+    """Write an array of shape (z, y, x) or (c, z, y, x) as a volume."""
+    channels = tuple(f"c{i}" for i in range(len(values))) if values.ndim == 4 else None
+    new = NewVolume(
+        shape=zyx(values.shape[-3:]),
+        dtype=str(values.dtype),
+        chunk=chunk,
+        shard=chunk,
+        voxel_size=voxel_size,
+        channels=channels,
+        attributes={"kind": "volume"},
+    )
+    create_volume(str(path), new)
+    reopen_for_writing(str(path)).write(Box.of_shape(new.shape), values)
+    return str(path)
+
+
+def predict_task(
+    source: str, model: str, output: Path, *, block: ZYX, tile: ZYX, dtype: str, precision: str
+) -> PredictTask:
+    """Create an output and the task that fills it."""
+    header, volume = read_header(model), open_volume(source)
+    new = NewVolume(
+        shape=volume.shape,
+        dtype=dtype,
+        chunk=block,
+        shard=block,
+        channels=header.stored_channels,
+        attributes={},
+    )
+    create_volume(str(output), new)
+    return PredictTask(
+        source=VolumeReference(source),
+        output=str(output),
+        model=model,
+        model_sha256=model_sha256(model),
+        settings=Settings(precision=precision),
+        intensity=header.intensity,
+        architecture=header.architecture,
+        tile=tile,
+        run=uuid.uuid4().hex,
+    )
+
+
+def run_task(task: Task, blocks: list[Box], how: str, client: Client | None = None) -> Outcome:
+    """Run a task over blocks in a loop, in threads, or in the processes of a cluster."""
+    options = RunOptions(name="test", reporter=Silent(), keep_reports=True)
+    if how == "threads":
+        outcome = Outcome()
+        with ThreadPoolExecutor(3) as pool:
+            for report in pool.map(task, reversed(blocks)):
+                outcome.add(report, keep=True)
+        return outcome
+    if how == "processes":
+        assert client is not None
+        return run_on_cluster(task, blocks, options, client=client)
+    return run_in_loop(task, blocks, options)
+
+
+def predict_blocks(
+    task: PredictTask, block: ZYX, how: str = "loop", client: Client | None = None
+) -> npt.NDArray[Any]:
+    """Run a prediction and read back what it stored."""
+    output = open_volume(task.output)
+    blocks = list(BlockGrid(output.shape, block))
+    outcome = run_task(task, blocks, how, client)
+    assert not outcome.failed, outcome.failed
+    return output.read(Box.of_shape(output.shape))
+
+
+def tilenet_command(*arguments: str | Path) -> list[str]:
+    """The command line of the ``tilenet`` program, with warnings as errors."""
+    code = "from pipelines.cli import main; main()"
+    return [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+
+
+def run_tilenet(
+    *arguments: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the ``tilenet`` program to its end."""
+    return subprocess.run(
+        tilenet_command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=cwd,
+        env=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child that has to find this checkout from any folder."""
+    root = str(Path(__file__).resolve().parent.parent)
+    return {**os.environ, "PYTHONPATH": root}
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file and its content, to see that nothing changed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def as_zyx(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Drop the channel axis of what has one channel."""
+    return np.squeeze(values, axis=0) if values.ndim == 4 and len(values) == 1 else values
