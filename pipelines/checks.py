@@ -1,0 +1,236 @@
+"""What has to fit together before a prediction begins; nothing is written here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.prediction import Choices, Job
+from tilenet import storage
+from tilenet.checkpoint import ModelHeader, model_sha256, read_header
+from tilenet.codecs import compressors
+from tilenet.errors import (
+    InvalidData,
+    ModelMismatch,
+    OutputExists,
+    OutputInsideInput,
+    ResumeRefused,
+    VoxelSizeMismatch,
+)
+from tilenet.geometry import Box
+from tilenet.new_volume import describe_existing
+from tilenet.orientation import check_quarter_turns
+from tilenet.predict_task import factor_of
+from tilenet.tasks import VolumeReference
+from tilenet.tiling import BlockGrid
+from tilenet.volume import Volume, open_volume
+
+#: Voxel sizes that differ by less than this share are the same.
+VOXEL_SIZE_TOLERANCE = 0.02
+
+
+def check_job(
+    source: VolumeReference, model: str, *, mask: VolumeReference | None, choices: Choices
+) -> Job:
+    """Open everything and check that it fits together.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    model : str
+        The model file.
+    mask : VolumeReference or None
+        Where to predict.
+    choices : Choices
+        What the user chose.
+
+    Returns
+    -------
+    Job
+        Nothing has been written.
+
+    Raises
+    ------
+    TilenetError
+        Whatever is wrong with the input, the model, the mask or their combination.
+    """
+    header = read_header(model)
+    volume = source.open()
+    _check_channels(volume, header, model)
+    if choices.dtype == "uint8" and header.activation == "linear":
+        problem = "gives scores without bounds, which uint8 cannot hold"
+        raise ModelMismatch(model, problem, "Store them with --dtype float32.")
+    compressors(choices.codec)
+    check_quarter_turns(choices.orientations or (), header.architecture)
+    if not choices.ignore_voxel_size:
+        _check_voxel_size(volume, header)
+    if mask is not None:
+        _check_mask(volume, mask.open())
+    return Job(
+        source=source,
+        volume=volume,
+        model=model,
+        sha256=model_sha256(model),
+        header=header,
+        mask=mask,
+        choices=choices,
+    )
+
+
+def _check_mask(volume: Volume, mask: Volume) -> None:
+    if mask.channels is not None:
+        problem = f"{mask.location} has {mask.channels} channels"
+        raise InvalidData("Mask", problem, "Give a mask of one channel.")
+    factor_of(volume, mask)
+
+
+def _check_channels(volume: Volume, header: ModelHeader, model: str) -> None:
+    wanted, found = header.architecture.in_channels, volume.channels or 1
+    if wanted != found:
+        problem = f"takes {wanted} channels, but {volume.location} has {found}"
+        cure = "Choose one with --channel." if wanted == 1 else "Give a volume with as many."
+        raise ModelMismatch(model, problem, cure)
+
+
+def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
+    if header.voxel_size is None or volume.voxel_size is None:
+        return
+    # A single section has no spacing along z.
+    first = 1 if volume.shape[0] == 1 else 0
+    if _same_size(volume.voxel_size[first:], header.voxel_size[first:]):
+        return
+    levels = (volume.layout.levels or {}).items()
+    fitting = [path for path, size in levels if size and _same_size(size, header.voxel_size)]
+    raise VoxelSizeMismatch(
+        volume.location, volume.voxel_size, header.voxel_size, fitting[0] if fitting else None
+    )
+
+
+def _same_size(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return all(
+        math.isclose(a, b, rel_tol=VOXEL_SIZE_TOLERANCE) for a, b in zip(first, second, strict=True)
+    )
+
+
+def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
+    """Look at what lies where the output goes.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    output : str
+        Path or URL.
+    overwrite : bool
+        Whether a Zarr that is there is to be replaced.
+
+    Returns
+    -------
+    Volume or None
+        The output that is to be continued; None when one is to be created.
+
+    Raises
+    ------
+    OutputExists, OutputInsideInput
+        When it is something else, or not apart from the input.
+    """
+    check_apart(output, job.source.location)
+    check_apart(output, job.model)
+    if job.mask is not None:
+        check_apart(output, job.mask.location)
+    found = describe_existing(output)
+    if found is None:
+        return None
+    if found == "a Zarr group":
+        attributes = open_group_attributes(output)
+        if overwrite:
+            return None
+        if attributes.get("kind") == "prediction":
+            _check_begun(job, output, attributes)
+            return open_volume(output)
+        found = "a Zarr group that is not a prediction of tilenet"
+    elif overwrite and found == "a Zarr array":
+        return None
+    raise OutputExists(output, found, replaceable=found.startswith("a Zarr"))
+
+
+def _check_begun(job: Job, output: str, attributes: Mapping[str, Any]) -> None:
+    # Before planning: its plan would be judged by another network.
+    plan = attributes.get("numeric_plan")
+    whole = isinstance(plan, Mapping) and {"block", "tile", "precision", "threads"} <= plan.keys()
+    determinants = {"model_sha256", "input", "intensity", "output", "test_time_augmentation"}
+    if not whole or not determinants <= attributes.keys():
+        raise OutputExists(output, "a prediction whose provenance is incomplete")
+    if attributes["model_sha256"] != job.sha256:
+        differences = {"model_sha256": (attributes["model_sha256"], job.sha256)}
+        raise ResumeRefused(output, differences)
+
+
+def open_group_attributes(location: str) -> Mapping[str, Any]:
+    """Read the provenance of a Zarr group.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL of a group.
+
+    Returns
+    -------
+    mapping
+        Its attributes under "tilenet"; empty when it has none.
+    """
+    values = storage.open_node(location).attrs.asdict().get("tilenet")
+    return values if isinstance(values, Mapping) else {}
+
+
+def check_whole(volume: Volume, region: Box) -> None:
+    """Refuse what a command of ours has not made to its end: what is missing reads as zeros.
+
+    Parameters
+    ----------
+    volume : Volume
+        An input.
+    region : Box
+        The part that is needed.
+
+    Raises
+    ------
+    InvalidData
+        Naming the first shard that is missing.
+    """
+    if volume.attributes.get("kind") not in ("prediction", "instances", "weights"):
+        return
+    blocks = BlockGrid(volume.shape, volume.write_shape, region)
+    missing = volume.missing(blocks)
+    if missing:
+        problem = (
+            f"{len(missing)} of the {len(blocks)} objects that hold {region} are not stored yet, "
+            f"the first {blocks[missing[0]]}"
+        )
+        cure = "Run the command that makes it to its end."
+        raise InvalidData(volume.location, problem, cure)
+
+
+def check_apart(output: str, source: str) -> None:
+    """Refuse an output inside the input, and the other way round.
+
+    Parameters
+    ----------
+    output, source : str
+        Paths or URLs.
+
+    Raises
+    ------
+    OutputInsideInput
+        When one contains the other.
+    """
+    if storage.is_remote(output) or storage.is_remote(source):
+        inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+        around = f"{source.rstrip('/')}/".startswith(f"{output.rstrip('/')}/")
+    else:
+        a, b = storage.local_path(output), storage.local_path(source)
+        inside, around = a.is_relative_to(b), b.is_relative_to(a)
+    if inside or around:
+        raise OutputInsideInput(output, source)

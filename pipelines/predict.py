@@ -1,0 +1,304 @@
+"""``tilenet predict``: a volume and a model in, a stitched prediction out, Zarr to Zarr."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import dask.array
+import numpy as np
+from distributed import Client
+
+from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.checks import check_job, check_output
+from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.options import (
+    cluster_options,
+    default_workers,
+    prediction_options,
+    region_box,
+    source_argument,
+)
+from pipelines.prediction import (
+    Choices,
+    IntensityRule,
+    Job,
+    new_output,
+    output_dtype,
+    plan_job,
+    provenance,
+)
+from pipelines.progress import make_reporter
+from pipelines.resume import check_resume
+from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.summary import Summary, check_stored
+from pipelines.tables import plan_text
+from tilenet.errors import BlocksFailed, InvalidData
+from tilenet.intensity import Intensity, Moments
+from tilenet.new_volume import create_volume
+from tilenet.plan import Plan
+from tilenet.predict_task import PredictTask, compute_block, numeric_facts
+from tilenet.settings import Settings
+from tilenet.tasks import MomentsTask, VolumeReference
+from tilenet.tiling import BlockGrid
+from tilenet.volume import Volume, open_volume
+
+
+@click.command()
+@source_argument
+@click.argument("output")
+@prediction_options
+@click.option(
+    "--intensity", default="model", show_default=True, callback=lambda c, p, v: IntensityRule(v),
+    help="Grey values: model, volume, MEAN,STD or window:LOW,HIGH.",
+)  # fmt: skip
+@click.option("--void", type=float, help="Grey value outside the specimen (--intensity volume).")
+@click.option("--invert", is_flag=True, help="Negate the normalised grey values.")
+@cluster_options
+@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def predict(
+    intensity: IntensityRule, void: float | None, invert: bool, as_json: bool, **options: Any
+) -> int:
+    """Predict the volume SOURCE into the Zarr OUTPUT.
+
+    The result equals one pass of the network over the whole mirror-padded volume. Interrupted, it
+    is continued by the same command; a later run with another --region extends it.
+    """
+    rule = dataclasses.replace(intensity, void=void, invert=invert)
+    return run_prediction(rule=rule, **options).finish(as_json=as_json)
+
+
+def run_prediction(
+    source: VolumeReference,
+    output: str,
+    *,
+    model: str,
+    cluster: ClusterOptions,
+    region: Sequence[tuple[int, int]] | None = None,
+    mask: VolumeReference | None = None,
+    choices: Choices | None = None,
+    rule: IntensityRule | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Predict a volume.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    output : str
+        Path or URL of the prediction; continued when it was begun under the same conditions.
+    model : str
+        Model file.
+    cluster : ClusterOptions
+        Where to compute.
+    region : sequence of (int, int), optional
+        Start and stop along (z, y, x); snapped outward to whole blocks.
+    mask : VolumeReference, optional
+        Where to predict.
+    choices : Choices, optional
+        Block, data type, precision, device, orientations to average.
+    rule : IntensityRule, optional
+        Grey values; the model's rule by default.
+    overwrite : bool
+        Replace an output that is there.
+
+    Returns
+    -------
+    Summary
+        What was done; blocks may have failed.
+
+    Raises
+    ------
+    TilenetError
+        Before anything is written, when something does not fit.
+    """
+    rule = rule or IntensityRule("model")
+    job = check_job(source, model, mask=mask, choices=choices or Choices())
+    begun = check_output(job, output, overwrite)
+    cluster = resolve(cluster, job.choices.device)
+    plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
+    click.echo(plan_text(job, plan), err=True)
+    cluster = dataclasses.replace(cluster, threads=plan.request.threads)
+    with stop_on_signals() as stop, open_client(cluster) as client:
+        click.echo(f"Dashboard: {client.dashboard_link}", err=True)
+        run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)
+        intensity = run.prepare(rule, begun, overwrite)
+        return run.compute(intensity)
+
+
+@dataclass(frozen=True)
+class _Run:
+    # A planned prediction on a running cluster.
+    job: Job
+    plan: Plan
+    output: str
+    client: Client
+    stop: Stop
+    name: str
+
+    def prepare(self, rule: IntensityRule, begun: Volume | None, overwrite: bool) -> Intensity:
+        facts = common_facts(self.client, self.job.choices.device)
+        stored = begun.attributes["intensity"] if begun else {}
+        intensity = rule.known(self.job.header, stored) or self._measure(rule)
+        dtype = output_dtype(self.job, begun)
+        stated = provenance(
+            self.job, self.plan, intensity=rule.to_dict(intensity), facts=facts, dtype=dtype
+        )
+        if begun is None:
+            new = new_output(self.job, self.plan, dtype, stated)
+            create_volume(self.output, new, overwrite=overwrite)
+        else:
+            check_resume(self.job, self.plan, begun, stated)
+        return intensity
+
+    def _measure(self, rule: IntensityRule) -> Intensity:
+        volume = self.job.volume
+        grid = BlockGrid(volume.shape, self.plan.block)
+        task = MomentsTask(source=self.job.source, run=self.name, void=rule.void)
+        with make_reporter("Grey values", len(grid), 0) as reporter:
+            options = RunOptions(
+                name="moments", reporter=reporter, stop=self.stop, keep_reports=True
+            )
+            outcome = run_on_cluster(task, grid, options, client=self.client)
+        if self.stop.signal is not None:
+            raise Stopped(self.stop.signal)
+        if outcome.failed:
+            failed = [(str(box), error) for box, error in outcome.failed]
+            raise BlocksFailed("predict", failed, len(grid), stored=False)
+        # Summed in the grid's order, not in that of arrival: floating-point sums depend on it.
+        ordered = sorted(outcome.reports, key=lambda report: report.box.start)
+        total = sum((report.value for report in ordered), Moments())
+        return dataclasses.replace(total.intensity, invert=rule.invert)
+
+    def compute(self, intensity: Intensity) -> Summary:
+        grid, stored = self.plan.grid, open_volume(self.output)
+        missing = stored.missing(grid)
+        before = len(grid) - len(missing)
+        request = self.plan.request
+        task = PredictTask(
+            source=self.job.source,
+            output=self.output,
+            model=self.job.model,
+            model_sha256=self.job.sha256,
+            settings=Settings(self.job.choices.device, request.precision, request.threads),
+            intensity=intensity,
+            architecture=request.architecture,
+            tile=self.plan.tile,
+            run=self.name,
+            orientations=request.orientations,
+            mask=self.job.mask,
+        )
+        with make_reporter("Predict", len(grid), before) as reporter:
+            options = RunOptions(
+                name="predict", reporter=reporter, stop=self.stop, resources=self._resources()
+            )
+            outcome = run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
+        check_stored(stored, grid, outcome)
+        return Summary("predict", self.output, len(grid), before, outcome)
+
+    def _resources(self) -> dict[str, float] | None:
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return {"GPU": 1} if all("GPU" in worker["resources"] for worker in workers) else None
+
+
+def common_facts(client: Client, device: str) -> dict[str, str]:
+    """Ask every worker what decides the last bits of its results; they must agree.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    device : str
+        Device that the workers are to use.
+
+    Returns
+    -------
+    dict
+        Device model and library versions.
+
+    Raises
+    ------
+    DeviceUnavailable
+        When a worker has no such device.
+    InvalidData
+        When workers differ.
+    """
+    answers = client.run(numeric_facts, device)
+    facts: dict[str, str] = next(iter(answers.values()))
+    for worker, other in answers.items():
+        if other != facts:
+            problem = f"differ: {other} on {worker}, {facts} elsewhere"
+            cure = "One output comes from one kind of device and one set of versions."
+            raise InvalidData("Workers", problem, cure)
+    return facts
+
+
+def as_array(
+    volume: str,
+    model: str,
+    *,
+    memory: int = 4 * 2**30,
+    choices: Choices | None = None,
+    threads: int = 1,
+) -> dask.array.Array:
+    """Predict lazily: a Dask array with one task per block.
+
+    Slicing it computes only the blocks that the slice touches. The values are those that
+    ``tilenet predict`` stores under the same numeric plan.
+
+    Parameters
+    ----------
+    volume : str
+        Path or URL of the input.
+    model : str
+        Model file.
+    memory : int
+        Bytes that one task may use.
+    choices : Choices, optional
+        Block, data type, precision, device, orientations to average.
+    threads : int
+        CPU threads of an evaluation.
+
+    Returns
+    -------
+    dask.array.Array, shape (z, y, x) or (channels, z, y, x)
+        Foreground probability of two classes, or all channels.
+    """
+    source = VolumeReference(volume)
+    job = check_job(source, model, mask=None, choices=choices or Choices())
+    cluster = ClusterOptions(
+        workers=default_workers(threads), slots=1, threads=threads, memory=memory
+    )
+    plan = plan_job(job, region_box(None, job.volume.shape), cluster)
+    task = PredictTask(
+        source=source,
+        output="",
+        model=model,
+        model_sha256=job.sha256,
+        settings=Settings(job.choices.device, plan.request.precision, threads),
+        intensity=job.header.intensity,
+        architecture=job.header.architecture,
+        tile=plan.tile,
+        run=uuid.uuid4().hex,
+        orientations=plan.request.orientations,
+    )
+    dtype = output_dtype(job, None)
+    shapes: list[tuple[int, ...]] = [
+        (size,) * (n // size) + ((n % size,) if n % size else ())
+        for n, size in zip(job.volume.shape, plan.block, strict=True)
+    ]
+    if job.header.stored_channels is not None:
+        shapes.insert(0, (len(job.header.stored_channels),))
+    return dask.array.map_blocks(
+        functools.partial(compute_block, task, dtype),
+        chunks=tuple(shapes),
+        dtype=dtype,
+        meta=np.empty((0,) * len(shapes), dtype),
+    )

@@ -1,0 +1,354 @@
+"""A prediction that is planned, and not begun: what predict and plan share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pipelines.cluster import ClusterOptions
+from tilenet.checkpoint import ModelHeader
+from tilenet.errors import InvalidData, ResumeRefused
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.identity import identify
+from tilenet.intensity import Intensity
+from tilenet.new_volume import NewVolume
+from tilenet.orientation import IDENTITY, Orientation, averaged, stated, statement, words
+from tilenet.plan import Plan, check_memory, make_plan
+from tilenet.request import DEVICE_BYTES, Request
+from tilenet.tasks import VolumeReference
+from tilenet.volume import Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user chose of how to predict; None leaves it to the plan or the begun output.
+
+    Parameters
+    ----------
+    block, shard : tuple of int or None
+        Voxels of a task and of an object, (z, y, x).
+    dtype : str or None
+        Of the stored values.
+    precision : str or None
+        Of the network.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    device_memory : int
+        Bytes that an evaluation may use on a GPU.
+    codec : str
+        Compressor of the output.
+    ignore_voxel_size : bool
+        Apply a model that was trained at another voxel size.
+    rotations : int or None
+        Orientations of the sections that are averaged: 1, 7 or 8.
+    flips : bool
+        Average the four flips instead.
+
+    Raises
+    ------
+    InvalidData
+        When there is no such number of rotations, or both are chosen.
+    """
+
+    block: ZYX | None = None
+    shard: ZYX | None = None
+    dtype: str | None = None
+    precision: str | None = None
+    device: str = "cpu"
+    device_memory: int = DEVICE_BYTES
+    codec: str = "zstd"
+    ignore_voxel_size: bool = False
+    rotations: int | None = None
+    flips: bool = False
+
+    def __post_init__(self) -> None:
+        averaged(1 if self.rotations is None else self.rotations, self.flips)
+
+    @property
+    def orientations(self) -> tuple[Orientation, ...] | None:
+        """The orientations chosen; None where nothing was."""
+        if self.rotations is None and not self.flips:
+            return None
+        return averaged(self.rotations or 1, self.flips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A checked prediction.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    volume : Volume
+        The input, opened.
+    model, sha256 : str
+        The model file and its content.
+    header : ModelHeader
+        What the model file says.
+    mask : VolumeReference or None
+        Where to predict.
+    choices : Choices
+        What the user chose.
+    """
+
+    source: VolumeReference
+    volume: Volume
+    model: str
+    sha256: str
+    header: ModelHeader
+    mask: VolumeReference | None
+    choices: Choices
+
+
+@dataclass(frozen=True)
+class IntensityRule:
+    """How grey values are to be normalised.
+
+    Parameters
+    ----------
+    text : str
+        "model", "volume", "MEAN,STD" or "window:LOW,HIGH".
+    void : float, optional
+        Grey value outside the specimen, left out of the volume's statistics.
+    invert : bool
+        Negate the result.
+
+    Raises
+    ------
+    InvalidData
+        When the text is none of these.
+    """
+
+    text: str
+    void: float | None = None
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.text not in ("model", "volume"):
+            self._numbers()
+
+    def _numbers(self) -> Intensity:
+        kind, _, numbers = self.text.rpartition(":")
+        try:
+            first, second = (float(number) for number in numbers.split(","))
+            if kind not in ("", "window"):
+                raise ValueError(kind)
+        except ValueError as error:
+            cure = "Give model, volume, MEAN,STD or window:LOW,HIGH."
+            raise InvalidData(f"Intensity {self.text!r}", "is not a rule", cure) from error
+        return Intensity.window(first, second) if kind else Intensity(first, second)
+
+    def known(self, header: ModelHeader, stored: Mapping[str, Any]) -> Intensity | None:
+        """Give the rule's numbers where they need no pass over the volume.
+
+        Parameters
+        ----------
+        header : ModelHeader
+            The model's.
+        stored : mapping
+            The intensity provenance of a begun output, or nothing.
+
+        Returns
+        -------
+        Intensity or None
+            None when the volume has to be measured first.
+        """
+        if self.text == "volume":
+            # Computed once: an output that is continued keeps the numbers it was begun with.
+            if stored.get("rule") != "volume" or stored.get("void") != self.void:
+                return None
+            numbers = Intensity.from_dict(stored["numbers"])
+        else:
+            numbers = header.intensity if self.text == "model" else self._numbers()
+        invert = self.invert != (self.text == "model" and numbers.invert)
+        return replace(numbers, invert=invert)
+
+    def to_dict(self, numbers: Intensity) -> dict[str, Any]:
+        """State the rule and its numbers.
+
+        Parameters
+        ----------
+        numbers : Intensity
+            What it came to.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        return {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
+
+
+def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | None = None) -> Plan:
+    """Plan a prediction, or take up the plan of an output that was begun.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    region : Box
+        The part to predict.
+    cluster : ClusterOptions
+        Workers and memory.
+    begun : Volume, optional
+        The output to be continued.
+
+    Returns
+    -------
+    Plan
+        The plan.
+    """
+    stored = dict(begun.attributes["numeric_plan"]) if begun else {}
+    request = Request(
+        volume_shape=job.volume.shape,
+        region=region,
+        architecture=job.header.architecture,
+        input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
+        output_bytes=np.dtype(output_dtype(job, begun)).itemsize
+        * len(job.header.stored_channels or "1"),
+        precision=job.choices.precision or stored.get("precision", "float32"),
+        device=job.choices.device.split(":")[0],
+        workers=cluster.workers,
+        slots=cluster.slots,
+        threads=cluster.threads or stored.get("threads", 1),
+        memory=cluster.memory,
+        device_memory=job.choices.device_memory,
+        block=job.choices.block,
+        shard=job.choices.shard,
+        orientations=_orientations(job, begun),
+    )
+    if begun is None:
+        return make_plan(request)
+    shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
+    for name, size in shapes.items():
+        wanted = getattr(job.choices, name)
+        if wanted is not None and wanted != size:
+            raise ResumeRefused(begun.location, {name: (size, wanted)})
+    plan = Plan(request=request, chunk=begun.chunk_shape, tile=zyx(stored["tile"]), **shapes)
+    check_memory(plan, "The plan that this output was begun with")
+    return plan
+
+
+def _orientations(job: Job, begun: Volume | None) -> tuple[Orientation, ...]:
+    chosen = job.choices.orientations
+    if begun is None:
+        return chosen or (IDENTITY,)
+    stored = stated(begun.attributes["test_time_augmentation"])
+    if chosen not in (None, stored):
+        difference = (words(stored), words(chosen or stored))
+        raise ResumeRefused(begun.location, {"test_time_augmentation": difference})
+    return stored
+
+
+def output_dtype(job: Job, begun: Volume | None) -> str:
+    """Choose the data type of the stored values.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    begun : Volume or None
+        The output to be continued.
+
+    Returns
+    -------
+    str
+        The user's choice, the begun output's, or uint8 (float32 for scores without bounds).
+    """
+    if job.choices.dtype is not None:
+        return job.choices.dtype
+    if begun is not None:
+        return str(begun.dtype)
+    return "float32" if job.header.activation == "linear" else "uint8"
+
+
+def provenance(
+    job: Job, plan: Plan, *, intensity: Mapping[str, Any], facts: Mapping[str, str], dtype: str
+) -> dict[str, Any]:
+    """State everything that determines the output's values.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    intensity : mapping
+        The rule as given, and its numbers.
+    facts : mapping
+        Device model and library versions, from the workers.
+    dtype : str
+        Of the stored values.
+
+    Returns
+    -------
+    dict
+        JSON values, compared field by field before a resume.
+    """
+    rules = {
+        "uint8": "round(255 * value), halves to even",
+        "float16": "value, rounded to float16",
+        "float32": "value",
+    }
+    outputs = [{"name": o.name, "label": o.label} for o in job.header.outputs]
+    return {
+        "kind": "prediction",
+        "model_sha256": job.sha256,
+        "input": identify(job.volume),
+        "mask": None if job.mask is None else identify(job.mask.open()),
+        "intensity": dict(intensity),
+        "test_time_augmentation": statement(
+            plan.request.orientations, job.header.activation, plan.request.precision
+        ),
+        "output": {
+            "dtype": dtype,
+            "rule": rules[dtype],
+            "activation": job.header.activation,
+            "channels": outputs if job.header.stored_channels else outputs[1:],
+        },
+        "numeric_plan": {
+            "block": list(plan.block),
+            "tile": list(plan.tile),
+            "tile_input": list(plan.tile_input),
+            "batch": 1,
+            "precision": plan.request.precision,
+            "threads": plan.request.threads,
+            **facts,
+        },
+    }
+
+
+def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) -> NewVolume:
+    """Describe the output volume.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    dtype : str
+        Of the stored values.
+    attributes : mapping
+        Provenance.
+
+    Returns
+    -------
+    NewVolume
+        As large as the whole input, whatever the region.
+    """
+    return NewVolume(
+        shape=job.volume.shape,
+        dtype=dtype,
+        chunk=plan.chunk,
+        shard=plan.shard,
+        voxel_size=job.volume.voxel_size,
+        translation=job.volume.layout.translation,
+        channels=job.header.stored_channels,
+        codec=job.choices.codec,
+        attributes=attributes,
+    )

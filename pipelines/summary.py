@@ -1,0 +1,117 @@
+"""What a run over blocks did, for people, for programs and for the shell."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from pipelines.blockwise import Outcome
+from pipelines.progress import clock, rate
+from tilenet.errors import BlocksFailed
+from tilenet.tiling import BlockGrid
+from tilenet.volume import Volume
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Parameters
+    ----------
+    command : str
+        The command that ran.
+    output : str
+        Path or URL.
+    blocks, before : int
+        Blocks in all, and those that were stored already.
+    outcome : Outcome
+        What became of the others.
+    """
+
+    command: str
+    output: str
+    blocks: int
+    before: int
+    outcome: Outcome
+
+    @property
+    def voxels_per_second(self) -> float:
+        """Voxels computed per second of the run."""
+        return self.outcome.voxels / max(1e-9, self.outcome.seconds["wall"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the summary as JSON values.
+
+        Returns
+        -------
+        dict
+            Counts, seconds and the failed blocks with their errors.
+        """
+        return {
+            "command": self.command,
+            "output": self.output,
+            "blocks": self.blocks,
+            "done_before": self.before,
+            "computed": self.outcome.computed,
+            "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
+            "stopped_by": self.outcome.stopped_by,
+            "seconds": self.outcome.seconds,
+            "voxels_per_second": self.voxels_per_second,
+        }
+
+    def __str__(self) -> str:
+        done = self.before + self.outcome.computed
+        wall = clock(self.outcome.seconds["wall"])
+        return (
+            f"{self.output}: {done} of {self.blocks} blocks stored, {self.outcome.computed} of "
+            f"them now, in {wall} ({rate(self.voxels_per_second)})"
+        )
+
+    def finish(self, *, as_json: bool = False) -> int:
+        """Print the summary, and tell the shell how it went.
+
+        Parameters
+        ----------
+        as_json : bool
+            Print JSON.
+
+        Returns
+        -------
+        int
+            Exit code: 0, or 130 and 143 after Ctrl-C and SIGTERM.
+
+        Raises
+        ------
+        BlocksFailed
+            When blocks failed, with all of them.
+        """
+        click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
+        if self.outcome.failed:
+            failed = [(str(box), error) for box, error in self.outcome.failed]
+            raise BlocksFailed(self.command, failed, self.blocks)
+        if self.outcome.stopped_by is None:
+            return 0
+        click.echo("Stopped. Run the same command again to go on.", err=True)
+        return 128 + self.outcome.stopped_by
+
+
+def check_stored(volume: Volume, grid: BlockGrid, outcome: Outcome) -> None:
+    """Ask the store before success is said: a block that is not there has failed.
+
+    Parameters
+    ----------
+    volume : Volume
+        The output.
+    grid : BlockGrid
+        The blocks that should be stored.
+    outcome : Outcome
+        What became of them; blocks that are missing for no known reason are added.
+    """
+    if outcome.stopped_by is not None:
+        return
+    failed = {box for box, _ in outcome.failed}
+    lost = [grid[i] for i in volume.missing(grid) if grid[i] not in failed]
+    outcome.failed.extend((box, "was computed, but is not in the store") for box in lost)

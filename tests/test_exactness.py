@@ -1,0 +1,243 @@
+"""Invariants 3 and 4: the stitched result equals one pass over the whole mirror-padded volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.oracles import (
+    ARCHITECTURES,
+    grey_values,
+    integer_network,
+    probabilities,
+    random_network,
+    save_linear,
+    save_softmax,
+    whole_pass,
+)
+from tests.runs import predict_blocks, predict_task, store_volume
+from tests.test_architecture import architectures
+from tilenet import predict_task as tasks
+from tilenet.architecture import UNetArchitecture
+from tilenet.checkpoint import Model, ModelHeader, OutputChannel
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.intensity import Intensity
+from tilenet.orientation import IDENTITY, Orientation
+from tilenet.padding import mirror
+from tilenet.predictor import Predictor
+from tilenet.settings import Settings
+from tilenet.tiling import BlockGrid, TileGrid
+from tilenet.unet import UNet
+from tilenet.volume import Volume
+
+#: Smaller than a tile; not multiples of anything; thinner than the halo; one voxel; long.
+SHAPES: list[ZYX] = [(3, 9, 11), (13, 37, 53), (2, 5, 70), (1, 1, 1), (9, 24, 96)]
+
+
+def scaled(architecture: UNetArchitecture, factors: ZYX) -> ZYX:
+    return zyx(a * f for a, f in zip(architecture.alignment, factors, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_zarr_to_zarr_equals_the_whole_pass_bit_for_bit(
+    tmp_path: Path, name: str, shape: ZYX
+) -> None:
+    architecture = ARCHITECTURES[name]
+    network = integer_network(architecture)
+    values = grey_values(shape)
+    expected = whole_pass(network, values)
+    assert len(np.unique(expected)) > 2 or shape == (1, 1, 1), "the oracle must not be constant"
+    model = save_linear(tmp_path / "model.safetensors", network)
+    source = store_volume(tmp_path / "em.zarr", values)
+    for i, (tile, block) in enumerate(
+        [
+            ((1, 1, 1), (1, 1, 1)),
+            ((1, 2, 3), (2, 4, 3)),
+            ((4, 4, 4), (4, 8, 8)),
+            ((2, 3, 2), (6, 9, 8)),
+        ]
+    ):
+        if len(BlockGrid(shape, scaled(architecture, block))) > 200:
+            continue  # minutes of synced writes, and nothing new
+        task = predict_task(
+            source,
+            model,
+            tmp_path / f"out{i}.zarr",
+            block=scaled(architecture, block),
+            tile=scaled(architecture, tile),
+            dtype="float32",
+            precision="float64",
+        )
+        stitched = predict_blocks(task, scaled(architecture, block))
+        np.testing.assert_array_equal(stitched, expected.astype(np.float32))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("how", ["threads", "processes"])
+def test_threads_and_processes_give_the_same_bits(tmp_path: Path, how: str, client: Client) -> None:
+    architecture = ARCHITECTURES["anisotropic"]
+    network = integer_network(architecture)
+    values = grey_values((13, 37, 53))
+    source = store_volume(tmp_path / "em.zarr", values)
+    model = save_linear(tmp_path / "model.safetensors", network)
+    block, tile = scaled(architecture, (2, 4, 4)), scaled(architecture, (2, 2, 2))
+    task = predict_task(
+        source, model, tmp_path / "out.zarr", block=block, tile=tile,
+        dtype="float32", precision="float64",
+    )  # fmt: skip
+    stitched = predict_blocks(task, block, how, client)
+    np.testing.assert_array_equal(stitched, whole_pass(network, values).astype(np.float32))
+
+
+@settings(max_examples=40)
+@given(architectures(), st.tuples(*[st.integers(1, 17)] * 3), st.tuples(*[st.integers(1, 3)] * 6))
+def test_any_network_any_volume_any_tiles(
+    architecture: UNetArchitecture, shape: ZYX, multiples: tuple[int, ...]
+) -> None:
+    network = integer_network(architecture)
+    values = grey_values(shape)
+    tile = scaled(architecture, zyx(multiples[:3]))
+    block = zyx(t * m for t, m in zip(tile, multiples[3:], strict=True))
+    if np.prod(TileGrid(Box((0, 0, 0), tile), tile, architecture, tile).input_shape) > 4e5:
+        return  # seconds per tile; the cases above and below cover it
+    np.testing.assert_array_equal(stitch(network, values, block, tile), whole_pass(network, values))
+
+
+def stitch(
+    network: UNet,
+    values: np.ndarray,
+    block: ZYX,
+    tile: ZYX,
+    shift: int = 0,
+    orientations: tuple[Orientation, ...] = (IDENTITY,),
+) -> np.ndarray:
+    """Predict block by block in memory; ``shift`` displaces what the second block reads."""
+    architecture = network.architecture
+    outputs = tuple(OutputChannel(f"c{i}") for i in range(architecture.out_channels))
+    header = ModelHeader(architecture, Intensity(), outputs, "linear")
+    predictor = Predictor(Model(network, header), Settings(precision="float64"))
+    shape = zyx(values.shape)
+    result = np.empty((architecture.out_channels, *shape))
+    for i, box in enumerate(BlockGrid(shape, block)):
+        tiles = TileGrid(box, tile, architecture, shape, orientations)
+        moved = shift if i == 1 else 0
+        input_box = tiles.input_box.relative_to((0, 0, -moved))
+        everything = Box.of_shape(shape)
+        padded = mirror(values, everything, input_box=input_box, volume_shape=shape)
+        result[(slice(None), *box.slices)] = predictor.predict(padded, tiles, np.float64)
+    return result
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_of_the_test_a_tile_shifted_by_one_voxel_is_noticed(name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    network = integer_network(architecture)
+    values = grey_values((13, 37, 53))
+    block, expected = scaled(architecture, (2, 3, 3)), whole_pass(network, values)
+    np.testing.assert_array_equal(stitch(network, values, block, block), expected)
+    assert not np.array_equal(stitch(network, values, block, block, shift=1), expected)
+
+
+def test_of_the_test_a_shifted_read_in_the_task_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = ARCHITECTURES["planar"]
+    network = integer_network(architecture)
+    values = grey_values((3, 37, 53))
+    source = store_volume(tmp_path / "em.zarr", values)
+    model = save_linear(tmp_path / "model.safetensors", network)
+    block = scaled(architecture, (2, 4, 4))
+    task = predict_task(
+        source, model, tmp_path / "out.zarr", block=block, tile=block,
+        dtype="float32", precision="float64",
+    )  # fmt: skip
+    honest = tasks._read_mirrored
+
+    def shifted(volume: Volume, tiles: TileGrid) -> np.ndarray:
+        padded = honest(volume, tiles)
+        return np.roll(padded, 1, axis=-1) if tiles.block.start != (0, 0, 0) else padded
+
+    monkeypatch.setattr(tasks, "_read_mirrored", shifted)
+    stitched = predict_blocks(task, block)
+    assert not np.array_equal(stitched, whole_pass(network, values).astype(np.float32))
+
+
+def test_a_tile_at_another_phase_gives_other_numbers() -> None:
+    # Why blocks start at multiples of the alignment: max-pooling would group other voxels.
+    architecture = ARCHITECTURES["planar"]
+    network = integer_network(architecture)
+    values = grey_values((1, 40, 40))
+    aligned, moved = whole_pass(network, values), whole_pass(network, np.roll(values, 1, axis=-1))
+    assert not np.array_equal(aligned[..., 20:-12], moved[..., 21:-11])
+
+
+@pytest.mark.parametrize("name", ["planar", "volumetric", "anisotropic"])
+def test_float32_agrees_within_1e_5_on_probabilities(tmp_path: Path, name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    network = random_network(architecture)
+    values = grey_values((9, 40, 44), top=256)
+    intensity = Intensity(mean=120.0, std=50.0)
+    source = store_volume(tmp_path / "em.zarr", values)
+    model = save_softmax(tmp_path / "model.safetensors", network, intensity)
+    block, tile = scaled(architecture, (4, 8, 8)), scaled(architecture, (2, 4, 4))
+    task = predict_task(
+        source, model, tmp_path / "out.zarr", block=block, tile=tile,
+        dtype="float32", precision="float32",
+    )  # fmt: skip
+    stitched = predict_blocks(task, block)
+    expected = probabilities(whole_pass(network, intensity.apply(values, np.float64)))[1]
+    np.testing.assert_allclose(stitched, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected) > 0.1, "the oracle must not be constant"
+
+
+def test_uint8_stores_255_times_the_probability(tmp_path: Path) -> None:
+    architecture = ARCHITECTURES["planar"]
+    network = random_network(architecture)
+    values = grey_values((2, 40, 44))
+    source = store_volume(tmp_path / "em.zarr", values)
+    model = save_softmax(tmp_path / "model.safetensors", network)
+    block = scaled(architecture, (2, 8, 8))
+    task = predict_task(
+        source, model, tmp_path / "out.zarr", block=block, tile=block,
+        dtype="uint8", precision="float64",
+    )  # fmt: skip
+    expected = np.rint(255 * probabilities(whole_pass(network, values))[1])
+    np.testing.assert_array_equal(predict_blocks(task, block), expected)
+
+
+def test_several_input_channels_and_more_than_two_classes(tmp_path: Path) -> None:
+    architecture = UNetArchitecture.planar(2, 2, in_channels=2, out_channels=3, dropout=0.0)
+    network = integer_network(architecture)
+    values = np.random.default_rng(1).integers(0, 4, (2, 5, 37, 41), dtype=np.uint8)
+    source = store_volume(tmp_path / "em.zarr", values)
+    model = save_linear(tmp_path / "model.safetensors", network)
+    block = scaled(architecture, (2, 4, 4))
+    task = predict_task(
+        source, model, tmp_path / "out.zarr", block=block, tile=block,
+        dtype="float32", precision="float64",
+    )  # fmt: skip
+    stitched = predict_blocks(task, block)
+    assert stitched.shape == (3, 5, 37, 41)
+    np.testing.assert_array_equal(stitched, whole_pass(network, values).astype(np.float32))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_numeric_plan_gives_one_result_whatever_the_order(threads: int) -> None:
+    architecture = UNetArchitecture.planar(8, 3, dropout=0.0)
+    header = ModelHeader(architecture)
+    network = random_network(architecture)
+    predictor = Predictor(Model(network, header), Settings(threads=threads))
+    values = grey_values((1, 200, 200), top=256)
+    tiles = TileGrid(Box.of_shape((1, 200, 200)), (1, 64, 64), architecture, (1, 200, 200))
+    padded = mirror(
+        values, Box.of_shape((1, 200, 200)), input_box=tiles.input_box, volume_shape=(1, 200, 200)
+    )
+    first = predictor.predict(padded, tiles, np.float32)
+    for _ in range(3):
+        np.testing.assert_array_equal(predictor.predict(padded, tiles, np.float32), first)
