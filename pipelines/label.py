@@ -1,0 +1,319 @@
+"""``tilenet label``: masks in, instances out, over a whole volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipelines.checks import check_apart, check_whole
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.running import Runner, open_runner
+from pipelines.storing import (
+    SHARD_BYTES,
+    check_memory,
+    find_begun,
+    storage_shapes,
+    task_bytes,
+)
+from pipelines.summary import Summary, check_stored
+from tilenet import __version__, storage
+from tilenet.codecs import CODECS, compressors
+from tilenet.components import PLANAR, LabelRule
+from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.identity import identify
+from tilenet.join_store import has_join, remove_join, write_join
+from tilenet.joining import id_dtype, join
+from tilenet.label_task import ComponentsTask, LabelTask
+from tilenet.new_volume import NewVolume, create_volume
+from tilenet.provenance import refuse_if_different
+from tilenet.tasks import VolumeReference
+from tilenet.tiling import BlockGrid
+from tilenet.volume import Volume, open_volume
+
+#: Bytes per voxel that a task holds beside the stored values: the foreground, cc3d's labels and
+#: union-find, ours, the ids, and what is encoded.
+VOXEL_BYTES = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What the user chose of how to store.
+
+    Parameters
+    ----------
+    chunk, shard : tuple of int or None
+        Voxels, (z, y, x).
+    codec : str
+        Compressor.
+    overwrite : bool
+        Replace a Zarr that is there.
+    """
+
+    chunk: ZYX | None = None
+    shard: ZYX | None = None
+    codec: str = "zstd"
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    # What fits together; nothing is written before all of it is known.
+    source: VolumeReference
+    volume: Volume
+    output: str
+    rule: LabelRule
+    begun: Volume | None
+    chunk: ZYX
+    shard: ZYX
+    options: LabelOptions
+
+    @property
+    def grid(self) -> BlockGrid:
+        return BlockGrid(self.volume.shape, self.shard)
+
+
+@click.command()
+@click.argument("masks")
+@click.argument("output")
+@click.option("--per-section", is_flag=True, help="Sections are images of their own.")
+@click.option(
+    "--connectivity", type=click.Choice(["4", "8", "6", "18", "26"]),
+    help="Neighbours that count as adjacent: 4 (default) or 8 per section; 6 (default), 18 or 26.",
+)  # fmt: skip
+@click.option(
+    "--threshold",
+    type=float,
+    help="Stored values above it are foreground; 0. In uint8 p = 0.5 is 127.",
+)
+@click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
+@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
+@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
+@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@input_options
+@cluster_options
+@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+def label(
+    masks: str,
+    output: str,
+    per_section: bool,
+    connectivity: str | None,
+    threshold: float | None,
+    by_value: bool,
+    level: str | None,
+    channel: int | None,
+    axes: str | None,
+    cluster: ClusterOptions,
+    **options: Any,
+) -> int:
+    """Label the connected components of MASKS, and store them as the instances OUTPUT.
+
+    Ids are consecutive from 1, in the order of the instances' first voxels (z, y, x): the result
+    depends on the masks alone. Two passes over the volume; a run that was stopped in the second
+    goes on where it stopped.
+    """
+    rule = label_rule(
+        per_section=per_section, connectivity=connectivity, threshold=threshold, by_value=by_value
+    )
+    source = VolumeReference(masks, level=level, channel=channel, axes=axes)
+    summary = run_label(source, output, rule, options=LabelOptions(**options), cluster=cluster)
+    if summary.outcome.stopped_by is None and not summary.outcome.failed:
+        count = open_volume(output).attributes["instances"]
+        click.echo(f"{output}: {count:,} instances", err=True)
+    return summary.finish()
+
+
+def label_rule(
+    *, per_section: bool, connectivity: str | None, threshold: float | None, by_value: bool
+) -> LabelRule:
+    """Make the rule that the options describe.
+
+    Parameters
+    ----------
+    per_section : bool
+        Sections are images of their own.
+    connectivity : str or None
+        Number of neighbours.
+    threshold : float or None
+        Values above it are foreground.
+    by_value : bool
+        Join voxels of equal value.
+
+    Returns
+    -------
+    LabelRule
+        What belongs together.
+
+    Raises
+    ------
+    InvalidData
+        When options contradict one another.
+    """
+    number = int(connectivity or (4 if per_section else 6))
+    if per_section != (number in PLANAR):
+        problem = f"{number} is within a section" if number in PLANAR else f"{number} is in 3-D"
+        cure = (
+            "Add --per-section, or choose 6, 18 or 26."
+            if number in PLANAR
+            else "Leave out --per-section, or choose 4 or 8."
+        )
+        raise InvalidData("--connectivity", problem, cure)
+    if by_value and threshold is not None:
+        problem = "contradicts --by-value, which joins equal values whatever they are"
+        raise InvalidData("--threshold", problem, "Leave out one of the two.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise InvalidData("--threshold", f"is {threshold}", "Give a finite number.")
+    return LabelRule(connectivity=number, threshold=None if by_value else threshold or 0.0)
+
+
+def run_label(
+    source: VolumeReference,
+    output: str,
+    rule: LabelRule,
+    *,
+    options: LabelOptions,
+    cluster: ClusterOptions,
+) -> Summary:
+    """Label a volume, or go on with an output that was begun.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    output : str
+        Path or URL.
+    rule : LabelRule
+        What belongs together.
+    options : LabelOptions
+        How to store.
+    cluster : ClusterOptions
+        Where to run.
+
+    Returns
+    -------
+    Summary
+        What became of the blocks.
+
+    Raises
+    ------
+    TilenetError
+        Before anything is written, when something does not fit or a block fails in the first pass.
+    """
+    cluster = resolve(cluster)
+    job = _check(source, output, rule, options=options, cluster=cluster)
+    grid, run = job.grid, uuid.uuid4().hex
+    missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
+    joined = not missing or (job.begun is not None and has_join(output))
+    with open_runner(cluster, len(missing) if joined else len(grid)) as runner:
+        if job.begun is not None:
+            storage.remove_partial_files(output)
+        if not joined:
+            _join(job, runner, run)
+        task = LabelTask(source=source, output=output, block=job.shard, rule=rule, run=run)
+        outcome = runner.run("Label", task, grid, missing=missing)
+    stored = open_volume(output)
+    check_stored(stored, grid, outcome)
+    if not (outcome.failed or outcome.stopped_by):
+        remove_join(output)
+    return Summary("label", output, len(grid), len(grid) - len(missing), outcome)
+
+
+def _check(
+    source: VolumeReference,
+    output: str,
+    rule: LabelRule,
+    *,
+    options: LabelOptions,
+    cluster: ClusterOptions,
+) -> _Job:
+    check_apart(output, source.location)
+    compressors(options.codec)
+    volume = source.open()
+    _check_masks(volume, rule)
+    check_whole(volume, Box.of_shape(volume.shape))
+    begun = find_begun(output, "instances", overwrite=options.overwrite)
+    voxel = volume.dtype.itemsize + VOXEL_BYTES
+    most = SHARD_BYTES // id_dtype(0).itemsize
+
+    def needed(block: ZYX) -> int:
+        return voxel * math.prod(n + m for n, m in zip(block, rule.reach, strict=True))
+
+    chunk, shard = storage_shapes(
+        volume.shape, volume.voxel_size, chunk=options.chunk, shard=options.shard,
+        flat=rule.per_section,
+        fits=lambda s: math.prod(s) <= most and needed(s) <= task_bytes(cluster),
+    )  # fmt: skip
+    if begun is not None:
+        # What was chosen when it was begun holds, unless the user now asks for something else.
+        shard = options.shard or zyx(begun.write_shape)
+        _check_begun(begun, _determinants(volume, rule, shard))
+    check_memory(cluster, shard, needed, "A shard")
+    return _Job(source, volume, output, rule, begun, chunk, shard, options)
+
+
+def _check_masks(volume: Volume, rule: LabelRule) -> None:
+    if volume.channels is not None:
+        choices = tuple(str(i) for i in range(volume.channels))
+        cure = "Choose one of them with --channel"
+        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
+    if rule.threshold is None and volume.dtype.kind not in "uib":
+        problem = f"are of type {volume.dtype}, and equal values mean little there"
+        cure = "Give whole numbers with --by-value, or a --threshold."
+        raise InvalidData(f"Masks {volume.location}", problem, cure)
+    stored = volume.attributes.get("kind") == "prediction" and volume.dtype == "uint8"
+    if stored and rule.threshold is not None and 0 <= rule.threshold < 1:
+        problem = f"is among stored values, and {volume.location} holds 255 p"
+        cure = "Probability 0.5 is --threshold 127."
+        raise InvalidData(f"--threshold {rule.threshold:g}", problem, cure)
+
+
+def _determinants(volume: Volume, rule: LabelRule, shard: ZYX) -> dict[str, Any]:
+    return {
+        "input": identify(volume),
+        "rule": {**dataclasses.asdict(rule), "per_section": rule.per_section},
+        "voxel_size": volume.voxel_size,
+        "shard": shard,
+        "tilenet": __version__,
+    }
+
+
+def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
+    stored = {name: begun.attributes.get(name) for name in ("input", "rule", "tilenet")}
+    stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
+    refuse_if_different(begun.location, stored, stated)
+
+
+def _join(job: _Job, runner: Runner, run: str) -> None:
+    # The first pass. The output is created only now that the number of its ids is known.
+    task = ComponentsTask(source=job.source, rule=job.rule, run=run)
+    table = join(runner.collect("Components", task, job.grid, command="label"))
+    if job.begun is None:
+        stated = _determinants(job.volume, job.rule, job.shard)
+        attributes = {
+            "kind": "instances",
+            "input": stated["input"],
+            "rule": stated["rule"],
+            "tilenet": __version__,
+            "instances": table.count,
+        }
+        new = NewVolume(
+            shape=job.volume.shape,
+            dtype=str(id_dtype(table.count)),
+            chunk=job.chunk,
+            shard=job.shard,
+            voxel_size=job.volume.voxel_size,
+            translation=job.volume.layout.translation,
+            codec=job.options.codec,
+            attributes=attributes,
+        )
+        create_volume(job.output, new, overwrite=job.options.overwrite)
+    else:
+        before = {"instances": job.begun.attributes.get("instances")}
+        refuse_if_different(job.output, before, {"instances": table.count})
+    write_join(job.output, table.ids, table.offsets)

@@ -1,0 +1,116 @@
+"""Kills in the middle of ``tilenet label`` and ``tilenet weights``: nothing lost, nothing false."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.runs import environment, run_tilenet, store_volume, tilenet_command
+from tests.test_components import slow_label
+from tilenet.components import LabelRule
+from tilenet.geometry import Box
+from tilenet.join_store import FOLDER
+from tilenet.synthetic import synthetic_em
+from tilenet.volume import open_volume
+from tilenet.weight_map import border_weights
+from tilenet.weight_rule import WeightRule
+
+pytestmark = pytest.mark.cluster
+
+STORAGE = ("--chunk", "1,16,16", "--shard", "1,32,32", "--workers", "2", "--memory", "4GB")
+COMMANDS = {
+    "label": ("label", "masks.zarr", "label.zarr", "--connectivity", "26", *STORAGE),
+    "weights": ("weights", "instances.zarr", "weights.zarr", "--gap", "1", *STORAGE),
+}
+SHARDS = 4 * 6 * 6
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks and instances, and what the commands should make of them."""
+    folder = tmp_path_factory.mktemp("label-faults")
+    em = synthetic_em((4, 192, 192), seed=3)
+    store_volume(folder / "masks.zarr", em.cells)
+    instances = np.asarray(em.instances).astype(np.uint16)
+    store_volume(folder / "instances.zarr", instances)
+    rule = WeightRule(gap=1, voxel_size=(50, 4, 4))
+    np.save(folder / "weights.npy", border_weights(instances, rule))
+    np.save(folder / "label.npy", slow_label(em.cells, LabelRule(connectivity=26)))
+    return folder
+
+
+def start(folder: Path, command: str) -> subprocess.Popen[str]:
+    """Begin a command, and come back when its first blocks are stored."""
+    process = subprocess.Popen(
+        tilenet_command(*COMMANDS[command]),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while stored(folder / f"{command}.zarr") < 4:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def stored(output: Path) -> int:
+    """Count the shards of an output, without those that are being written."""
+    shards = (output / "0" / "c").rglob("*")
+    return sum(path.is_file() and path.suffix != ".partial" for path in shards)
+
+
+def finish(folder: Path, command: str, kept: int) -> None:
+    """Run the same command again, and compare with the whole computed at once."""
+    again = run_tilenet(*COMMANDS[command], cwd=folder)
+    assert again.returncode == 0, again.stderr
+    done, total, now = (int(n) for n in re.findall(r"\d+", again.stdout)[:3])
+    assert 0 < now <= done == total
+    if command == "label":  # a block of weights may be several shards
+        assert (total, now) == (SHARDS, SHARDS - kept)
+    # Neither pass over the whole volume is made again.
+    assert "Components" not in again.stderr
+    assert "Count" not in again.stderr
+    output = open_volume(str(folder / f"{command}.zarr"))
+    found = output.read(Box.of_shape(output.shape))
+    np.testing.assert_array_equal(found, np.load(folder / f"{command}.npy"))
+    assert not (folder / f"{command}.zarr" / FOLDER).exists()
+    assert not list((folder / f"{command}.zarr").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_killed_command_is_continued_by_the_same_one(case: Path, command: str) -> None:
+    process = start(case, command)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "no worker outlives its client"
+    kept = stored(case / f"{command}.zarr")
+    assert 0 < kept < SHARDS
+    finish(case, command, kept)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_stopped_command_is_continued_by_the_same_one(case: Path, command: str) -> None:
+    shutil.rmtree(case / f"{command}.zarr", ignore_errors=True)
+    process = start(case, command)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Run the same command again to go on" in err
+    kept = stored(case / f"{command}.zarr")
+    assert 0 < kept < SHARDS
+    finish(case, command, kept)

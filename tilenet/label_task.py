@@ -1,0 +1,129 @@
+"""What a worker runs to label one block: once to find what touches, once to store the ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.components import LabelRule, block_components, extend, label
+from tilenet.errors import InvalidData
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.join_store import read_join
+from tilenet.tasks import BlockReport, Clock, VolumeReference, read_finite, reader, writer
+from tilenet.tiling import BlockGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentsTask:
+    """Label one block by itself, and report what it shares with others; nothing is stored.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    rule : LabelRule
+        What belongs together.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    rule: LabelRule
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Label a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`tilenet.components.BlockComponents`.
+        """
+        clock, volume = Clock(), reader(self.source, self.run)
+        values = read_finite(volume, extend(box, volume.shape, self.rule))
+        clock.phase("read")
+        _, components = block_components(values, box, volume.shape, self.rule)
+        clock.phase("compute")
+        return BlockReport(box, clock.seconds, components)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTask:
+    """Label one block again, and store the ids that its labels got in the volume.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    output : str
+        The output, created already, with its join tables.
+    block : tuple of int
+        Shape of the blocks, (z, y, x), with which the tables were made.
+    rule : LabelRule
+        What belongs together.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    output: str
+    block: ZYX
+    rule: LabelRule
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Store a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+
+        Raises
+        ------
+        InvalidData
+            When the masks are not those that the tables were made from.
+        """
+        clock, volume = Clock(), reader(self.source, self.run)
+        values = read_finite(volume, extend(box, volume.shape, self.rule))
+        ids = read_join(self.output, position(box, volume.shape, self.block))
+        clock.phase("read")
+        labels, first = label(self.rule.foreground(values), self.rule)
+        if len(first) != len(ids) - 1:
+            problem = f"changed while they were labelled: {box} had {len(ids) - 1} components"
+            cure = "Start anew with --overwrite."
+            raise InvalidData(f"Masks {volume.location}", f"{problem}, now {len(first)}", cure)
+        labels = labels[box.relative_to(box.start).slices]
+        clock.phase("compute")
+        writer(self.output, self.run).write(box, ids[labels])
+        clock.phase("write")
+        return BlockReport(box, clock.seconds)
+
+
+def position(box: Box, volume_shape: ZYX, block: ZYX) -> int:
+    """Give the position of a block in its grid.
+
+    Parameters
+    ----------
+    box : Box
+        The block.
+    volume_shape, block : tuple of int
+        Shapes of the volume and of its blocks, (z, y, x).
+
+    Returns
+    -------
+    int
+        Its index in :class:`tilenet.tiling.BlockGrid`.
+    """
+    _, height, width = BlockGrid(volume_shape, block).lattice.shape
+    z, y, x = zyx(a // n for a, n in zip(box.start, block, strict=True))
+    return (z * height + y) * width + x
