@@ -1,0 +1,269 @@
+"""Figures for people and programs: a table, JSON, and a picture over thresholds."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tilenet.errors import InvalidData
+from tilenet.metrics import (
+    AdaptedRand,
+    ErrorCurve,
+    InformationVariation,
+    IsbiFigures,
+    ScoreCurve,
+    SegTally,
+    ThresholdCurve,
+)
+
+#: What a picture can be; matplotlib knows more, but a typing error should not become a format.
+PICTURES = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure.
+
+    Parameters
+    ----------
+    name : str
+        For programs.
+    title : str
+        For people.
+    value : float
+        The figure.
+    lower_is_better : bool
+        True of errors, False of scores.
+    threshold : float or None
+        Where it is reached; None when there is none.
+    unit : str
+        Of the value, where it has one.
+    """
+
+    name: str
+    title: str
+    value: float
+    lower_is_better: bool
+    threshold: float | None = None
+    unit: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Which way is better, in words."""
+        return "error, lower is better" if self.lower_is_better else "score, higher is better"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the figure as JSON values.
+
+        Returns
+        -------
+        dict
+            Value, which way is better, threshold and unit.
+        """
+        return {
+            "value": self.value,
+            "better": "lower" if self.lower_is_better else "higher",
+            "threshold": self.threshold,
+            **({"unit": self.unit} if self.unit else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a comparison gave; None is what was not asked for.
+
+    Parameters
+    ----------
+    isbi : IsbiFigures or None
+        Of probabilities, by section.
+    seg : SegTally or None
+        Of instances, by section.
+    seg_threshold : float or None
+        Above which probabilities became instances.
+    volume_seg, adapted_rand, information : SegTally, AdaptedRand, InformationVariation or None
+        Of instances, in 3-D.
+    """
+
+    isbi: IsbiFigures | None = None
+    seg: SegTally | None = None
+    seg_threshold: float | None = None
+    volume_seg: SegTally | None = None
+    adapted_rand: AdaptedRand | None = None
+    information: InformationVariation | None = None
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, in the order of the table."""
+        found = [] if self.isbi is None else _isbi_figures(self.isbi)
+        if self.seg is not None:
+            found.append(
+                Figure("seg", "SEG, by section", self.seg.score, False, self.seg_threshold)
+            )
+        if self.adapted_rand is not None:
+            rand = self.adapted_rand
+            found += [
+                Figure("adapted_rand_error", "adapted Rand error, 3-D", rand.error, True),
+                Figure("adapted_rand_precision", "  its precision", rand.precision, False),
+                Figure("adapted_rand_recall", "  its recall", rand.recall, False),
+            ]
+        if self.information is not None:
+            vi = self.information
+            title = "variation of information, 3-D"
+            found += [
+                Figure("vi", title, vi.total, True, unit="bits"),
+                Figure("vi_split", "  split, H(predicted|true)", vi.split, True, unit="bits"),
+                Figure("vi_merge", "  merge, H(true|predicted)", vi.merge, True, unit="bits"),
+            ]
+        if self.volume_seg is not None:
+            found.append(Figure("seg_3d", "SEG, 3-D", self.volume_seg.score, False))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all figures and curves as JSON values.
+
+        Returns
+        -------
+        dict
+            "figures" by name, "instances" that SEG is made of, and "curves" over thresholds.
+        """
+        tallies = {"seg": self.seg, "seg_3d": self.volume_seg}
+        values: dict[str, Any] = {
+            "figures": {figure.name: figure.to_dict() for figure in self.figures},
+            "instances": {
+                name: {"true": tally.instances, "matched": tally.matched}
+                for name, tally in tallies.items()
+                if tally is not None
+            },
+        }
+        if self.isbi is not None:
+            curves = _curves(self.isbi)
+            values["curves"] = {name: asdict(curve) for name, curve in curves.items()}
+        return values
+
+
+def _curves(isbi: IsbiFigures) -> dict[str, ThresholdCurve | ScoreCurve | ErrorCurve]:
+    return {
+        "warping_error": isbi.warping_curve,
+        "rand_error": isbi.rand_curve,
+        "pixel_error": isbi.pixel_curve,
+        "v_rand_thinned": isbi.v_rand_curve,
+        "v_info_thinned": isbi.v_info_curve,
+    }
+
+
+def _isbi_figures(isbi: IsbiFigures) -> list[Figure]:
+    at = isbi.best_thresholds
+    return [
+        Figure("warping_error", "warping error", isbi.warping, True, at["warping"]),
+        Figure("rand_error", "Rand error", isbi.rand, True, at["rand"]),
+        Figure("pixel_error", "pixel error", isbi.pixel, True, at["pixel"]),
+        Figure(
+            "v_rand_thinned", "V_Rand, thinned", isbi.v_rand_thinned, False, at["v_rand_thinned"]
+        ),
+        Figure(
+            "v_info_thinned", "V_Info, thinned", isbi.v_info_thinned, False, at["v_info_thinned"]
+        ),
+    ]
+
+
+def figures_text(figures: Sequence[Figure]) -> str:
+    """Lay out figures for people.
+
+    Parameters
+    ----------
+    figures : sequence of Figure
+        What to show.
+
+    Returns
+    -------
+    str
+        A table without colour, so that it can be piped.
+    """
+    grid = Table(box=None, pad_edge=False)
+    for name in ("figure", "value", "", "threshold"):
+        grid.add_column(name, justify="right" if name in ("value", "threshold") else "left")
+    for figure in figures:
+        value = f"{figure.value:.6f} {figure.unit}".rstrip()
+        threshold = "" if figure.threshold is None else f"{figure.threshold:.2g}"
+        grid.add_row(figure.title, value, figure.kind, threshold)
+    console = Console(width=110, color_system=None, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+
+
+def check_plot(path: str) -> None:
+    """Refuse a picture that could not be drawn.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Raises
+    ------
+    InvalidData
+        When its kind is unknown, or matplotlib is not installed.
+    """
+    if not path.lower().endswith(PICTURES):
+        raise InvalidData(f"--plot {path}", "is no picture", f"End it in {', '.join(PICTURES)}.")
+    if importlib.util.find_spec("matplotlib") is None:
+        cure = "Install it with pip install 'tilenet[plot]', or leave out --plot."
+        raise InvalidData(f"--plot {path}", "needs matplotlib, which is missing", cure)
+
+
+def draw_curves(isbi: IsbiFigures, path: str, title: str) -> None:
+    """Draw the figures of ISBI 2012 over thresholds.
+
+    Parameters
+    ----------
+    isbi : IsbiFigures
+        The curves.
+    path : str
+        The picture to write.
+    title : str
+        What was compared.
+    """
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet(figsize=(11, 4.8), layout="constrained")
+    sheet.suptitle(title, fontsize=10)
+    scores, errors = sheet.subplots(1, 2)
+    pixel, rand, v_rand, v_info = (
+        isbi.pixel_curve, isbi.rand_curve, isbi.v_rand_curve, isbi.v_info_curve,
+    )  # fmt: skip
+    lines = [
+        (f"pixel F-score: {pixel.score:.4f} (error {pixel.error:.4f})", pixel.f_score),
+        (f"Rand F-score: {rand.score:.4f} (error {rand.error:.4f})", rand.f_score),
+        (f"V_Rand, thinned: {v_rand.score:.4f}", v_rand.f_score),
+        (f"V_Info, thinned: {v_info.score:.4f}", v_info.scores),
+    ]
+    thresholds = pixel.thresholds
+    for marker, (label, values) in zip("osD^", lines, strict=True):
+        scores.plot(thresholds, values, marker=marker, markersize=4, label=label)
+        best = values.index(max(values))
+        scores.plot(thresholds[best], values[best], "o", ms=11, mfc="none", color="black")
+    scores.set(title="Scores: higher is better", ylabel="score", ylim=(0, 1.03))
+    _draw_warping(errors, isbi.warping_curve)
+    for axes in (scores, errors):
+        axes.set(xlabel="threshold: interior is p above it", xlim=(-0.03, 1.03))
+        axes.grid(alpha=0.3)
+        # Beneath: a curve may be anywhere in the panel.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
+    sheet.savefig(path, dpi=150)
+
+
+def _draw_warping(axes: Any, curve: ErrorCurve) -> None:
+    label = f"warping error: {curve.error:.3g}, circles mark the best"
+    axes.plot(curve.thresholds, curve.errors, "o-", color="tab:red", markersize=4, label=label)
+    axes.plot(curve.best_threshold, curve.error, "o", ms=11, mfc="none", color="black")
+    positive = [error for error in curve.errors if error > 0 and math.isfinite(error)]
+    if len(positive) == len(curve.errors):  # errors span decades; zero has no place among them
+        axes.set_yscale("log")
+    axes.set(title="Error: lower is better", ylabel="split and merged pixels / pixels")

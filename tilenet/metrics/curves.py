@@ -1,0 +1,207 @@
+"""Thresholds, and what a figure is at each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from tilenet.errors import InvalidData
+
+
+def isbi_thresholds() -> tuple[float, ...]:
+    """Give the thresholds at which ISBI 2012 binarises a proposal.
+
+    Returns
+    -------
+    tuple of float
+        Eleven values from 0 to just below 1. They are what adding 0.1 repeatedly gives in double
+        precision, as the official Java loop does, and so the last is 0.9999999999999999: a
+        proposal of exactly 1 is still interior there.
+    """
+    values = []
+    threshold = 0.0
+    while threshold <= 1.0:
+        values.append(threshold)
+        threshold += 0.1
+    return tuple(values)
+
+
+ISBI_THRESHOLDS = isbi_thresholds()
+
+#: The warping error is taken from 0.0 to 0.9 only.
+WARPING_THRESHOLDS = ISBI_THRESHOLDS[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """True positives, false positives and false negatives.
+
+    Parameters
+    ----------
+    tp, fp, fn : int
+        Python integers, because squared counts summed over many large sections pass 2^63.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Pool two counts.
+
+        Parameters
+        ----------
+        other : Counts
+            Of other sections.
+
+        Returns
+        -------
+        Counts
+            Of both.
+        """
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    def scores(self) -> tuple[float, float, float]:
+        """Give precision, recall and F-score.
+
+        Returns
+        -------
+        tuple of float
+            Precision is 1 where fp is 0, recall is 1 where fn is 0, and F is 0 where both are 0.
+        """
+        precision = 1.0 if self.fp == 0 else self.tp / (self.tp + self.fp)
+        recall = 1.0 if self.fn == 0 else self.tp / (self.tp + self.fn)
+        total = precision + recall
+        return precision, recall, 2.0 * precision * recall / total if total > 0.0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdCurve:
+    """Precision, recall and F-score of a proposal at each threshold.
+
+    Parameters
+    ----------
+    thresholds : tuple of float
+        A proposal above the threshold is interior.
+    precision : tuple of float
+        Share tp / (tp + fp) at each threshold, and 1 where fp is 0.
+    recall : tuple of float
+        Share tp / (tp + fn) at each threshold, and 1 where fn is 0.
+    f_score : tuple of float
+        Harmonic mean of precision and recall at each threshold, and 0 where both are 0; of
+        V_Rand the mean of the sections' F-scores.
+    """
+
+    thresholds: tuple[float, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f_score: tuple[float, ...]
+
+    @classmethod
+    def pooled(cls, thresholds: Sequence[float], counts: Sequence[Counts]) -> Self:
+        """Score the counts of all sections together.
+
+        Parameters
+        ----------
+        thresholds : sequence of float
+            Where the proposal was binarised.
+        counts : sequence of Counts
+            At each threshold.
+
+        Returns
+        -------
+        ThresholdCurve
+            One precision, recall and F-score per threshold.
+        """
+        precision, recall, f_score = zip(*(at.scores() for at in counts), strict=True)
+        return cls(tuple(map(float, thresholds)), precision, recall, f_score)
+
+    @property
+    def score(self) -> float:
+        """Highest F-score, 0 to 1."""
+        return max(self.f_score)
+
+    @property
+    def best_threshold(self) -> float:
+        """Lowest threshold that reaches the highest F-score."""
+        return self.thresholds[self.f_score.index(self.score)]
+
+    @property
+    def error(self) -> float:
+        """Figure of the ISBI 2012 tables: 1 minus the highest F-score, 0 to 1."""
+        return 1.0 - self.score
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCurve:
+    """A score of a proposal at each threshold; higher is better.
+
+    Parameters
+    ----------
+    thresholds : tuple of float
+        A proposal above the threshold is interior.
+    scores : tuple of float
+        The score at each threshold, 0 to 1.
+    """
+
+    thresholds: tuple[float, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """Highest score, 0 to 1."""
+        return max(self.scores)
+
+    @property
+    def best_threshold(self) -> float:
+        """Lowest threshold that reaches the highest score."""
+        return self.thresholds[self.scores.index(self.score)]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCurve:
+    """An error of a proposal at each threshold; lower is better.
+
+    Parameters
+    ----------
+    thresholds : tuple of float
+        A proposal above the threshold is interior.
+    errors : tuple of float
+        The error at each threshold, 0 to 1.
+    """
+
+    thresholds: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Lowest error, 0 to 1."""
+        return min(self.errors)
+
+    @property
+    def best_threshold(self) -> float:
+        """Lowest threshold that reaches the lowest error."""
+        return self.thresholds[self.errors.index(self.error)]
+
+
+def check_thresholds(thresholds: Sequence[float]) -> None:
+    """Refuse thresholds that mean nothing.
+
+    Parameters
+    ----------
+    thresholds : sequence of float
+        What a caller gave.
+
+    Raises
+    ------
+    InvalidData
+        When there is none, or one is not finite.
+    """
+    if len(thresholds) == 0 or not all(math.isfinite(value) for value in thresholds):
+        raise InvalidData(
+            what="thresholds",
+            problem=f"{list(thresholds)} is empty or not finite",
+            cure="Give at least one number from 0 to 1, or leave them out.",
+        )
