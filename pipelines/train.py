@@ -1,0 +1,318 @@
+"""``tilenet train``: volumes and their labels in, a model file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.options import REGION, SHAPE, check_device, default_workers, source_argument
+from pipelines.ranks import join_ranks
+from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.training_job import TrainingJob, TrainingOptions, prepare, recipe_names
+from pipelines.training_progress import TrainingReporter, check_log
+from tilenet import __version__
+from tilenet.checkpoint import ModelHeader, save_model
+from tilenet.errors import OutputExists, TrainingDiverged
+from tilenet.tasks import VolumeReference
+
+if TYPE_CHECKING:
+    from tilenet.training.checkpoints import Record
+    from tilenet.training.loop import Ranks, State
+    from tilenet.unet import UNet
+
+#: Options of the command that change the recipe, and the keys that they change.
+CHANGES = {
+    "steps": "optimization.steps",
+    "batch": "optimization.batch",
+    "patch": "optimization.patch",
+    "optimizer": "optimization.optimizer",
+    "learning_rate": "optimization.learning_rate",
+    "momentum": "optimization.momentum",
+    "seed": "optimization.seed",
+    "network": "network.kind",
+    "base_channels": "network.base_channels",
+    "depth": "network.depth",
+    "binary": "targets.binary",
+    "gap": "targets.gap",
+    "ignore": "targets.ignore",
+    "names": "targets.names",
+    "validation": "validation.region",
+    "every": "validation.every",
+}
+
+
+@click.command()
+@source_argument
+@click.argument("labels")
+@click.option("--output", required=True, help="Model file to write (.safetensors).")
+@click.option("--config", help=f"Recipe, by path or name: {', '.join(recipe_names())}.")
+@click.option("--weight-map", help="Loss weights, from 'tilenet weights'.")
+@click.option("--also", multiple=True, help="A further volume: RAW,LABELS[,WEIGHTS].")
+@click.option("--region", type=REGION, help="Part to learn from: z=0:20,y=0:512,x=0:512.")
+@click.option("--validation", type=REGION, help="Held-out part; the best model on it is kept.")
+@click.option("--every", type=click.IntRange(1), help="Steps between two validations; 200.")
+@click.option("--steps", type=click.IntRange(1), help="Updates of the weights; 1000.")
+@click.option("--batch", type=click.IntRange(1), help="Patches per update; 1.")
+@click.option("--patch", type=SHAPE, help="Output voxels per patch, z,y,x.")
+@click.option(
+    "--network", type=click.Choice(["planar", "anisotropic", "volumetric"]),
+    help="2-D, mixed or 3-D; planar.",
+)  # fmt: skip
+@click.option("--base-channels", type=click.IntRange(1), help="At full resolution; 16.")
+@click.option("--depth", type=click.IntRange(1, 6), help="Poolings; 4, or 3 when volumetric.")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="sgd.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), help="0.01, or 0.001 with adamw."
+)
+@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="Of sgd; 0.99.")
+@click.option("--seed", type=click.IntRange(0), help="Makes the training repeatable; 0.")
+@click.option("--binary", is_flag=True, default=None, help="Labels are instances.")
+@click.option("--gap", type=click.IntRange(0), help="Background made between instances, voxels.")
+@click.option("--ignore", type=click.IntRange(0), help="Label value that says nothing.")
+@click.option("--names", help="Names of the classes, ascending by label value: membrane,interior.")
+@click.option("--device", default="cpu", show_default=True, callback=check_device)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores.")
+@click.option("--preview", type=click.Path(), help="Write a picture of patches here; do not train.")
+@click.option("--log", type=click.Path(), help="Folder for TensorBoard.")
+@click.option("--overwrite", is_flag=True, help="Replace a model; forget an interrupted training.")
+def train(source: VolumeReference, labels: str, preview: str | None, **options: Any) -> int:
+    """Train a U-Net on the volume SOURCE and its LABELS.
+
+    Every label value is a class; of two classes, a prediction shows the one of the higher value.
+    Interrupted, the training is continued by the same command.
+    """
+    given = {CHANGES[name]: options.pop(name) for name in CHANGES}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if "targets.names" in changes:
+        changes["targets.names"] = [n.strip() for n in changes["targets.names"].split(",")]
+    chosen = TrainingOptions(changes=changes, **options)
+    references = source, VolumeReference(labels)
+    if preview is not None:
+        from pipelines.preview import write_preview
+
+        click.echo(write_preview(prepare(*references, chosen), Path(preview)))
+        return 0
+    with stop_on_signals() as stop:
+        run_training(*references, chosen, stop)
+    return 0
+
+
+def run_training(
+    source: VolumeReference, labels: VolumeReference, options: TrainingOptions, stop: Stop
+) -> int:
+    """Train and save a model, or go on with a training that was interrupted.
+
+    Parameters
+    ----------
+    source, labels : VolumeReference
+        Grey values and labels of the first volume.
+    options : TrainingOptions
+        What the user chose.
+    stop : Stop
+        Ends the training early; the same call goes on.
+
+    Returns
+    -------
+    int
+        Steps done.
+
+    Raises
+    ------
+    Stopped
+        When a signal asked for it; a checkpoint is saved.
+    TilenetError
+        Before anything is written, when something does not fit; TrainingDiverged in the middle,
+        the last good model being kept.
+    """
+    from tilenet.predictor import check_device as find_device
+    from tilenet.training.checkpoints import checkpoint_path
+
+    find_device(options.device)
+    begun = checkpoint_path(options.output).exists() and not options.overwrite
+    if Path(options.output).is_file() and not (options.overwrite or begun):
+        raise OutputExists(options.output, "a file")
+    if options.log is not None:
+        check_log(options.log)
+    try:
+        job = prepare(source, labels, options, stopped=lambda: bool(stop))
+    except InterruptedError as error:
+        assert stop.signal is not None
+        raise Stopped(stop.signal) from error
+    with join_ranks(options.device) as (ranks, device):
+        return _Run(job, options, ranks, device, stop).go(begun)
+
+
+def _determining(recipe: dict[str, Any]) -> dict[str, Any]:
+    # How often checkpoints are saved and how patches are read ahead changes no weight.
+    kept = {name: dict(part) for name, part in recipe.items()}
+    for part, name in (("optimization", "checkpoint_every"), ("sampling", "readers")):
+        del kept[part][name]
+    del kept["sampling"]["queue"]
+    return kept
+
+
+class _Run:
+    # One training: what it has reached, and what it writes.
+
+    def __init__(
+        self, job: TrainingJob, options: TrainingOptions, ranks: Ranks, device: str, stop: Stop
+    ) -> None:
+        from tilenet.training.checkpoints import Record, checkpoint_path
+        from tilenet.training.sampling import Patches
+        from tilenet.training.volumes import identities
+
+        self.job, self.options, self.ranks, self.stop = job, options, ranks, stop
+        self.patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
+        self.outputs = job.outputs
+        self.checkpoint = checkpoint_path(options.output)
+        conditions = {
+            "recipe": _determining(job.recipe.to_dict()),
+            "volumes": {str(i): v for i, v in enumerate(identities(job.volumes))},
+            "processes": ranks.count,
+            "device": device.split(":")[0],
+            "tilenet": __version__,
+        }
+        self.record = Record(0, conditions, {})
+        self.state = self._begin(device)
+        self.loss: float | None = None
+
+    def _begin(self, device: str) -> State:
+        import torch
+
+        from tilenet.predictor import check_device
+        from tilenet.training.loop import make_state
+        from tilenet.unet import UNet
+
+        shared = max(1, default_workers(1) // self.ranks.count)
+        torch.set_num_threads(self.options.threads or shared)
+        chosen = self.job.recipe.optimization
+        torch.manual_seed(chosen.seed)
+        return make_state(UNet(self.job.architecture).to(check_device(device)), chosen)
+
+    def go(self, begun: bool) -> int:
+        from tilenet.training.checkpoints import resume
+        from tilenet.training.loop import train as updates
+
+        if self.options.overwrite and self.ranks.rank == 0:
+            self.checkpoint.unlink(missing_ok=True)  # only now: whatever is wrong has been said
+        if begun:
+            self.record = resume(self.checkpoint, self.state, self.record.conditions)
+        chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
+        stopped = False
+        with TrainingReporter(
+            chosen.steps, self.state.step, log=self.options.log, silent=silent
+        ) as reporter:
+            if begun:
+                reporter.note(f"Going on after step {self.state.step} of {chosen.steps}")
+            try:
+                for step in updates(self.state, self.patches, self.ranks):
+                    reporter.step(step)
+                    self.loss = reporter.recent_loss
+                    unfinished = step.done < chosen.steps
+                    stopped = self.ranks.any(bool(self.stop)) and unfinished
+                    self._after(step.done, reporter, stopped)
+                    if stopped:
+                        break
+            except TrainingDiverged:
+                self._keep_last_good(reporter)
+                raise
+        if stopped:
+            if self.options.overwrite:
+                reporter.note("To go on, leave out --overwrite: it would begin anew.")
+            assert self.stop.signal is not None
+            raise Stopped(self.stop.signal)
+        if not silent:
+            self._finish()
+        return self.state.step
+
+    def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
+        if self.ranks.rank != 0:
+            return
+        chosen, held_out = self.job.recipe, self.job.held_out
+        last = done == chosen.optimization.steps
+        if held_out is not None and (done % chosen.validation.every == 0 or last):
+            self._validate(done, reporter)
+        if (done % chosen.optimization.checkpoint_every == 0 and not last) or stopped:
+            self._save_checkpoint()
+
+    def _validate(self, done: int, reporter: TrainingReporter) -> None:
+        from tilenet.training.validation import validate
+
+        assert self.job.held_out is not None
+        figures = validate(
+            self.state.network,
+            self.job.volumes[0],
+            box=self.job.held_out,
+            targets=self.job.recipe.targets,
+            statistics=self.job.statistics,
+            patch=self.patches.patch,
+        )
+        value = figures.get(self.job.recipe.validation.select)
+        best = value < self.record.best.get("value", float("inf"))
+        reporter.validation(done, figures, best=best)
+        if best:
+            facts = {"step": done, "value": value, "figures": str(figures)}
+            # First, so that a kill between the two leaves a training to go on with.
+            self._save_checkpoint()
+            self.record = type(self.record)(done, self.record.conditions, facts)
+            self._save_model(self.state.network, done)
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        from tilenet.training.checkpoints import save_checkpoint
+
+        record: Record = type(self.record)(
+            self.state.step, self.record.conditions, self.record.best
+        )
+        save_checkpoint(self.checkpoint, self.state, record)
+
+    def _save_model(self, network: UNet, steps: int) -> None:
+        counts = self.job.statistics.counts
+        record = {
+            "steps": steps,
+            "seed": self.job.recipe.optimization.seed,
+            "loss": self.loss,
+            "recipe": self.job.recipe.to_dict(),
+            "volumes": self.record.conditions["volumes"],
+            "voxels_per_label": {str(value): n for value, n in counts.items()},
+            "validation": dict(self.record.best),
+        }
+        header = ModelHeader(
+            architecture=self.job.architecture,
+            intensity=self.job.statistics.intensity,
+            outputs=self.outputs,
+            voxel_size=self.job.volumes[0].raw.voxel_size,
+            training=record,
+        )
+        save_model(self.options.output, network, header)
+
+    def _finish(self) -> None:
+        best = self.record.best
+        if not best:
+            self._save_model(self.state.network, self.state.step)
+        self.checkpoint.unlink(missing_ok=True)
+        steps = self.job.recipe.optimization.steps
+        text = f"{self.options.output}: weights after {self.state.step} of {steps} steps"
+        if best:
+            text = f"{self.options.output}: best of {steps} steps, after {best['step']}: "
+            text += str(best["figures"])
+        click.echo(text)
+
+    def _keep_last_good(self, reporter: TrainingReporter) -> None:
+        from tilenet.training.checkpoints import resume
+
+        if self.ranks.rank != 0:
+            return
+        if self.record.best:
+            reporter.note(f"{self.options.output} holds the best model so far.")
+            return
+        # The update that would have spoilt it was not made.
+        if not all(bool(w.isfinite().all()) for w in self.state.network.parameters()):
+            if not self.checkpoint.exists():
+                reporter.note("No model was good enough to be kept.")
+                return
+            resume(self.checkpoint, self.state, self.record.conditions)
+        self._save_model(self.state.network, self.state.step)
+        reporter.note(f"{self.options.output} holds the model after {self.state.step} steps.")

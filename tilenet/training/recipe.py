@@ -1,0 +1,365 @@
+"""How to train, as one frozen value, read from strict TOML.
+
+Every parameter stands here once, with its default and the source of the default. Unknown keys and
+contradictions are errors: a recipe that is read is a recipe that is carried out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tilenet.architecture import UNetArchitecture
+from tilenet.errors import InvalidRecipe
+from tilenet.geometry import ZYX, zyx
+
+#: Output voxels per patch that are aimed at where the recipe says nothing, (z, y, x).
+DEFAULT_PATCH: dict[str, ZYX] = {
+    "planar": (1, 256, 256),
+    "anisotropic": (8, 96, 96),
+    "volumetric": (24, 56, 56),
+}
+
+#: Poolings where the recipe says nothing.
+DEFAULT_DEPTH = {"planar": 4, "anisotropic": 4, "volumetric": 3}
+
+_Triple = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Network(_Part):
+    """The network to train.
+
+    Parameters
+    ----------
+    kind : {"planar", "anisotropic", "volumetric"}
+        2-D, section by section; 2-D kernels in the top levels and 3-D ones below, for serial
+        sections; 3-D.
+    base_channels : int
+        Channels at full resolution, doubled at every level; 64 in Ronneberger et al. 2015.
+    depth : int or None
+        Number of poolings; 4, or 3 when volumetric.
+    planar_levels : int
+        Top levels of an anisotropic network whose kernels and pooling are 1 along z; 2 in the
+        authors' own network for serial-section EM.
+    dropout : float
+        Probability of dropping a feature at the end of the contracting path.
+    """
+
+    kind: Literal["planar", "anisotropic", "volumetric"] = "planar"
+    base_channels: int = Field(default=16, ge=1, le=1024)
+    depth: int | None = Field(default=None, ge=1, le=6)
+    planar_levels: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    def architecture(self, in_channels: int, out_channels: int) -> UNetArchitecture:
+        """Give the layers.
+
+        Parameters
+        ----------
+        in_channels, out_channels : int
+            Channels of the input, and classes.
+
+        Returns
+        -------
+        UNetArchitecture
+            The network.
+        """
+        depth = self.depth or DEFAULT_DEPTH[self.kind]
+        levels = range(depth + 1)
+        flat = {"planar": depth + 1, "anisotropic": self.planar_levels, "volumetric": 0}[self.kind]
+        return UNetArchitecture(
+            channels=tuple(self.base_channels * 2**level for level in levels),
+            kernels=tuple((1, 3, 3) if level < flat else (3, 3, 3) for level in levels),
+            pools=tuple((1, 2, 2) if level < flat else (2, 2, 2) for level in range(depth)),
+            in_channels=in_channels,
+            out_channels=out_channels,
+            dropout=self.dropout,
+        )
+
+
+class Optimization(_Part):
+    """The loop.
+
+    Parameters
+    ----------
+    steps : int
+        Number of updates of the weights.
+    batch : int
+        Patches per update and process; 1 in Ronneberger et al. 2015, who prefer large patches.
+    patch : tuple of int or None
+        Output voxels per patch, (z, y, x), legal for the network.
+    optimizer : {"sgd", "adamw"}
+        Stochastic gradient descent with momentum, as the paper; or AdamW, which needs fewer steps.
+    learning_rate : float or None
+        At its height. The paper states none; 0.01 for SGD and 0.001 for AdamW were tried here.
+    momentum : float
+        Of SGD; 0.99 in the paper. With AdamW the decay of the first moment is 0.9.
+    weight_decay : float
+        Of either optimizer.
+    schedule : {"cosine", "constant"}
+        What follows the linear rise of the learning rate.
+    warm_up : float
+        Share of the steps over which the learning rate rises.
+    gradient_norm : float
+        Gradients are clipped to it: momentum 0.99 makes one bad patch felt for 100 steps.
+    seed : int
+        Decides the first weights, the patches and what is drawn for each of them.
+    checkpoint_every : int
+        Steps between two checkpoints: what a crash loses.
+    """
+
+    steps: int = Field(default=1000, ge=1)
+    batch: int = Field(default=1, ge=1)
+    patch: ZYX | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = Field(default=None, gt=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up: float = Field(default=0.1, ge=0, le=1)
+    gradient_norm: float = Field(default=1.0, gt=0)
+    seed: int = Field(default=0, ge=0)
+    checkpoint_every: int = Field(default=250, ge=1)
+
+    @property
+    def height(self) -> float:
+        """The learning rate at its height."""
+        return self.learning_rate or {"sgd": 0.01, "adamw": 0.001}[self.optimizer]
+
+
+class Targets(_Part):
+    """What label values mean.
+
+    Parameters
+    ----------
+    binary : bool
+        Labels are instances: learn inside (every value that is not 0) against outside.
+    gap : int
+        Voxels of background made where two instances touch, as in the paper's DIC-HeLa labels.
+    ignore : int or None
+        Label value that says nothing: these voxels have weight 0.
+    names : tuple of str or None
+        Names of the classes, ascending by label value.
+    """
+
+    binary: bool = False
+    gap: int = Field(default=0, ge=0)
+    ignore: int | None = Field(default=None, ge=0)
+    names: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gap and not self.binary:
+            raise ValueError("a gap is made between instances, so binary = true belongs to it")
+        return self
+
+
+class Sampling(_Part):
+    """Where patches come from.
+
+    Parameters
+    ----------
+    positions : {"uniform", "class"}
+        Every place alike; or around voxels of each class alike, for rare classes.
+    readers : int
+        Threads that read ahead.
+    queue : int
+        Patches read ahead at most.
+    """
+
+    positions: Literal["uniform", "class"] = "uniform"
+    readers: int = Field(default=2, ge=1)
+    queue: int = Field(default=6, ge=1)
+
+
+class Augmentation(_Part):
+    """What is done to patches; all of it is drawn anew for every patch, from the seed.
+
+    Parameters
+    ----------
+    flips : bool
+        Mirror along every axis with probability 1/2.
+    rotation : {"any", "quarter", "none"}
+        Angle in the section: uniform in 0 to 360 degrees, quarter turns, or none.
+    elastic_std : tuple of float
+        Standard deviation of the displacement of control points, voxels, (z, y, x): 10 in
+        Ronneberger et al. 2015; 2, 10, 10 in the authors' network for serial sections.
+    elastic_spacing : tuple of float
+        Distance of control points, voxels, (z, y, x); 0 makes the displacement the same all along
+        an axis. 150 with patches of 540 in the authors' networks, about the paper's 3 x 3 grid.
+    grey_slope : float
+        Grey values run through a smooth monotone curve of slopes 1 - this to 1 + this; 0.2 in the
+        authors' later networks, 0 leaves them.
+    grey_shift : float
+        Largest shift of all grey values, standard deviations of the volume.
+    """
+
+    flips: bool = True
+    rotation: Literal["any", "quarter", "none"] = "any"
+    elastic_std: _Triple = (0.0, 10.0, 10.0)
+    elastic_spacing: _Triple = (0.0, 150.0, 150.0)
+    grey_slope: float = Field(default=0.2, ge=0, lt=1)
+    grey_shift: float = Field(default=0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.elastic_std) < 0 or min(self.elastic_spacing) < 0:
+            raise ValueError("elastic_std and elastic_spacing cannot be negative")
+        if any(self.elastic_std) and not any(self.elastic_spacing):
+            raise ValueError("elastic_spacing is 0 along every axis: nothing would be deformed")
+        return self
+
+
+class Validation(_Part):
+    """The held-out box.
+
+    Parameters
+    ----------
+    region : tuple of (int, int) or None
+        Start and stop along (z, y, x) in the first volume; none is trained on.
+    every : int
+        Steps between two validations.
+    select : {"loss", "pixel_error", "rand_error"}
+        By which the best model is chosen and kept.
+    """
+
+    region: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    every: int = Field(default=200, ge=1)
+    select: Literal["loss", "pixel_error", "rand_error"] = "loss"
+
+
+class Recipe(_Part):
+    """All of it.
+
+    Parameters
+    ----------
+    network : Network
+        The network to train.
+    optimization : Optimization
+        The loop.
+    targets : Targets
+        What label values mean.
+    sampling : Sampling
+        Where patches come from.
+    augmentation : Augmentation
+        What is done to patches.
+    validation : Validation
+        The held-out box.
+    """
+
+    network: Network = Network()
+    optimization: Optimization = Optimization()
+    targets: Targets = Targets()
+    sampling: Sampling = Sampling()
+    augmentation: Augmentation = Augmentation()
+    validation: Validation = Validation()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values.
+
+        Returns
+        -------
+        dict
+            What :func:`make_recipe` takes.
+        """
+        return self.model_dump(mode="json")
+
+    def patch_for(self, architecture: UNetArchitecture, room: ZYX) -> ZYX:
+        """Give the output shape of a patch.
+
+        Parameters
+        ----------
+        architecture : UNetArchitecture
+            The network.
+        room : tuple of int
+            Voxels of the smallest training region, (z, y, x).
+
+        Returns
+        -------
+        tuple of int
+            Voxels, (z, y, x): the recipe's, or the kind's usual one as far as there is room.
+
+        Raises
+        ------
+        IllegalSize
+            When the network cannot give the recipe's; the nearest legal ones are named.
+        """
+        if self.optimization.patch is not None:
+            architecture.input_for(self.optimization.patch)
+            return self.optimization.patch
+        usual = architecture.output_for(DEFAULT_PATCH[self.network.kind])
+        sizes = zip(architecture.laws, usual, room, strict=True)
+        return zyx(n if n <= most else min(law.nearest_outputs(most)) for law, n, most in sizes)
+
+
+def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """Check the values of a recipe.
+
+    Parameters
+    ----------
+    values : mapping
+        Tables by name, as TOML has them.
+    where : str
+        Where they come from, for the message.
+
+    Returns
+    -------
+    Recipe
+        The recipe; what is left out has its default.
+
+    Raises
+    ------
+    InvalidRecipe
+        Naming every key that is unknown (and the nearest known one) or has an impossible value.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = tuple(_problem(e["loc"], e["msg"], e["input"]) for e in error.errors())
+        raise InvalidRecipe(where, problems) from error
+
+
+def _problem(place: Sequence[int | str], message: str, value: Any) -> str:
+    name = ".".join(map(str, place)) or "recipe"
+    if "Extra inputs" not in message:
+        return f"{name} = {value!r}: {message[:1].lower()}{message[1:]}"
+    part = Recipe if len(place) == 1 else Recipe.model_fields[str(place[0])].annotation
+    known = list(part.model_fields) if part is not None else []
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    hint = f"did you mean {near[0]}" if near else f"known are {', '.join(known)}"
+    return f"{name}: unknown key; {hint}"
+
+
+def load_recipe(path: str | Path) -> dict[str, Any]:
+    """Read a recipe's values from TOML.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Tables by name, for :func:`make_recipe`.
+
+    Raises
+    ------
+    InvalidRecipe
+        When the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRecipe(str(path), (error.strerror or str(error),)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecipe(str(path), (f"is not TOML: {error}",)) from error

@@ -1,0 +1,325 @@
+"""Patches straight from Zarr: where they lie, what is read for them, and how they are deformed.
+
+The n-th sample is the same whatever was drawn before, in whichever process and thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tilenet.architecture import UNetArchitecture
+from tilenet.augmentation import (
+    Deformation,
+    GreyCurve,
+    draw_deformation,
+    draw_grey_curve,
+    reach,
+    resample,
+)
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.padding import mirror
+from tilenet.tiling import read_box_of
+from tilenet.training.recipe import Recipe
+from tilenet.training.volumes import IGNORED, Statistics, TrainingVolume, check_patch, target_values
+from tilenet.volume import Volume
+
+_Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What was read for one patch, and what is to become of it.
+
+    Parameters
+    ----------
+    index : int
+        Number of the sample.
+    grey : ndarray, shape (c, z, y, x), float32
+        Normalised grey values around the patch.
+    targets : ndarray, shape (1 or 2, z, y, x), float32
+        Classes (:data:`tilenet.training.volumes.IGNORED` among them), and the weight map if any.
+    grey_centre, targets_centre : tuple of float
+        The patch's centre in either array, voxels, (z, y, x).
+    deformation : Deformation
+        Of the geometry.
+    curve : GreyCurve
+        Of the grey values.
+    """
+
+    index: int
+    grey: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    grey_centre: _Point
+    targets_centre: _Point
+    deformation: Deformation
+    curve: GreyCurve
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What the loop is given.
+
+    Parameters
+    ----------
+    x : Tensor, shape (1, C, Z, Y, X), float32
+        Input of the network.
+    classes : Tensor, shape (1, Z, Y, X), int64
+        Class per output voxel; 0 where ignored.
+    weights : Tensor, shape (1, Z, Y, X), float32
+        Loss weight per output voxel; 0 where ignored.
+    """
+
+    x: Tensor
+    classes: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Random patches of several volumes.
+
+    Parameters
+    ----------
+    volumes : sequence of TrainingVolume
+        Where they come from.
+    architecture : UNetArchitecture
+        Says how much context a patch needs.
+    recipe : Recipe
+        Says everything else.
+    statistics : Statistics
+        Of the training regions.
+
+    Raises
+    ------
+    InvalidData
+        When a patch is larger than a region.
+    """
+
+    volumes: Sequence[TrainingVolume]
+    architecture: UNetArchitecture
+    recipe: Recipe
+    statistics: Statistics
+
+    def __post_init__(self) -> None:
+        for volume in self.volumes:
+            check_patch(self.patch, volume, self.architecture)
+
+    @functools.cached_property
+    def patch(self) -> ZYX:
+        """Output voxels of a patch, (z, y, x)."""
+        rooms = zip(*(volume.region.shape for volume in self.volumes), strict=True)
+        return self.recipe.patch_for(self.architecture, zyx(min(sizes) for sizes in rooms))
+
+    @property
+    def input_shape(self) -> ZYX:
+        """Input voxels of a patch, (z, y, x)."""
+        return self.architecture.input_for(self.patch)
+
+    def sample(self, index: int) -> Sample:
+        """Read what a patch needs.
+
+        Parameters
+        ----------
+        index : int
+            Number of the sample; it and the recipe's seed decide everything.
+
+        Returns
+        -------
+        Sample
+            Not deformed yet.
+        """
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.optimization.seed, index])
+        number, start = self._position(rng)
+        chosen = recipe.augmentation
+        deformation = draw_deformation(
+            rng,
+            self.input_shape,
+            std=chosen.elastic_std,
+            spacing=chosen.elastic_spacing,
+            rotation=chosen.rotation,
+            flips=chosen.flips,
+        )
+        curve = draw_grey_curve(rng, chosen.grey_slope, chosen.grey_shift)
+        volume = self.volumes[number]
+        centre = tuple(a + (n - 1) / 2 for a, n in zip(start, self.patch, strict=True))
+        grey_box, targets_box = (self._needed(centre, n) for n in (self.input_shape, self.patch))
+        return Sample(
+            index=index,
+            grey=self._grey(volume, grey_box),
+            targets=self._targets(volume, targets_box),
+            grey_centre=_relative(centre, grey_box),
+            targets_centre=_relative(centre, targets_box),
+            deformation=deformation,
+            curve=curve,
+        )
+
+    def augmented(self, sample: Sample, device: torch.device | str = "cpu") -> Patch:
+        """Deform a sample.
+
+        Parameters
+        ----------
+        sample : Sample
+            What was read.
+        device : torch.device or str
+            Where to do it.
+
+        Returns
+        -------
+        Patch
+            On that device.
+        """
+        relative = sample.deformation.coordinates(self.input_shape).to(device)
+        halo = self.architecture.halo
+        inner = relative[
+            (slice(None), *(slice(h, h + n) for h, n in zip(halo, self.patch, strict=True)))
+        ]
+        grey = resample(
+            torch.from_numpy(sample.grey).to(device), relative + _column(sample.grey_centre, device)
+        )
+        places = inner + _column(sample.targets_centre, device)
+        targets = torch.from_numpy(sample.targets).to(device)
+        classes = resample(targets[:1], places, nearest=True).round().long()
+        if len(targets) == 2:
+            weights = resample(targets[1:], places)
+        else:
+            weights = torch.from_numpy(self.statistics.class_weights()).to(device)[classes]
+        weights = torch.where(classes == IGNORED, 0.0, weights)
+        return Patch(sample.curve.apply(grey)[None], classes.clamp(min=0), weights)
+
+    # -- where ----------------------------------------------------------------------------------
+
+    def _position(self, rng: np.random.Generator) -> tuple[int, ZYX]:
+        # First output voxel of the patch. Every volume as often as it has room for patches.
+        if self.recipe.sampling.positions == "class":
+            return self._near_class(rng)
+        room = [math.prod(stop - a for a, stop in self._starts(v)) for v in self.volumes]
+        number = int(rng.choice(len(room), p=np.array(room) / sum(room)))
+        starts = self._starts(self.volumes[number])
+        return number, zyx(int(rng.integers(a, stop)) for a, stop in starts)
+
+    def _near_class(self, rng: np.random.Generator) -> tuple[int, ZYX]:
+        value = self.statistics.values[int(rng.integers(len(self.statistics.values)))]
+        voxels = np.array([counts.get(value, 0) for _, _, counts in self.statistics.blocks], float)
+        number, box, _ = self.statistics.blocks[
+            int(rng.choice(len(voxels), p=voxels / voxels.sum()))
+        ]
+        volume = self.volumes[number]
+        places = np.argwhere(self._read_targets(volume.labels, box, volume.region) == value)
+        chosen = places[int(rng.integers(len(places)))]
+        start = zyx(
+            min(max(a, int(p) + origin - n // 2), stop - 1)
+            for (a, stop), p, origin, n in zip(
+                self._starts(volume), chosen, box.start, self.patch, strict=True
+            )
+        )
+        return number, start
+
+    def _starts(self, volume: TrainingVolume) -> list[tuple[int, int]]:
+        region = volume.region
+        return [
+            (a, b - n + 1) for a, b, n in zip(region.start, region.stop, self.patch, strict=True)
+        ]
+
+    # -- what -----------------------------------------------------------------------------------
+
+    def _needed(self, centre: Sequence[float], shape: ZYX) -> Box:
+        chosen = self.recipe.augmentation
+        far = reach(shape, std=chosen.elastic_std, rotation=chosen.rotation)
+        start = zyx(math.floor(c - r) for c, r in zip(centre, far, strict=True))
+        return Box(start, zyx(math.ceil(c + r) + 1 for c, r in zip(centre, far, strict=True)))
+
+    def _grey(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
+        stored = _mirrored(volume, box, volume.raw.read)
+        grey = self.statistics.intensity.apply(stored, np.float32)
+        return grey if grey.ndim == 4 else grey[None]
+
+    def _targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
+        read = functools.partial(self._read_targets, volume.labels, within=volume.region)
+        values = _mirrored(volume, box, read)
+        classes = np.searchsorted(self.statistics.values, values)
+        layers = [np.where(values == IGNORED, IGNORED, classes)]
+        if volume.weights is not None:
+            layers.append(_mirrored(volume, box, volume.weights.read))
+        return np.stack([layer.astype(np.float32) for layer in layers])
+
+    def _read_targets(self, labels: Volume, box: Box, within: Box) -> npt.NDArray[np.int64]:
+        return target_values(
+            labels,
+            box,
+            within=within,
+            targets=self.recipe.targets,
+            per_section=self.architecture.is_planar,
+        )
+
+
+def _mirrored(
+    volume: TrainingVolume, box: Box, read: Callable[[Box], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    # The region's faces mirror, as the volume's do: what lies beyond is held out, perhaps.
+    origin, shape = volume.region.start, volume.region.shape
+    inside = box.relative_to(origin)
+    stored_box = read_box_of(inside, shape)
+    back = zyx(-n for n in origin)
+    stored = read(stored_box.relative_to(back))
+    return mirror(stored, stored_box, input_box=inside, volume_shape=shape)
+
+
+def _relative(centre: Sequence[float], box: Box) -> _Point:
+    z, y, x = (c - a for c, a in zip(centre, box.start, strict=True))
+    return z, y, x
+
+
+def _column(point: _Point, device: torch.device | str) -> Tensor:
+    return torch.tensor(point, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+
+
+class Prefetch:
+    """Samples in order, read ahead by threads into a bounded queue.
+
+    Parameters
+    ----------
+    patches : Patches
+        Where they come from.
+    indices : sequence of int
+        Which ones.
+    """
+
+    def __init__(self, patches: Patches, indices: Sequence[int]) -> None:
+        self.patches, self.indices = patches, indices
+        #: Seconds that the loop waited for a sample.
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[Sample]:
+        chosen = self.patches.recipe.sampling
+        waiting: deque[Future[Sample]] = deque()
+        coming = iter(self.indices)
+        with ThreadPoolExecutor(chosen.readers) as pool:
+            try:
+                for index in coming:
+                    waiting.append(pool.submit(self.patches.sample, index))
+                    if len(waiting) >= chosen.queue:
+                        yield self._take(waiting)
+                while waiting:
+                    yield self._take(waiting)
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _take(self, waiting: deque[Future[Sample]]) -> Sample:
+        start = time.perf_counter()
+        sample = waiting.popleft().result()
+        self.waited += time.perf_counter() - start
+        return sample
