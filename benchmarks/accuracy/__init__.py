@@ -1,0 +1,1 @@
+"""How good trained networks are on real data, by the commands that a user types."""

@@ -1,0 +1,89 @@
+"""ISBI 2012: train on sections 0 to 19, evaluate on sections 20 to 23.
+
+``python -m benchmarks.accuracy.isbi [--config isbi2012-cpu] [--folder FOLDER] [--steps N]``
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import tifffile
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.accuracy.commands import Commands, data_folder
+from benchmarks.machine import machine
+from pipelines.options import default_workers
+from tilenet.metrics import isbi_figures
+
+#: Sections to learn from, and those that the figures are of. Nothing of the latter touches
+#: training, statistics or the choice of a model: the last weights are taken.
+TRAINED, HELD_OUT = slice(0, 20), slice(20, 24)
+
+VOXEL_SIZE = "50,4,4"
+
+#: Errors, the lower the better, and then scores, the higher the better.
+FIGURES = ("warping", "rand", "pixel", "v_rand_thinned", "v_info_thinned")
+
+
+@click.command()
+@click.option("--config", default="isbi2012-cpu", show_default=True, help="Recipe.")
+@click.option("--steps", type=int, help="Instead of the recipe's.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("accuracy-isbi"))
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(
+    config: str, steps: int | None, seed: int, device: str, folder: Path, path: Path | None
+) -> None:
+    """Train, predict and evaluate, and print all five figures."""
+    command, data = Commands(folder), data_folder() / "isbi2012"
+    raw = tifffile.imread(data / "train-volume.tif")
+    cells = tifffile.imread(data / "train-labels.tif")
+    em = command.ingest("em", raw[TRAINED], VOXEL_SIZE)
+    labels = command.ingest("cells", cells[TRAINED], VOXEL_SIZE)
+    test = command.ingest("test", raw[HELD_OUT], VOXEL_SIZE)
+    instances, weights = command.path("instances.zarr"), command.path("weights.zarr")
+    command("label", labels, instances, "--per-section", "--overwrite")
+    command("weights", instances, weights, "--per-section", "--overwrite")
+    model = command.path("model.safetensors")
+    more = () if steps is None else ("--steps", str(steps))
+    command(
+        "train", em, labels, "--weight-map", weights, "--config", config, "--output", model,
+        "--seed", str(seed), "--device", device, "--overwrite", *more,
+    )  # fmt: skip
+    figures: dict[str, Any] = {}
+    for name, options in {
+        "one pass": (),
+        "7 orientations": ("--rotations", "7"),
+        "8 orientations": ("--rotations", "8"),
+    }.items():
+        output = command.path(f"prediction-{name.replace(' ', '-')}.zarr")
+        command(
+            "predict", test, output, "--model", model, "--device", device, "--overwrite",
+            "--dtype", "float32", *options,
+        )  # fmt: skip
+        found = isbi_figures(cells[HELD_OUT], command.read(output))
+        figures[name] = {figure: float(getattr(found, figure)) for figure in FIGURES}
+    report(figures, command.seconds["train"] / 60)
+    if path is not None:
+        facts = {"machine": machine(default_workers(1)), "minutes": command.seconds["train"] / 60}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**facts, "config": config, "figures": figures}, indent=2))
+
+
+def report(figures: dict[str, Any], minutes: float) -> None:
+    """Print a row per prediction."""
+    table = Table(box=None, title=f"ISBI 2012, sections 20 to 23; trained {minutes:.1f} minutes")
+    for name in ("prediction", *FIGURES):
+        table.add_column(name)
+    for row, values in figures.items():
+        table.add_row(row, *(f"{values[name]:.6g}" for name in FIGURES))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

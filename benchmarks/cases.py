@@ -1,0 +1,111 @@
+"""What is predicted: networks, volumes, and the sizes that the baselines use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.architecture import UNetArchitecture
+from tilenet.checkpoint import ModelHeader, save_model
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.intensity import Intensity
+from tilenet.new_volume import NewVolume, create_volume
+from tilenet.volume import reopen_for_writing
+
+#: Chunks of the inputs, those that ``tilenet ingest`` chooses for serial sections and for cubes.
+PLANAR_CHUNK, CUBIC_CHUNK = (16, 256, 256), (64, 128, 128)
+
+#: The micrograph that a volume is tiled with; how a network takes grey values costs the same
+#: whatever they are.
+TEXTURE = (2, 256, 256)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network on one volume.
+
+    Parameters
+    ----------
+    name : str
+        As ``--cases`` takes it.
+    architecture : UNetArchitecture
+        The network, with random weights.
+    shape : tuple of int
+        Voxels of the volume, (z, y, x).
+    loop_tile : tuple of int
+        Voxels that the bare loop keeps of an evaluation, (z, y, x).
+    overlap_chunk : tuple of int
+        Chunks of the Dask array that ``map_overlap`` works on, (z, y, x).
+    """
+
+    name: str
+    architecture: UNetArchitecture
+    shape: ZYX
+    loop_tile: ZYX
+    overlap_chunk: ZYX
+
+
+FULL = (
+    Case("2d-16", UNetArchitecture.planar(16), (24, 1024, 1024), (1, 388, 388), (1, 512, 512)),
+    Case("2d-64", UNetArchitecture.planar(64), (2, 768, 768), (1, 388, 388), (1, 384, 384)),
+    Case("3d-16", UNetArchitecture.volumetric(16), (128,) * 3, (64,) * 3, (64,) * 3),
+)
+
+#: The same paths in seconds, for continuous integration.
+QUICK = (
+    Case("2d-quick", UNetArchitecture.planar(2, 2), (4, 160, 144), (1, 64, 64), (1, 80, 80)),
+    Case("3d-quick", UNetArchitecture.volumetric(2, 2), (45, 48, 70), (16,) * 3, (24,) * 3),
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A case on disk.
+
+    Parameters
+    ----------
+    case : Case
+        What it is.
+    source, model : str
+        The volume and the model file.
+    """
+
+    case: Case
+    source: str
+    model: str
+
+
+def prepare(case: Case, folder: Path) -> Inputs:
+    """Write the volume and the model of a case."""
+    import torch
+
+    from tilenet.unet import UNet
+
+    values = _texture(case.shape)
+    source, model = folder / f"{case.name}.zarr", folder / f"{case.name}.safetensors"
+    _store(source, values, PLANAR_CHUNK if case.architecture.is_planar else CUBIC_CHUNK)
+    torch.manual_seed(0)
+    intensity = Intensity(float(values.mean()), float(values.std()))
+    save_model(model, UNet(case.architecture), ModelHeader(case.architecture, intensity))
+    return Inputs(case, str(source), str(model))
+
+
+def _texture(shape: ZYX) -> npt.NDArray[np.uint8]:
+    from tilenet.synthetic import synthetic_em
+
+    raw = synthetic_em(TEXTURE, seed=0).raw
+    repeats = tuple(-(-n // t) for n, t in zip(shape, TEXTURE, strict=True))
+    return np.tile(raw, repeats)[tuple(slice(n) for n in shape)]
+
+
+def _store(path: Path, values: npt.NDArray[Any], chunk: ZYX) -> None:
+    shape = zyx(values.shape)
+    fitting = zyx(min(c, n) for c, n in zip(chunk, shape, strict=True))
+    shard = zyx(-(-n // c) * c for n, c in zip(shape, fitting, strict=True))
+    new = NewVolume(shape=shape, dtype=str(values.dtype), chunk=fitting, shard=shard, attributes={})
+    create_volume(str(path), new)
+    reopen_for_writing(str(path)).write(Box.of_shape(shape), values)

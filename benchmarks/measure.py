@@ -1,0 +1,193 @@
+"""One case, measured: tilenet and the baselines in turns, so that drift meets all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+from benchmarks import methods
+from benchmarks.cases import Case, Inputs, prepare
+from benchmarks.memory import peak_bytes
+from benchmarks.methods import Floats
+from benchmarks.processes import Pool
+from pipelines.checks import check_job
+from pipelines.cluster import ClusterOptions, open_client
+from pipelines.predict import run_prediction
+from pipelines.prediction import Choices, plan_job
+from tilenet.geometry import Box
+from tilenet.plan import Plan
+from tilenet.tasks import VolumeReference
+from tilenet.tiling import TileGrid
+from tilenet.volume import open_volume
+
+#: What is stored, by tilenet and by the recipe with Dask: no rounding to grey levels hides a
+#: difference, and no method writes less than another.
+CHOICES = Choices(dtype="float32")
+
+
+@dataclass
+class Measured:
+    """Everything that was measured on one case; lists have a value per repeat.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        The case.
+    plan : Plan
+        How tilenet runs it.
+    cluster_start, first_wall : float
+        Seconds until the cluster was there, and of the first run over the blocks, whose workers
+        import, load the network and touch their memory for the first time.
+    peak : int
+        Bytes of the largest worker over all runs.
+    wall : list of float
+        Seconds of every further run over the blocks.
+    phases : list of dict
+        Seconds per phase, summed over blocks.
+    bare_pass : list of float
+        Seconds of one bare pass.
+    loop, overlap : list of float
+        Seconds of the baselines.
+    differences : dict
+        Largest absolute difference from the one pass, by method.
+    """
+
+    inputs: Inputs
+    plan: Plan
+    cluster_start: float = math.nan
+    first_wall: float = math.nan
+    peak: int = 0
+    wall: list[float] = field(default_factory=list)
+    phases: list[dict[str, float]] = field(default_factory=list)
+    bare_pass: list[float] = field(default_factory=list)
+    loop: list[float] = field(default_factory=list)
+    overlap: list[float] = field(default_factory=list)
+    differences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def voxels_read(self) -> int:
+        """Stored voxels that the blocks ask for, halos included."""
+        plan, request = self.plan, self.plan.request
+        grids = (
+            TileGrid(box, plan.tile, request.architecture, request.volume_shape)
+            for box in plan.grid
+        )
+        return sum(grid.read_box.size for grid in grids)
+
+    def compare(self, method: str, values: Any, expected: Floats) -> None:
+        """Note the largest difference of a method."""
+        difference = float(np.abs(values - expected).max())
+        self.differences[method] = max(difference, self.differences.get(method, 0.0))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and with what everything runs.
+
+    Parameters
+    ----------
+    folder : Path
+        For volumes; local disk.
+    cluster : ClusterOptions
+        tilenet's local cluster: as many workers of one thread as there are cores.
+    workers : Pool
+        As many processes of one thread, for the bare passes.
+    solo : Pool
+        One process that may use all cores, for the baselines.
+    note : callable
+        Told what is being done.
+    """
+
+    folder: Path
+    cluster: ClusterOptions
+    workers: Pool
+    solo: Pool
+    note: Callable[[str], None]
+
+    def measure(self, case: Case, repeats: int) -> Measured:
+        """Measure a case."""
+        inputs = prepare(case, self.folder)
+        result = Measured(inputs, self._plan(inputs))
+        self.note(f"{case.name}: one pass over the whole")
+        expected = self.solo.alone(methods.whole_pass, inputs, self.workers.count)
+        start = time.perf_counter()
+        with open_client(self.cluster) as client:
+            result.cluster_start = time.perf_counter() - start
+            self._first(result, client)
+            for repeat in range(repeats):
+                self.note(f"{case.name}: {repeat + 1} of {repeats}")
+                self._tilenet(result, client, expected)
+                self._bare(result)
+                self._loop(result, expected)
+                self._overlap(result, expected)
+            result.peak = max(client.run(peak_bytes).values())
+        return result
+
+    def _plan(self, inputs: Inputs) -> Plan:
+        job = check_job(VolumeReference(inputs.source), inputs.model, mask=None, choices=CHOICES)
+        return plan_job(job, Box.of_shape(job.volume.shape), self.cluster)
+
+    def _first(self, result: Measured, client: Client) -> None:
+        self.note(f"{result.inputs.case.name}: first runs")
+        result.first_wall = self._predict(result.inputs, client, self._output("first"))["wall"]
+        arguments = (result.inputs.model, result.plan.tile_input)
+        self.workers.everywhere(methods.bare_passes, *arguments, 1)
+
+    def _predict(self, inputs: Inputs, client: Client, output: str) -> dict[str, float]:
+        cluster = dataclasses.replace(self.cluster, scheduler=client.scheduler.address)
+        with contextlib.redirect_stderr(io.StringIO()):
+            outcome = run_prediction(
+                VolumeReference(inputs.source),
+                output,
+                model=inputs.model,
+                cluster=cluster,
+                choices=CHOICES,
+            ).outcome
+        assert not outcome.failed, outcome.failed
+        return dict(outcome.seconds)
+
+    def _tilenet(self, result: Measured, client: Client, expected: Floats) -> None:
+        output = self._output("tilenet")
+        seconds = self._predict(result.inputs, client, output)
+        result.wall.append(seconds.pop("wall"))
+        result.phases.append(seconds)
+        stored = open_volume(output)
+        assert stored.attributes["numeric_plan"]["tile"] == list(result.plan.tile)
+        result.compare("tilenet", stored.read(methods.checked_box(result.inputs)), expected)
+
+    def _bare(self, result: Measured) -> None:
+        plan = result.plan
+        share = math.ceil(plan.tiles / self.workers.count)
+        seconds = self.workers.everywhere(
+            methods.bare_passes, result.inputs.model, plan.tile_input, share
+        )
+        result.bare_pass.append(sum(seconds) / len(seconds))
+
+    def _loop(self, result: Measured, expected: Floats) -> None:
+        timed = self.solo.alone(methods.tile_loop, result.inputs, self.workers.count)
+        result.loop.append(timed.seconds)
+        values = timed.values[methods.checked_box(result.inputs).slices]
+        result.compare("loop", values, expected)
+
+    def _overlap(self, result: Measured, expected: Floats) -> None:
+        inputs, output = result.inputs, self._output("overlap")
+        seconds = self.solo.alone(methods.map_overlap, inputs, output, self.workers.count)
+        result.overlap.append(seconds)
+        values = open_volume(output, axes="zyx").read(methods.checked_box(inputs))
+        result.compare("map_overlap", values, expected)
+
+    def _output(self, name: str) -> str:
+        path = self.folder / f"{name}-output.zarr"
+        shutil.rmtree(path, ignore_errors=True)
+        return str(path)

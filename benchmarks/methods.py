@@ -1,0 +1,170 @@
+"""The other ways, and the whole in one pass. These run in the processes of a pool."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Inputs
+from tilenet.architecture import UNetArchitecture
+from tilenet.checkpoint import Model, load_model
+from tilenet.geometry import ZYX, Box, round_up, zyx
+from tilenet.tiling import BlockGrid
+from tilenet.volume import open_volume
+
+Floats = npt.NDArray[np.float32]
+
+#: Seconds after which a process begins no further bare pass, and the passes that it makes at least.
+BARE_SECONDS, BARE_PASSES = 4.0, 2
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A prediction in memory, and the seconds that it took."""
+
+    seconds: float
+    values: Floats
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: str) -> Model:
+    # Channels-last, as tilenet runs it: on a CPU the faster format for every method here.
+    model = load_model(path)
+    planar = model.architecture.is_planar
+    layout = torch.channels_last if planar else torch.channels_last_3d
+    model.network.to(memory_format=layout)  # type: ignore[call-overload]
+    return model
+
+
+def _foreground(model: Model, grey: Floats) -> Floats:
+    with torch.inference_mode():
+        scores: Tensor = model.network(torch.from_numpy(grey)[None, None])
+        values: Floats = torch.softmax(scores, dim=1)[0, 1].numpy()
+    return values
+
+
+def _mirrored(model: Model, values: npt.NDArray[Any], output: ZYX) -> Floats:
+    # The whole volume mirror-padded such that outputs of this shape in all come out of it.
+    halo = model.architecture.halo
+    pads = [(h, h + o - n) for h, o, n in zip(halo, output, values.shape, strict=True)]
+    return model.intensity.apply(np.pad(values, pads, mode="reflect"), np.float32)
+
+
+# -- bare passes ----------------------------------------------------------------------------------
+
+
+def bare_passes(path: str, input_shape: ZYX, wanted: int) -> float:
+    """Give the seconds of one forward pass on a tensor in memory."""
+    network = _load(path).network
+    x = torch.zeros(1, 1, *input_shape)
+    with torch.inference_mode():
+        start, count = time.perf_counter(), 0
+        while count < BARE_PASSES or (
+            count < wanted and time.perf_counter() - start < BARE_SECONDS
+        ):
+            network(x)
+            count += 1
+        return (time.perf_counter() - start) / count
+
+
+# -- the bare loop --------------------------------------------------------------------------------
+
+
+def tile_loop(inputs: Inputs, threads: int) -> Timed:
+    """Predict an array in memory tile after tile, all cores working on each."""
+    torch.set_num_threads(threads)
+    model, volume = _load(inputs.model), open_volume(inputs.source)
+    values, tile = volume.read(Box.of_shape(volume.shape)), inputs.case.loop_tile
+    output = model.architecture.output_for(tile)
+    legal = model.architecture.input_for(output)
+    start = time.perf_counter()
+    whole = zyx(round_up(n, t) - t + o for n, t, o in zip(volume.shape, tile, output, strict=True))
+    grey, result = _mirrored(model, values, whole), np.empty(volume.shape, np.float32)
+    for box in BlockGrid(volume.shape, tile):
+        cut = Box(box.start, zyx(a + n for a, n in zip(box.start, legal, strict=True)))
+        values = _foreground(model, grey[cut.slices])
+        result[box.slices] = values[tuple(slice(n) for n in box.shape)]
+    return Timed(time.perf_counter() - start, result)
+
+
+def loop_operations(inputs: Inputs) -> int:
+    """Count the floating-point operations of the bare loop."""
+    case = inputs.case
+    tiles = len(BlockGrid(case.shape, case.loop_tile))
+    return tiles * _operations(case.architecture, case.loop_tile)
+
+
+def _operations(architecture: UNetArchitecture, kept: ZYX) -> int:
+    evaluated = architecture.input_for(architecture.output_for(kept))
+    return architecture.evaluation(evaluated).operations
+
+
+# -- dask.array.map_overlap -----------------------------------------------------------------------
+
+
+def map_overlap(inputs: Inputs, output: str, threads: int) -> float:
+    """Predict from Zarr to Zarr by the usual recipe, and give the seconds."""
+    import dask
+    import dask.array
+
+    case = inputs.case
+    start = time.perf_counter()
+    # Dask's threads, one PyTorch thread each: measured as fast as processes or faster, and nothing
+    # has to be sent. The network releases the GIL.
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        source = dask.array.from_zarr(inputs.source, component="0").rechunk(case.overlap_chunk)
+        predicted = dask.array.map_overlap(
+            functools.partial(_predict_chunk, inputs.model),
+            source,
+            depth=case.architecture.halo,
+            boundary="reflect",
+            trim=False,  # the valid convolutions have trimmed it
+            chunks=source.chunks,
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+        )
+        predicted.to_zarr(output)
+    return time.perf_counter() - start
+
+
+def _predict_chunk(path: str, padded: npt.NDArray[Any]) -> Floats:
+    torch.set_num_threads(1)
+    model = _load(path)
+    architecture = model.architecture
+    kept = zyx(n - 2 * h for n, h in zip(padded.shape, architecture.halo, strict=True))
+    legal = architecture.input_for(architecture.output_for(kept))
+    filled = np.pad(padded, [(0, m - n) for m, n in zip(legal, padded.shape, strict=True)])
+    values = _foreground(model, model.intensity.apply(filled, np.float32))
+    return values[tuple(slice(n) for n in kept)]
+
+
+def overlap_operations(inputs: Inputs) -> int:
+    """Count the floating-point operations of the recipe with ``map_overlap``."""
+    case = inputs.case
+    grid = BlockGrid(case.shape, case.overlap_chunk)
+    return sum(_operations(case.architecture, box.shape) for box in grid)
+
+
+# -- the whole in one pass ------------------------------------------------------------------------
+
+
+def checked_box(inputs: Inputs) -> Box:
+    """Give the part that results are compared in: one section of a planar network, else all."""
+    z, y, x = inputs.case.shape
+    return Box.of_shape((1, y, x) if inputs.case.architecture.is_planar else (z, y, x))
+
+
+def whole_pass(inputs: Inputs, threads: int) -> Floats:
+    """Predict the checked part in one evaluation of the mirror-padded volume."""
+    torch.set_num_threads(threads)
+    model, box = _load(inputs.model), checked_box(inputs)
+    values = open_volume(inputs.source).read(box)
+    grey = _mirrored(model, values, model.architecture.output_for(box.shape))
+    return _foreground(model, grey)[box.slices]
