@@ -30,6 +30,7 @@ CHANGES = {
     "optimizer": "optimization.optimizer",
     "learning_rate": "optimization.learning_rate",
     "momentum": "optimization.momentum",
+    "precision": "optimization.precision",
     "seed": "optimization.seed",
     "network": "network.kind",
     "base_channels": "network.base_channels",
@@ -67,6 +68,10 @@ CHANGES = {
     "--learning-rate", type=click.FloatRange(0, min_open=True), help="0.01, or 0.001 with adamw."
 )
 @click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="Of sgd; 0.99.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]),
+    help="Of the convolutions; bfloat16 on GPUs, float32 on CPUs.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Makes the training repeatable; 0.")
 @click.option("--binary", is_flag=True, default=None, help="Labels are instances.")
 @click.option("--gap", type=click.IntRange(0), help="Background made between instances, voxels.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +16,17 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from distributed import Client
 
-from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
+from pipelines.blockwise import (
+    WAKE_SECONDS,
+    Outcome,
+    RunOptions,
+    Task,
+    run_in_loop,
+    run_on_cluster,
+)
 from tilenet.checkpoint import model_sha256, read_header
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.new_volume import NewVolume, create_volume
@@ -148,6 +159,36 @@ def run_tilenet(
         cwd=cwd,
         env=environment(),
     )
+
+
+@contextlib.contextmanager
+def workers_paused(process: subprocess.Popen[str]) -> Iterator[list[psutil.Process]]:
+    """Hold a command's workers, so that what is done to it meets it in the middle."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    for child in children:
+        child.suspend()
+    try:
+        yield children
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.resume()
+
+
+def interrupt(process: subprocess.Popen[str], number: int) -> None:
+    """Send a command a signal, and let its workers go on when it has surely seen it."""
+    with workers_paused(process):
+        os.kill(process.pid, number)
+        time.sleep(2 * WAKE_SECONDS)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a command, and see that no worker outlives it."""
+    with workers_paused(process) as children:
+        process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "no worker outlives its client"
 
 
 def environment() -> dict[str, str]:

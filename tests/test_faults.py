@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from tests.oracles import random_network, save_softmax
-from tests.runs import environment, run_tilenet, store_volume, tilenet_command
+from tests.runs import environment, interrupt, kill, run_tilenet, store_volume, tilenet_command
 from tilenet.architecture import UNetArchitecture
 from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
@@ -85,11 +84,7 @@ def test_a_killed_worker_costs_nothing_but_time(case: Path) -> None:
 
 def test_a_killed_client_is_continued_by_the_same_command(case: Path) -> None:
     process = start(case, "client.zarr")
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert not alive, "no worker outlives its client"
+    kill(process)
     kept = stored(case / "client.zarr")
     assert 0 < kept < 54
     again = run_tilenet("predict", "em.zarr", "client.zarr", *ARGUMENTS, cwd=case)
@@ -103,7 +98,7 @@ def test_a_killed_client_is_continued_by_the_same_command(case: Path) -> None:
 def test_a_stopped_command_says_how_to_go_on(case: Path, number: int, code: int) -> None:
     output = f"stopped{code}.zarr"
     process = start(case, output)
-    os.kill(process.pid, number)
+    interrupt(process, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert "Run the same command again to go on" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -11,10 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
-from tests.runs import environment, run_tilenet, store_volume, tilenet_command
+from tests.runs import environment, interrupt, kill, run_tilenet, store_volume, tilenet_command
 from tests.test_components import slow_label
 from tilenet.components import LabelRule
 from tilenet.geometry import Box
@@ -93,11 +91,7 @@ def finish(folder: Path, command: str, kept: int) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_killed_command_is_continued_by_the_same_one(case: Path, command: str) -> None:
     process = start(case, command)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert not alive, "no worker outlives its client"
+    kill(process)
     kept = stored(case / f"{command}.zarr")
     assert 0 < kept < SHARDS
     finish(case, command, kept)
@@ -107,7 +101,7 @@ def test_a_killed_command_is_continued_by_the_same_one(case: Path, command: str)
 def test_a_stopped_command_is_continued_by_the_same_one(case: Path, command: str) -> None:
     shutil.rmtree(case / f"{command}.zarr", ignore_errors=True)
     process = start(case, command)
-    os.kill(process.pid, signal.SIGINT)
+    interrupt(process, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Run the same command again to go on" in err

@@ -26,7 +26,7 @@ RECIPE = """
 base_channels = 2
 depth = 1
 [optimization]
-steps = 60
+steps = 200
 patch = [1, 20, 20]
 checkpoint_every = 2
 """
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "recipe.toml").write_text(RECIPE)
     done = run_tilenet(*train("whole.safetensors"), cwd=path)
     assert done.returncode == 0, done.stderr
-    assert "weights after 60 of 60 steps" in done.stdout
+    assert "weights after 200 of 200 steps" in done.stdout
     assert not (path / "whole.safetensors.checkpoint").exists()
     return path
 

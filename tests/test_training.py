@@ -360,11 +360,14 @@ def begin(prepared: TrainingJob) -> State:
     return make_state(UNet(prepared.architecture), prepared.recipe.optimization)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [("sgd", None), ("adamw", None), ("adamw", "bfloat16")]
+)
 def test_going_on_from_a_checkpoint_gives_the_same_bits(
-    folder: Path, tmp_path: Path, optimizer: str
+    folder: Path, tmp_path: Path, optimizer: str, precision: str | None
 ) -> None:
-    prepared = job(folder, changes={"optimization.optimizer": optimizer})
+    changes = {"optimization.optimizer": optimizer, "optimization.precision": precision}
+    prepared = job(folder, changes=changes)
     drawn, whole = patches(prepared), begin(prepared)
     losses = [step.loss for step in train(whole, drawn)]
     first = begin(prepared)
@@ -382,8 +385,21 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
         assert torch.equal(weights, second.network.state_dict()[name])
 
 
-def test_training_learns(folder: Path) -> None:
+def test_bfloat16_rounds_the_convolutions_and_nothing_else(folder: Path) -> None:
+    first = {}
+    for precision in ("float32", "bfloat16", None):
+        prepared = job(folder, changes={"optimization.precision": precision})
+        state = begin(prepared)
+        first[precision] = next(train(state, patches(prepared))).loss
+        assert {w.dtype for w in state.network.parameters()} == {torch.float32}
+    assert first["float32"] != first["bfloat16"] == pytest.approx(first["float32"], rel=0.02)
+    assert first[None] == first["float32"], "CPUs compute in float32 unless told otherwise"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_learns(folder: Path, precision: str) -> None:
     changes = {
+        "optimization.precision": precision,
         "optimization.optimizer": "adamw",
         "optimization.learning_rate": 0.01,
         "optimization.steps": 60,

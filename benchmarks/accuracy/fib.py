@@ -1,6 +1,6 @@
 """FIB-25: a 3-D network trained on z < 180, evaluated on z >= 180.
 
-``python -m benchmarks.accuracy.fib [--steps N] [--folder FOLDER]``
+``python -m benchmarks.accuracy.fib [--folder FOLDER] [-- options of train]``
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VOXEL_SIZE = "10,10,10"
 
 
 @click.command()
-@click.option("--steps", type=int, help="Instead of the recipe's.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("accuracy-fib"))
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here.")
-def main(steps: int | None, seed: int, device: str, folder: Path, path: Path | None) -> None:
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def main(seed: int, device: str, folder: Path, path: Path | None, more: tuple[str, ...]) -> None:
     """Train, predict, label at one half, and print the figures."""
     command, data = Commands(folder), data_folder() / "fib25"
     raw, bodies = tifffile.imread(data / "raw.tif"), tifffile.imread(data / "labels.tif")
@@ -40,7 +40,6 @@ def main(steps: int | None, seed: int, device: str, folder: Path, path: Path | N
     labels = command.ingest("bodies", bodies[:BORDER], VOXEL_SIZE)
     test = command.ingest("test", raw[BORDER:], VOXEL_SIZE)
     model, output = command.path("model.safetensors"), command.path("prediction.zarr")
-    more = () if steps is None else ("--steps", str(steps))
     command(
         "train", em, labels, "--config", "fib25-3d", "--output", model, "--seed", str(seed),
         "--device", device, "--overwrite", *more,

@@ -1,6 +1,6 @@
 """DIC-HeLa: what the border weights buy. Train on 8 frames, SEG on the other 2.
 
-``python -m benchmarks.accuracy.hela [--seeds 3] [--steps N] [--folder FOLDER]``
+``python -m benchmarks.accuracy.hela [--seeds 3] [--folder FOLDER] [-- options of train]``
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ VOXEL_SIZE = "190,190,190"
 
 @click.command()
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--steps", type=int, help="Instead of the recipe's.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("accuracy-hela"))
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here.")
-def main(seeds: int, steps: int | None, device: str, folder: Path, path: Path | None) -> None:
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def main(seeds: int, device: str, folder: Path, path: Path | None, more: tuple[str, ...]) -> None:
     """Train with and without the border term, and print SEG and merged cells."""
     command, data = Commands(folder), data_folder() / "dic-hela"
     raw, masks = (
@@ -56,11 +56,10 @@ def main(seeds: int, steps: int | None, device: str, folder: Path, path: Path | 
     for seed in range(seeds):
         for border in (True, False):
             model = command.path(f"model-{seed}-{border}.safetensors")
-            more = [] if steps is None else ["--steps", str(steps)]
-            more += ["--weight-map", weights] if border else []
+            loss = ("--weight-map", weights) if border else ()
             command(
                 "train", em, cells, "--config", "dic-hela", "--gap", GAP, "--output", model,
-                "--seed", str(seed), "--device", device, "--overwrite", *more,
+                "--seed", str(seed), "--device", device, "--overwrite", *loss, *more,
             )  # fmt: skip
             output = command.path(f"prediction-{seed}-{border}.zarr")
             command(

@@ -1,6 +1,6 @@
 """ISBI 2012: train on sections 0 to 19, evaluate on sections 20 to 23.
 
-``python -m benchmarks.accuracy.isbi [--config isbi2012-cpu] [--folder FOLDER] [--steps N]``
+``python -m benchmarks.accuracy.isbi [--config RECIPE] [--folder FOLDER] [-- options of train]``
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ FIGURES = ("warping", "rand", "pixel", "v_rand_thinned", "v_info_thinned")
 
 @click.command()
 @click.option("--config", default="isbi2012-cpu", show_default=True, help="Recipe.")
-@click.option("--steps", type=int, help="Instead of the recipe's.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("accuracy-isbi"))
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def main(
-    config: str, steps: int | None, seed: int, device: str, folder: Path, path: Path | None
+    config: str,
+    seed: int,
+    device: str,
+    folder: Path,
+    path: Path | None,
+    more: tuple[str, ...],
 ) -> None:
     """Train, predict and evaluate, and print all five figures."""
     command, data = Commands(folder), data_folder() / "isbi2012"
@@ -50,7 +55,6 @@ def main(
     command("label", labels, instances, "--per-section", "--overwrite")
     command("weights", instances, weights, "--per-section", "--overwrite")
     model = command.path("model.safetensors")
-    more = () if steps is None else ("--steps", str(steps))
     command(
         "train", em, labels, "--weight-map", weights, "--config", config, "--output", model,
         "--seed", str(seed), "--device", device, "--overwrite", *more,

@@ -244,18 +244,20 @@ def train(state: State, patches: Patches, ranks: Ranks = ALONE) -> Generator[Ste
             _seed_dropout(chosen.seed, sample.index)
             together = i == chosen.batch - 1 or ranks.count == 1
             with contextlib.nullcontext() if together else model.no_sync():  # type: ignore[operator]
-                loss += _backward(model, patches.augmented(sample, device), chosen.batch)
+                loss += _backward(model, patches.augmented(sample, device), chosen)
         loss = ranks.mean(loss)
         _update(state, loss, chosen)
         waiting = ahead.waited / (time.perf_counter() - start)
         yield Step(state.step, float(loss), rate, waiting)
 
 
-def _backward(model: nn.Module, patch: Patch, batch: int) -> Tensor:
-    # bfloat16 needs no scaling of the loss; CPUs compute in float32.
-    with torch.autocast("cuda", torch.bfloat16, enabled=patch.x.is_cuda):
+def _backward(model: nn.Module, patch: Patch, chosen: Optimization) -> Tensor:
+    device = patch.x.device.type
+    precision = chosen.precision or ("bfloat16" if device == "cuda" else "float32")
+    # bfloat16 has the range of float32, so the loss needs no scaling.
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         scores = model(patch.x)
-    loss = weighted_loss(scores, patch) / batch
+    loss = weighted_loss(scores, patch) / chosen.batch
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
