@@ -67,6 +67,7 @@ def check_job(
     check_quarter_turns(choices.orientations or (), header.architecture)
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header)
+        _check_square_voxels(volume, choices)
     if mask is not None:
         _check_mask(volume, mask.open())
     return Job(
@@ -93,6 +94,19 @@ def _check_channels(volume: Volume, header: ModelHeader, model: str) -> None:
         problem = f"takes {wanted} channels, but {volume.location} has {found}"
         cure = "Choose one with --channel." if wanted == 1 else "Give a volume with as many."
         raise ModelMismatch(model, problem, cure)
+
+
+def _check_square_voxels(volume: Volume, choices: Choices) -> None:
+    size = volume.voxel_size
+    if size is None or _same_size(size[1:2], size[2:]):
+        return
+    if any(orientation.transposed for orientation in choices.orientations or ()):
+        problem = (
+            f"has voxels of {size[1]:g} nm along y and {size[2]:g} nm along x, which quarter turns "
+            "would exchange"
+        )
+        cure = "Average flips only (--flips), or give --ignore-voxel-size if the size is wrong."
+        raise InvalidData(volume.location, problem, cure)
 
 
 def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
