@@ -75,7 +75,7 @@ CHANGES = {
 @click.option("--seed", type=click.IntRange(0), help="Makes the training repeatable; 0.")
 @click.option("--binary", is_flag=True, default=None, help="Labels are instances.")
 @click.option("--gap", type=click.IntRange(0), help="Background made between instances, voxels.")
-@click.option("--ignore", type=click.IntRange(0), help="Label value that says nothing.")
+@click.option("--ignore", type=int, help="Label value that says nothing; may be negative.")
 @click.option("--names", help="Names of the classes, ascending by label value: membrane,interior.")
 @click.option("--device", default="cpu", show_default=True, callback=check_device)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores.")

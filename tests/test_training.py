@@ -453,7 +453,7 @@ def test_validation_is_the_loss_and_the_errors_of_the_box(folder: Path) -> None:
     ("words", "options"),
     [
         ("have the shape (4, 64, 72)", {"labels": "small"}),
-        ("are of type float32 with 1 channels", {"labels": "real"}),
+        ("are of type float32, and a class or an instance is a whole", {"labels": "real"}),
         ("hold the value 0 only", {"labels": "flat"}),
         ("instances, not classes", {"labels": "many"}),
         ("have voxels of (50.0, 8.0, 8.0) nm", {"labels": "coarse"}),

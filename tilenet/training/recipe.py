@@ -158,7 +158,7 @@ class Targets(_Part):
 
     binary: bool = False
     gap: int = Field(default=0, ge=0)
-    ignore: int | None = Field(default=None, ge=0)
+    ignore: int | None = None
     names: tuple[str, ...] | None = None
 
     @model_validator(mode="after")

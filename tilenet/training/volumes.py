@@ -28,6 +28,9 @@ PASS_VOXELS = 2**24
 #: Stored as the class of voxels whose label says nothing.
 IGNORED = -1
 
+#: The highest label value that can be a class; negative ones cannot.
+HIGHEST_VALUE = 2**63 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingVolume:
@@ -55,10 +58,13 @@ class TrainingVolume:
 
     def __post_init__(self) -> None:
         labels = self.labels
-        if labels.dtype.kind not in "uib" or labels.channels is not None:
-            problem = f"are of type {labels.dtype} with {labels.channels or 1} channels"
-            cure = "Labels are whole numbers, one channel."
+        if labels.dtype.kind not in "uib":
+            problem = f"are of type {labels.dtype}, and a class or an instance is a whole number"
+            cure = "Give integer labels: store them as uint8, say, with 'tilenet ingest'."
             raise InvalidData(f"Labels {labels.location}", problem, cure)
+        if labels.channels is not None:
+            problem = f"have {labels.channels} channels, and a voxel has one label"
+            raise InvalidData(f"Labels {labels.location}", problem, "Give labels of one channel.")
         self._check_fits("Labels", labels)
         if self.weights is not None:
             self._check_fits("The weight map", self.weights)
@@ -100,16 +106,38 @@ def target_values(
     -------
     ndarray, shape (z, y, x), int64
         Label values; 0 and 1 when binary.
+
+    Raises
+    ------
+    InvalidData
+        When a value cannot be a class.
     """
     grown = box.grow(*gap_margins(targets.gap, per_section=per_section)).intersect(within)
     stored = volume.read(grown)
     if targets.gap:
         stored = separate(stored, targets.gap, per_section=per_section, ignore=targets.ignore)
     inner = stored[box.relative_to(grown.start).slices]
-    values = (inner != 0).astype(np.int64) if targets.binary else inner.astype(np.int64)
+    if targets.binary:
+        values: npt.NDArray[np.int64] = (inner != 0).astype(np.int64)
+    else:
+        _check_values(inner, f"Labels {volume.location} in {box}", targets.ignore)
+        values = inner.astype(np.int64)
     if targets.ignore is not None:
         values[inner == targets.ignore] = IGNORED
     return values
+
+
+def _check_values(labels: npt.NDArray[Any], where: str, ignore: int | None) -> None:
+    # Negative ones are ours (IGNORED), and higher ones would become negative.
+    if int(labels.min()) >= 0 and int(labels.max()) <= HIGHEST_VALUE:
+        return
+    wrong = (labels < 0) | (labels > HIGHEST_VALUE)
+    if ignore is not None:
+        wrong &= labels != ignore
+    if wrong.any():
+        value = int(labels[wrong][0])
+        cure = f"If it marks what was not labelled, say --ignore {value}; else correct it."
+        raise InvalidData(where, f"hold the value {value}; classes are 0 to 2^63 - 1", cure)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Labels, weights and held-out boxes that cannot be meant are refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pipelines.training_job import TrainingJob, TrainingOptions, prepare
+from tests.runs import store_volume
+from tilenet.errors import InvalidData
+from tilenet.synthetic import synthetic_em
+from tilenet.tasks import VolumeReference
+
+TINY = {"network.base_channels": 2, "network.depth": 1, "optimization.patch": (1, 20, 20)}
+
+
+@pytest.fixture(scope="module")
+def em(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Synthetic EM."""
+    raw = synthetic_em((6, 64, 72), seed=3).raw
+    return store_volume(tmp_path_factory.mktemp("training") / "em.zarr", raw)
+
+
+def cells() -> npt.NDArray[np.uint8]:
+    return (synthetic_em((6, 64, 72), seed=3).cells > 0).astype(np.uint8)
+
+
+def job(em: str, labels: str, changes: dict[str, Any] | None = None, **more: Any) -> TrainingJob:
+    output = str(Path(labels).parent / "m.safetensors")
+    options = TrainingOptions(output=output, changes={**TINY, **(changes or {})}, **more)
+    return prepare(VolumeReference(em), VolumeReference(labels), options)
+
+
+# --- label values ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("int32", -1), ("int64", -7), ("uint64", 2**64 - 1), ("uint64", 2**63)]
+)
+def test_a_value_that_cannot_be_a_class_is_refused_or_ignored(
+    em: str, tmp_path: Path, dtype: str, value: int
+) -> None:
+    values = cells().astype(dtype)
+    values[2, 10:20, 10:20] = value
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    with pytest.raises(InvalidData, match=f"hold the value {value}; .* say --ignore {value}"):
+        job(em, labels)
+    counts = job(em, labels, {"targets.ignore": value}).statistics.counts
+    assert list(counts) == [0, 1]
+    assert sum(counts.values()) == values.size - 100
+
+
+def test_instances_may_have_any_number(em: str, tmp_path: Path) -> None:
+    values = cells().astype(np.uint64) * np.uint64(2**64 - 1)
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    counts = job(em, labels, {"targets.binary": True}).statistics.counts
+    assert counts == {0: int((values == 0).sum()), 1: int((values != 0).sum())}
+
+
+def test_labels_of_several_channels_are_not_called_of_a_wrong_type(em: str, tmp_path: Path) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", np.stack([cells()] * 2))
+    with pytest.raises(InvalidData, match="have 2 channels, and a voxel has one label"):
+        job(em, labels)
