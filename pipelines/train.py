@@ -220,8 +220,8 @@ class _Run:
                     self._after(step.done, reporter, stopped)
                     if stopped:
                         break
-            except TrainingDiverged:
-                self._keep_last_good(reporter)
+            except TrainingDiverged as error:
+                self._keep_last_good(reporter, error.step)
                 raise
         if stopped:
             if self.options.overwrite:
@@ -305,19 +305,18 @@ class _Run:
             text += str(best["figures"])
         click.echo(text)
 
-    def _keep_last_good(self, reporter: TrainingReporter) -> None:
-        from tilenet.training.checkpoints import resume
+    def _keep_last_good(self, reporter: TrainingReporter, diverged: int) -> None:
+        from tilenet.training.checkpoints import read_record, resume
 
         if self.ranks.rank != 0:
             return
         if self.record.best:
             reporter.note(f"{self.options.output} holds the best model so far.")
             return
-        # The update that would have spoilt it was not made.
-        if not all(bool(w.isfinite().all()) for w in self.state.network.parameters()):
-            if not self.checkpoint.exists():
-                reporter.note("No model was good enough to be kept.")
-                return
-            resume(self.checkpoint, self.state, self.record.conditions)
+        # A checkpoint is good if an update was made from it: its loss and gradients were finite.
+        if not self.checkpoint.exists() or read_record(self.checkpoint).step >= diverged:
+            reporter.note("No step was known to be good, so no model is written.")
+            return
+        resume(self.checkpoint, self.state, self.record.conditions)
         self._save_model(self.state.network, self.state.step)
         reporter.note(f"{self.options.output} holds the model after {self.state.step} steps.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,8 @@ def validate(
             foreground[where] = torch.softmax(scores.float(), 1)[0, -1].cpu().numpy()
     network.train()
     mean = losses / max(weights, 1e-12)
+    if not math.isfinite(mean):
+        return Figures(mean)  # about to diverge, which the next update will say
     if len(statistics.values) != 2 or (values == IGNORED).any() or not classes.any():
         return Figures(mean)
     return Figures(
