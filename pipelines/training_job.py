@@ -16,7 +16,8 @@ from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.tasks import VolumeReference
 from tilenet.training.recipe import Recipe, load_recipe, make_recipe
-from tilenet.training.volumes import Statistics, TrainingVolume, check_patch, measure
+from tilenet.training.statistics import Statistics, measure
+from tilenet.training.volumes import TrainingVolume, check_patch
 from tilenet.volume import Volume
 
 

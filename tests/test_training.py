@@ -37,8 +37,8 @@ from tilenet.training.loop import (
 )
 from tilenet.training.recipe import Optimization, make_recipe
 from tilenet.training.sampling import Patch, Patches, Prefetch
+from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.validation import validate
-from tilenet.training.volumes import PASS_VOXELS, _pass_block
 from tilenet.unet import UNet
 from tilenet.volume import reopen_for_writing
 

@@ -2,7 +2,8 @@
 
 ==============  ==================================================================
 ``recipe``      every parameter, its default and the source of the default; TOML
-``volumes``     what is trained on, and one pass over it
+``volumes``     what is trained on
+``statistics``  one pass over it
 ``sampling``    patches: position, reading, deformation, reading ahead
 ``loop``        loss, learning rate, updates
 ``validation``  figures on a held-out box

@@ -32,7 +32,8 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.padding import mirror
 from tilenet.tiling import read_box_of
 from tilenet.training.recipe import Recipe
-from tilenet.training.volumes import IGNORED, Statistics, TrainingVolume, check_patch, target_values
+from tilenet.training.statistics import Statistics
+from tilenet.training.volumes import IGNORED, TrainingVolume, check_patch, target_values
 from tilenet.volume import Volume
 
 _Point = tuple[float, float, float]

@@ -17,7 +17,8 @@ from tilenet.tiling import TileGrid, read_box_of
 from tilenet.training.loop import weighted_loss
 from tilenet.training.recipe import Targets
 from tilenet.training.sampling import Patch
-from tilenet.training.volumes import IGNORED, Statistics, TrainingVolume, target_values
+from tilenet.training.statistics import Statistics
+from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
 from tilenet.unet import UNet
 
 
