@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.tasks import VolumeReference
 from tilenet.training.recipe import Recipe, load_recipe, make_recipe
-from tilenet.training.statistics import Statistics, measure
+from tilenet.training.statistics import Statistics, check_held_out, measure
 from tilenet.training.volumes import TrainingVolume, check_patch
 from tilenet.volume import Volume
 
@@ -140,6 +140,14 @@ def prepare(
         keep_blocks=recipe.sampling.positions == "class",
         stopped=stopped,
     )
+    if held_out is not None:
+        check_held_out(
+            replace(volumes[0], region=held_out, weights=None),
+            recipe.targets,
+            values=statistics.values,
+            per_section=architecture.is_planar,
+            stopped=stopped,
+        )
     job = TrainingJob(recipe, volumes, held_out, statistics)
     assert job.outputs  # the names fit, or it raises
     return job

@@ -65,3 +65,18 @@ def test_labels_of_several_channels_are_not_called_of_a_wrong_type(em: str, tmp_
     labels = store_volume(tmp_path / "labels.zarr", np.stack([cells()] * 2))
     with pytest.raises(InvalidData, match="have 2 channels, and a voxel has one label"):
         job(em, labels)
+
+
+# --- the held-out box ------------------------------------------------------------------------
+
+
+def test_a_class_that_only_the_held_out_box_has_is_found_before_any_work(
+    em: str, tmp_path: Path
+) -> None:
+    values = cells()
+    values[5, 60:, 70:] = 9
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    held_out = {"validation.region": ((4, 6), (0, 64), (0, 72))}
+    with pytest.raises(InvalidData, match=r"hold the values \[9\], which the training region has"):
+        job(em, labels, held_out)
+    assert job(em, labels, {**held_out, "targets.ignore": 9}).statistics.values == [0, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,11 +99,7 @@ def measure(
     moments, counts = Moments(), dict[int, int]()
     blocks: list[tuple[int, Box, Mapping[int, int]]] = []
     for number, volume in enumerate(volumes):
-        size = _pass_block(volume.raw.chunk_shape)
-        for whole in BlockGrid(volume.raw.shape, size, volume.region):
-            if stopped():
-                raise InterruptedError
-            box = whole.intersect(volume.region)
+        for box in _blocks(volume, stopped):
             moments += Moments.of(volume.raw.read(box))
             found = _count(volume, box, targets, per_section)
             if keep_blocks:
@@ -119,6 +115,52 @@ def measure(
         cure = "Two classes at least are needed in the training region."
         raise InvalidData(f"Labels {volumes[0].labels.location}", held, cure)
     return Statistics(moments.intensity, dict(sorted(counts.items())), blocks)
+
+
+def check_held_out(
+    volume: TrainingVolume,
+    targets: Targets,
+    *,
+    values: Sequence[int],
+    per_section: bool,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Refuse a held-out box with classes that the training regions have not, block by block.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+        Its region is the held-out box.
+    targets : Targets
+        What label values mean.
+    values : sequence of int
+        Label values of the classes.
+    per_section : bool
+        Gaps are made in each section alone.
+    stopped : callable
+        Asked before every block; true ends the pass.
+
+    Raises
+    ------
+    InvalidData
+        Naming the values and the block.
+    InterruptedError
+        When it was asked to stop.
+    """
+    for box in _blocks(volume, stopped):
+        unknown = sorted(set(_count(volume, box, targets, per_section)) - set(values))
+        if unknown:
+            problem = f"hold the values {unknown}, which the training region has not"
+            cure = "Choose another held-out box, or --binary."
+            raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
+
+
+def _blocks(volume: TrainingVolume, stopped: Callable[[], bool]) -> Iterator[Box]:
+    size = _pass_block(volume.raw.chunk_shape)
+    for whole in BlockGrid(volume.raw.shape, size, volume.region):
+        if stopped():
+            raise InterruptedError
+        yield whole.intersect(volume.region)
 
 
 def _pass_block(chunk: ZYX) -> ZYX:

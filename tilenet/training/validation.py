@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
 from tilenet.metrics import pixel_error, rand_error
 from tilenet.padding import mirror
@@ -81,7 +80,7 @@ def validate(
     volume : TrainingVolume
         Its raw volume and labels hold the box.
     box : Box
-        Apart from every training region.
+        Apart from every training region, and without classes that they have not.
     targets : Targets
         What label values mean.
     statistics : Statistics
@@ -101,11 +100,6 @@ def validate(
     values = target_values(
         volume.labels, box, within=box, targets=targets, per_section=architecture.is_planar
     )
-    unknown = sorted(set(np.unique(values).tolist()) - {IGNORED, *statistics.values})
-    if unknown:
-        problem = f"hold the values {unknown}, which the training region has not"
-        cure = "Choose another held-out box, or --binary."
-        raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
     classes = np.searchsorted(statistics.values, values).clip(0, len(statistics.values) - 1)
     losses, weights = 0.0, 0.0
     foreground = np.empty(box.shape, np.float32)
