@@ -16,7 +16,7 @@ from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.tasks import VolumeReference
 from tilenet.training.recipe import Recipe, load_recipe, make_recipe
-from tilenet.training.statistics import Statistics, check_held_out, measure
+from tilenet.training.statistics import Statistics, check_held_out, holds_same, measure
 from tilenet.training.volumes import TrainingVolume, check_patch
 from tilenet.volume import Volume
 
@@ -268,6 +268,9 @@ def _volumes(
             raise InvalidData(f"--also {text}", problem, "Give the same for every volume.")
         more = [VolumeReference(part).open() for part in parts]
         third = more[2] if len(more) > 2 else None
+        if held_out is not None and holds_same(replace(volumes[0], region=held_out), more[0]):
+            problem = f"is the first volume again, and would train on the held-out box {held_out}"
+            raise InvalidData(f"--also {text}", problem, "Leave it out, or --validation.")
         volumes.append(_volume(more[0], more[1], third, Box.of_shape(more[0].shape), recipe))
     return volumes, held_out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,26 @@ def test_a_class_that_only_the_held_out_box_has_is_found_before_any_work(
     with pytest.raises(InvalidData, match=r"hold the values \[9\], which the training region has"):
         job(em, labels, held_out)
     assert job(em, labels, {**held_out, "targets.ignore": 9}).statistics.values == [0, 1]
+
+
+def test_the_held_out_volume_is_not_trained_on_by_another_name(em: str, tmp_path: Path) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    held_out = {"validation.region": ((4, 6), (0, 64), (0, 72))}
+    copy, other = (str(tmp_path / f"{name}.zarr") for name in ("copy", "other"))
+    shutil.copytree(em, copy)
+    for again in (em, f"{em}/0", f"{em}/../em.zarr", copy):
+        with pytest.raises(InvalidData, match="is the first volume again"):
+            job(em, labels, held_out, also=[f"{again},{labels}"])
+        assert len(job(em, labels, also=[f"{again},{labels}"]).volumes) == 2
+    store_volume(Path(other), synthetic_em((6, 64, 72), seed=4).raw)
+    assert len(job(em, labels, held_out, also=[f"{other},{labels}"]).volumes) == 2
+
+
+def test_volumes_that_are_only_stored_alike_are_two(
+    em: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilenet.training.statistics.fingerprint", lambda volume: "alike")
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    other = store_volume(tmp_path / "other.zarr", synthetic_em((6, 64, 72), seed=4).raw)
+    held_out = {"validation.region": ((4, 6), (0, 64), (0, 72))}
+    assert len(job(em, labels, held_out, also=[f"{other},{labels}"]).volumes) == 2

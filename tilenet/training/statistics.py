@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tilenet import storage
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.identity import fingerprint
 from tilenet.intensity import Intensity, Moments
 from tilenet.tiling import BlockGrid
 from tilenet.training.recipe import Targets
 from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
+from tilenet.volume import Volume
 
 #: More label values than this are instances, not classes.
 MOST_CLASSES = 8
@@ -155,7 +158,34 @@ def check_held_out(
             raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
 
 
-def _blocks(volume: TrainingVolume, stopped: Callable[[], bool]) -> Iterator[Box]:
+def holds_same(volume: TrainingVolume, other: Volume) -> bool:
+    """Tell whether another volume is the same one, wherever it lies.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+        Its region is what must not be found again.
+    other : Volume
+        Raw values.
+
+    Returns
+    -------
+    bool
+        Of one location; or stored alike, with the same voxels in the region.
+    """
+    mine = volume.raw
+    if storage.is_remote(mine.location) or storage.is_remote(other.location):
+        same = mine.location.rstrip("/") == other.location.rstrip("/")
+    else:
+        same = storage.local_path(mine.location) == storage.local_path(other.location)
+    # Uncompressed volumes of one shape are stored alike whatever they hold.
+    return same or (
+        fingerprint(mine) == fingerprint(other)
+        and all(np.array_equal(mine.read(b), other.read(b)) for b in _blocks(volume))
+    )
+
+
+def _blocks(volume: TrainingVolume, stopped: Callable[[], bool] = lambda: False) -> Iterator[Box]:
     size = _pass_block(volume.raw.chunk_shape)
     for whole in BlockGrid(volume.raw.shape, size, volume.region):
         if stopped():
