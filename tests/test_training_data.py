@@ -104,3 +104,53 @@ def test_volumes_that_are_only_stored_alike_are_two(
     other = store_volume(tmp_path / "other.zarr", synthetic_em((6, 64, 72), seed=4).raw)
     held_out = {"validation.region": ((4, 6), (0, 64), (0, 72))}
     assert len(job(em, labels, held_out, also=[f"{other},{labels}"]).volumes) == 2
+
+
+# --- weight maps -----------------------------------------------------------------------------
+
+
+def with_one(value: float) -> npt.NDArray[np.float32]:
+    weights = np.ones((6, 64, 72), np.float32)
+    weights[3, 40, 50] = value
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (with_one(np.nan), "in z=0:6,y=0:64,x=0:64: hold NaN or infinite"),
+        (with_one(np.inf), "hold NaN or infinite"),
+        (with_one(-2), "hold negative values, down to -2"),
+        (0 * with_one(0), "are 0 wherever a voxel has a class"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_refused(
+    em: str, tmp_path: Path, weights: npt.NDArray[np.float32], words: str
+) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    path = store_volume(tmp_path / "weights.zarr", weights)
+    with pytest.raises(InvalidData, match=words):
+        job(em, labels, weight_map=path)
+
+
+def test_weights_of_ignored_voxels_alone_are_no_weights(em: str, tmp_path: Path) -> None:
+    values = cells()
+    values[:, :, 40:] = 7
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    path = store_volume(tmp_path / "weights.zarr", (values == 7).astype(np.float32))
+    with pytest.raises(InvalidData, match="are 0 wherever a voxel has a class"):
+        job(em, labels, {"targets.ignore": 7}, weight_map=path)
+
+
+def test_weights_that_are_0_in_places_are_taken(em: str, tmp_path: Path) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    path = store_volume(tmp_path / "weights.zarr", with_one(0) * cells())
+    assert job(em, labels, weight_map=path).statistics.values == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["prediction", "instances"])
+def test_what_says_that_it_is_no_weight_map_is_none(em: str, tmp_path: Path, kind: str) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    path = store_volume(tmp_path / "weights.zarr", with_one(1), kind=kind)
+    with pytest.raises(InvalidData, match=f"says that it holds '{kind}', not 'weights'"):
+        job(em, labels, weight_map=path)

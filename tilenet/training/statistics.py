@@ -95,16 +95,19 @@ def measure(
     Raises
     ------
     InvalidData
-        When the labels cannot be classes.
+        When the labels cannot be classes, or the weights are not finite, negative or all 0.
     InterruptedError
         When it was asked to stop.
     """
     moments, counts = Moments(), dict[int, int]()
     blocks: list[tuple[int, Box, Mapping[int, int]]] = []
     for number, volume in enumerate(volumes):
+        weighty = volume.weights is None
         for box in _blocks(volume, stopped):
             moments += Moments.of(volume.raw.read(box))
-            found = _count(volume, box, targets, per_section)
+            seen = _targets(volume, box, targets, per_section)
+            weighty |= _check_weights(volume, box, seen != IGNORED)
+            found = _count(seen)
             if keep_blocks:
                 blocks.append((number, box, found))
             for value, voxels in found.items():
@@ -113,6 +116,9 @@ def measure(
                 problem = f"hold more than {MOST_CLASSES} values: instances, not classes"
                 cure = "Train on inside against outside with --binary."
                 raise InvalidData(f"Labels {volume.labels.location}", problem, cure)
+        if not weighty:
+            problem = "are 0 wherever a voxel has a class, so nothing would be learnt"
+            raise _bad_weights(volume, volume.region, problem)
     if len(counts) < 2:
         held = f"hold the value {next(iter(counts))} only" if counts else "hold ignored voxels only"
         cure = "Two classes at least are needed in the training region."
@@ -151,7 +157,7 @@ def check_held_out(
         When it was asked to stop.
     """
     for box in _blocks(volume, stopped):
-        unknown = sorted(set(_count(volume, box, targets, per_section)) - set(values))
+        unknown = sorted(set(_count(_targets(volume, box, targets, per_section))) - set(values))
         if unknown:
             problem = f"hold the values {unknown}, which the training region has not"
             cure = "Choose another held-out box, or --binary."
@@ -205,9 +211,32 @@ def _pass_block(chunk: ZYX) -> ZYX:
     return zyx(size)
 
 
-def _count(volume: TrainingVolume, box: Box, targets: Targets, per_section: bool) -> dict[int, int]:
-    seen = target_values(
+def _targets(
+    volume: TrainingVolume, box: Box, targets: Targets, per_section: bool
+) -> npt.NDArray[np.int64]:
+    return target_values(
         volume.labels, box, within=volume.region, targets=targets, per_section=per_section
     )
+
+
+def _check_weights(volume: TrainingVolume, box: Box, known: npt.NDArray[np.bool]) -> bool:
+    # Whether any voxel of a known class counts.
+    if volume.weights is None:
+        return False
+    weights = volume.weights.read(box)
+    if not np.isfinite(weights).all():
+        raise _bad_weights(volume, box, "hold NaN or infinite values")
+    if weights.min() < 0:
+        raise _bad_weights(volume, box, f"hold negative values, down to {weights.min():g}")
+    return bool((weights[known] > 0).any())
+
+
+def _bad_weights(volume: TrainingVolume, box: Box, problem: str) -> InvalidData:
+    assert volume.weights is not None
+    where = f"The weights {volume.weights.location} in {box}"
+    return InvalidData(where, problem, "Make them with 'tilenet weights', or correct them.")
+
+
+def _count(seen: npt.NDArray[np.int64]) -> dict[int, int]:
     values, voxels = np.unique(seen[seen != IGNORED], return_counts=True)
     return dict(zip(values.tolist(), voxels.tolist(), strict=True))

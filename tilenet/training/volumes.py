@@ -59,10 +59,16 @@ class TrainingVolume:
         self._check_fits("Labels", labels)
         if self.weights is not None:
             self._check_fits("The weight map", self.weights)
+            what, cure = (
+                f"The weight map {self.weights.location}",
+                "Make one with 'tilenet weights'.",
+            )
             if self.weights.dtype.kind != "f":
                 problem = f"is of type {self.weights.dtype}"
-                cure = "Make one with 'tilenet weights'."
-                raise InvalidData(f"The weight map {self.weights.location}", problem, cure)
+                raise InvalidData(what, problem, cure)
+            kind = self.weights.attributes.get("kind", "weights")
+            if kind not in ("weights", "volume"):  # a volume is what was ingested, whatever it is
+                raise InvalidData(what, f"says that it holds {kind!r}, not 'weights'", cure)
 
     def _check_fits(self, what: str, other: Volume) -> None:
         place, raw = f"{what} {other.location}", self.raw
