@@ -9,7 +9,6 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipelines.training_job import TrainingJob
-from tilenet.errors import InvalidData
 from tilenet.training.sampling import Patch, Patches
 
 #: Patches on a sheet.
@@ -35,14 +34,7 @@ def write_preview(job: TrainingJob, folder: Path) -> str:
     -------
     str
         What was written.
-
-    Raises
-    ------
-    InvalidData
-        When the folder is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InvalidData(str(folder), "is not a folder", "Give another one for --preview.")
     patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
     drawn = [patches.augmented(patches.sample(index)) for index in range(COUNT)]
     folder.mkdir(parents=True, exist_ok=True)

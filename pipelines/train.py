@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.checks import check_folder
 from pipelines.options import REGION, SHAPE, check_device, default_workers, source_argument
 from pipelines.ranks import join_ranks
 from pipelines.stopping import Stop, Stopped, stop_on_signals
@@ -97,6 +98,7 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
     if preview is not None:
         from pipelines.preview import write_preview
 
+        check_folder("--preview", preview)
         click.echo(write_preview(prepare(*references, chosen), Path(preview)))
         return 0
     with stop_on_signals() as stop:
@@ -200,8 +202,6 @@ class _Run:
         from tilenet.training.checkpoints import resume
         from tilenet.training.loop import train as updates
 
-        if self.options.overwrite and self.ranks.rank == 0:
-            self.checkpoint.unlink(missing_ok=True)  # only now: whatever is wrong has been said
         if begun:
             self.record = resume(self.checkpoint, self.state, self.record.conditions)
         chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
@@ -209,6 +209,8 @@ class _Run:
         with TrainingReporter(
             chosen.steps, self.state.step, log=self.options.log, silent=silent
         ) as reporter:
+            if self.options.overwrite and not silent:
+                self.checkpoint.unlink(missing_ok=True)  # only now that everything is open
             if begun:
                 reporter.note(f"Going on after step {self.state.step} of {chosen.steps}")
             try:

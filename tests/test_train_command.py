@@ -181,7 +181,8 @@ def test_the_preview_shows_patches_and_trains_nothing(folder: Path) -> None:
     ("words", "options"),
     [
         ("no recipe of ours", {"--config": "isbi"}),
-        ("is not a folder", {"--preview": "recipe.toml"}),
+        ("recipe.toml is a file, not a folder", {"--preview": "recipe.toml"}),
+        ("recipe.toml is a file, not a folder", {"--log": "recipe.toml/within"}),
     ],
 )
 def test_bad_options(folder: Path, words: str, options: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pipelines.stopping import Stop
 from pipelines.train import run_training
 from pipelines.training_job import TrainingOptions
 from tests.runs import store_volume
-from tilenet.errors import TrainingDiverged
+from tilenet.errors import InvalidData, TrainingDiverged
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
 from tilenet.training.checkpoints import checkpoint_path, read_record
@@ -61,6 +61,35 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
             yield step
 
     monkeypatch.setattr(tilenet.training.loop, "train", train)
+
+
+# --- folders that cannot be written ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["file", "file/within/it"])
+def test_a_log_that_cannot_be_a_folder_costs_no_checkpoint(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    output = tmp_path / "m.safetensors"
+    checkpoint_path(str(output)).write_text("what was reached")
+    with pytest.raises(InvalidData, match="file is a file, not a folder"):
+        run(folder, output, log=str(tmp_path / name), overwrite=True)
+    assert checkpoint_path(str(output)).exists()
+
+
+def test_a_checkpoint_is_given_up_only_when_the_log_is_open(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("pipelines.training_progress.open_log", refuse)
+    output = tmp_path / "m.safetensors"
+    checkpoint_path(str(output)).write_text("what was reached")
+    with pytest.raises(OSError, match="the disk is full"):
+        run(folder, output, log=str(tmp_path / "log"), overwrite=True)
+    assert checkpoint_path(str(output)).exists()
 
 
 # --- divergence ------------------------------------------------------------------------------
