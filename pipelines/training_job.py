@@ -15,7 +15,8 @@ from tilenet.checkpoint import OutputChannel
 from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.tasks import VolumeReference
-from tilenet.training.recipe import Recipe, load_recipe, make_recipe
+from tilenet.training.recipe import Recipe
+from tilenet.training.recipe_file import load_recipe, make_recipe
 from tilenet.training.statistics import Statistics, check_held_out, holds_same, measure
 from tilenet.training.volumes import TrainingVolume, check_patch
 from tilenet.volume import Volume

@@ -35,7 +35,8 @@ from tilenet.training.loop import (
     train,
     weighted_loss,
 )
-from tilenet.training.recipe import Optimization, make_recipe
+from tilenet.training.recipe import Optimization
+from tilenet.training.recipe_file import make_recipe
 from tilenet.training.sampling import Patch, Patches, Prefetch
 from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.validation import validate

@@ -1,7 +1,8 @@
 """Training: reading patches, deforming them, the loss, and the loop.
 
 ==============  ==================================================================
-``recipe``      every parameter, its default and the source of the default; TOML
+``recipe``      every parameter, its default and the source of the default
+``recipe_file`` reading it from TOML
 ``volumes``     what is trained on
 ``statistics``  one pass over it
 ``sampling``    patches: position, reading, deformation, reading ahead

@@ -1,4 +1,4 @@
-"""How to train, as one frozen value, read from strict TOML.
+"""How to train, as one frozen value.
 
 Every parameter stands here once, with its default and the source of the default. Unknown keys and
 contradictions are errors: a recipe that is read is a recipe that is carried out.
@@ -6,16 +6,11 @@ contradictions are errors: a recipe that is read is a recipe that is carried out
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import InvalidRecipe
 from tilenet.geometry import ZYX, zyx
 
 #: Output voxels per patch that are aimed at where the recipe says nothing, (z, y, x).
@@ -274,7 +269,7 @@ class Recipe(_Part):
         Returns
         -------
         dict
-            What :func:`make_recipe` takes.
+            What :func:`tilenet.training.recipe_file.make_recipe` takes.
         """
         return self.model_dump(mode="json")
 
@@ -304,67 +299,3 @@ class Recipe(_Part):
         usual = architecture.output_for(DEFAULT_PATCH[self.network.kind])
         sizes = zip(architecture.laws, usual, room, strict=True)
         return zyx(n if n <= most else min(law.nearest_outputs(most)) for law, n, most in sizes)
-
-
-def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
-    """Check the values of a recipe.
-
-    Parameters
-    ----------
-    values : mapping
-        Tables by name, as TOML has them.
-    where : str
-        Where they come from, for the message.
-
-    Returns
-    -------
-    Recipe
-        The recipe; what is left out has its default.
-
-    Raises
-    ------
-    InvalidRecipe
-        Naming every key that is unknown (and the nearest known one) or has an impossible value.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        problems = tuple(_problem(e["loc"], e["msg"], e["input"]) for e in error.errors())
-        raise InvalidRecipe(where, problems) from error
-
-
-def _problem(place: Sequence[int | str], message: str, value: Any) -> str:
-    name = ".".join(map(str, place)) or "recipe"
-    if "Extra inputs" not in message:
-        return f"{name} = {value!r}: {message[:1].lower()}{message[1:]}"
-    part = Recipe if len(place) == 1 else Recipe.model_fields[str(place[0])].annotation
-    known = list(part.model_fields) if part is not None else []
-    near = difflib.get_close_matches(str(place[-1]), known, n=1)
-    hint = f"did you mean {near[0]}" if near else f"known are {', '.join(known)}"
-    return f"{name}: unknown key; {hint}"
-
-
-def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read a recipe's values from TOML.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Tables by name, for :func:`make_recipe`.
-
-    Raises
-    ------
-    InvalidRecipe
-        When the file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRecipe(str(path), (error.strerror or str(error),)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(str(path), (f"is not TOML: {error}",)) from error
