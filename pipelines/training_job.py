@@ -197,7 +197,13 @@ def read_recipe(options: TrainingOptions) -> Recipe:
         part, _, key = name.partition(".")
         table = values.get(part, {})
         values[part] = {**table, key: value} if isinstance(table, dict) else table
-    return make_recipe(values, options.config or "of the options")
+    where = options.config or "of the options"
+    recipe = make_recipe(values, where)
+    # A recipe may say how to validate where the command says on what; an option may not.
+    if "validation.every" in options.changes and recipe.validation.region is None:
+        problem = f"validation.every = {recipe.validation.every}: no box is held out (--validation)"
+        raise InvalidRecipe(where, (problem,))
+    return recipe
 
 
 def recipe_names() -> list[str]:

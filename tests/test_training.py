@@ -108,7 +108,7 @@ def test_every_recipe_of_ours_is_legal() -> None:
 def test_the_isbi_recipe_is_the_papers_network() -> None:
     recipe = read_recipe(TrainingOptions(output="", config="isbi2012"))
     assert recipe.network.architecture(1, 2).parameter_count == 31_030_658
-    assert recipe.optimization.momentum == 0.99
+    assert recipe.optimization.inertia == 0.99
     assert recipe.optimization.batch == 1
 
 
@@ -127,6 +127,14 @@ def test_the_isbi_recipe_is_the_papers_network() -> None:
         ({"augmentation": {"elastic_spacing": [0, 0, 0]}}, "nothing would be deformed"),
         ({"augmentation": {"elastic_std": [-1, 0, 0]}}, "cannot be negative"),
         ({"optimization": 3}, "optimization = 3"),
+        ({"optimization": {"optimizer": "adamw", "momentum": 0.9}}, "momentum 0.9 belongs to sgd"),
+        ({"network": {"kind": "planar", "planar_levels": 1}}, "a planar network has no planar_lev"),
+        ({"network": {"kind": "volumetric", "planar_levels": 2}}, "a volumetric network has no"),
+        (
+            {"network": {"kind": "anisotropic", "planar_levels": 3, "depth": 2}},
+            "planar_levels 3 of depth 2 leave nothing in 3-D",
+        ),
+        ({"targets": {"names": ["a", "b", "a"]}}, "names a, b, a: name each class once"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(values: dict[str, Any], words: str) -> None:
@@ -134,6 +142,24 @@ def test_a_recipe_that_cannot_be_meant_is_refused(values: dict[str, Any], words:
         make_recipe(values, "mine.toml")
     assert words in str(caught.value)
     assert "Recipe mine.toml" in str(caught.value)
+
+
+def test_every_belongs_to_a_held_out_box() -> None:
+    changes = {"validation.every": 5}
+    with pytest.raises(InvalidRecipe, match=r"every = 5: no box is held out \(--validation\)"):
+        read_recipe(TrainingOptions(output="", config="isbi2012", changes=changes))
+    region = ((0, 1), (0, 512), (0, 512))
+    both = {**changes, "validation.region": region}
+    assert read_recipe(TrainingOptions(output="", changes=both)).validation.every == 5
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_an_anisotropic_network_is_never_planar(depth: int) -> None:
+    recipe = make_recipe({"network": {"kind": "anisotropic", "depth": depth}}, "mine")
+    architecture = recipe.network.architecture(1, 2)
+    assert not architecture.is_planar
+    assert architecture.pools[: min(2, depth)] == ((1, 2, 2),) * min(2, depth)
+    assert make_recipe(recipe.to_dict(), "again") == recipe
 
 
 def test_a_recipe_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:

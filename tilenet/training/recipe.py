@@ -20,6 +20,12 @@ DEFAULT_PATCH: dict[str, ZYX] = {
     "volumetric": (24, 56, 56),
 }
 
+#: Top levels of an anisotropic network that are 1 along z, where the recipe says nothing.
+DEFAULT_PLANAR_LEVELS = 2
+
+#: Momentum of SGD where the recipe says nothing.
+DEFAULT_MOMENTUM = 0.99
+
 #: Poolings where the recipe says nothing.
 DEFAULT_DEPTH = {"planar": 4, "anisotropic": 4, "volumetric": 3}
 
@@ -42,9 +48,9 @@ class Network(_Part):
         Channels at full resolution, doubled at every level; 64 in Ronneberger et al. 2015.
     depth : int or None
         Number of poolings; 4, or 3 when volumetric.
-    planar_levels : int
-        Top levels of an anisotropic network whose kernels and pooling are 1 along z; 2 in the
-        authors' own network for serial-section EM.
+    planar_levels : int or None
+        Top levels of an anisotropic network whose kernels and pooling are 1 along z, the depth at
+        most; 2 in the authors' own network for serial-section EM.
     dropout : float
         Probability of dropping a feature at the end of the contracting path.
     """
@@ -52,8 +58,26 @@ class Network(_Part):
     kind: Literal["planar", "anisotropic", "volumetric"] = "planar"
     base_channels: int = Field(default=16, ge=1, le=1024)
     depth: int | None = Field(default=None, ge=1, le=6)
-    planar_levels: int = Field(default=2, ge=1)
+    planar_levels: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.planar_levels is None:
+            return self
+        if self.kind != "anisotropic":
+            raise ValueError(f"a {self.kind} network has no planar_levels: leave them out")
+        if self.planar_levels > self.levels:
+            raise ValueError(
+                f"planar_levels {self.planar_levels} of depth {self.levels} leave nothing in 3-D: "
+                'give fewer, or kind = "planar"'
+            )
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Poolings."""
+        return self.depth or DEFAULT_DEPTH[self.kind]
 
     def architecture(self, in_channels: int, out_channels: int) -> UNetArchitecture:
         """Give the layers.
@@ -68,9 +92,10 @@ class Network(_Part):
         UNetArchitecture
             The network.
         """
-        depth = self.depth or DEFAULT_DEPTH[self.kind]
+        depth = self.levels
         levels = range(depth + 1)
-        flat = {"planar": depth + 1, "anisotropic": self.planar_levels, "volumetric": 0}[self.kind]
+        mixed = self.planar_levels or min(DEFAULT_PLANAR_LEVELS, depth)
+        flat = {"planar": depth + 1, "anisotropic": mixed, "volumetric": 0}[self.kind]
         return UNetArchitecture(
             channels=tuple(self.base_channels * 2**level for level in levels),
             kernels=tuple((1, 3, 3) if level < flat else (3, 3, 3) for level in levels),
@@ -96,8 +121,8 @@ class Optimization(_Part):
         Stochastic gradient descent with momentum, as the paper; or AdamW, which needs fewer steps.
     learning_rate : float or None
         At its height. The paper states none; 0.01 for SGD and 0.001 for AdamW were tried here.
-    momentum : float
-        Of SGD; 0.99 in the paper. With AdamW the decay of the first moment is 0.9.
+    momentum : float or None
+        Of SGD alone; 0.99, as in the paper. With AdamW the decay of the first moment is 0.9.
     weight_decay : float
         Of either optimizer.
     schedule : {"cosine", "constant"}
@@ -121,7 +146,7 @@ class Optimization(_Part):
     patch: ZYX | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | None = Field(default=None, gt=0)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up: float = Field(default=0.1, ge=0, le=1)
@@ -129,6 +154,17 @@ class Optimization(_Part):
     precision: Literal["float32", "bfloat16"] | None = None
     seed: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=250, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimizer == "adamw" and self.momentum is not None:
+            raise ValueError(f"momentum {self.momentum} belongs to sgd, not to adamw: leave it out")
+        return self
+
+    @property
+    def inertia(self) -> float:
+        """The momentum of SGD."""
+        return DEFAULT_MOMENTUM if self.momentum is None else self.momentum
 
     @property
     def height(self) -> float:
@@ -160,6 +196,8 @@ class Targets(_Part):
     def _check(self) -> Self:
         if self.gap and not self.binary:
             raise ValueError("a gap is made between instances, so binary = true belongs to it")
+        if self.names is not None and len(set(self.names)) < len(self.names):
+            raise ValueError(f"names {', '.join(self.names)}: name each class once")
         return self
 
 
