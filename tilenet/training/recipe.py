@@ -33,7 +33,7 @@ _Triple = tuple[float, float, float]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Network(_Part):
@@ -232,8 +232,9 @@ class Augmentation(_Part):
         Standard deviation of the displacement of control points, voxels, (z, y, x): 10 in
         Ronneberger et al. 2015; 2, 10, 10 in the authors' network for serial sections.
     elastic_spacing : tuple of float
-        Distance of control points, voxels, (z, y, x); 0 makes the displacement the same all along
-        an axis. 150 with patches of 540 in the authors' networks, about the paper's 3 x 3 grid.
+        Distance of control points, voxels, (z, y, x), at least 1; 0 makes the displacement the
+        same all along an axis. 150 with patches of 540 in the authors' networks, about the paper's
+        3 x 3 grid.
     grey_slope : float
         Grey values run through a smooth monotone curve of slopes 1 - this to 1 + this; 0.2 in the
         authors' later networks, 0 leaves them.
@@ -252,6 +253,8 @@ class Augmentation(_Part):
     def _check(self) -> Self:
         if min(self.elastic_std) < 0 or min(self.elastic_spacing) < 0:
             raise ValueError("elastic_std and elastic_spacing cannot be negative")
+        if any(0 < spacing < 1 for spacing in self.elastic_spacing):
+            raise ValueError("elastic_spacing is 0 or at least 1 voxel along every axis")
         if any(self.elastic_std) and not any(self.elastic_spacing):
             raise ValueError("elastic_spacing is 0 along every axis: nothing would be deformed")
         return self
