@@ -14,8 +14,8 @@ from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.training_job import TrainingJob, TrainingOptions, prepare, recipe_names
 from pipelines.training_progress import TrainingReporter, check_log
 from tilenet import __version__
-from tilenet.checkpoint import ModelHeader, save_model
-from tilenet.errors import OutputExists, TrainingDiverged
+from tilenet.checkpoint import ModelHeader, read_header, save_model
+from tilenet.errors import InvalidModelFile, OutputExists, TrainingDiverged
 from tilenet.tasks import VolumeReference
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class _Run:
 
         if begun:
             self.record = resume(self.checkpoint, self.state, self.record.conditions)
+            self._adopt_best()
         chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
         stopped = False
         with TrainingReporter(
@@ -233,6 +234,19 @@ class _Run:
         if not silent:
             self._finish()
         return self.state.step
+
+    def _adopt_best(self) -> None:
+        # After a kill between the best model and the checkpoint that says so, the model knows more.
+        try:
+            stored = read_header(self.options.output).training
+        except InvalidModelFile:
+            return
+        ours = {"recipe": self.job.recipe.to_dict(), "volumes": self.record.conditions["volumes"]}
+        best = dict(stored.get("validation") or {})
+        if best.get("step") != self.record.step or any(stored.get(k) != v for k, v in ours.items()):
+            return
+        if best["value"] < self.record.best.get("value", float("inf")):
+            self.record = type(self.record)(self.record.step, self.record.conditions, best)
 
     def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
         if self.ranks.rank != 0:

@@ -15,11 +15,13 @@ from pipelines.stopping import Stop
 from pipelines.train import run_training
 from pipelines.training_job import TrainingOptions
 from tests.runs import store_volume
+from tilenet.checkpoint import read_header
 from tilenet.errors import InvalidData, TrainingDiverged
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
-from tilenet.training.checkpoints import checkpoint_path, read_record
-from tilenet.training.loop import Step
+from tilenet.training.checkpoints import Record, checkpoint_path, read_record, save_checkpoint
+from tilenet.training.loop import State, Step
+from tilenet.training.validation import Figures
 
 TINY = {
     "network.base_channels": 2,
@@ -136,3 +138,56 @@ def test_a_network_that_overflows_is_not_the_best_one(
     assert "Validation after 3 steps: loss nan" in capsys.readouterr().err
     assert output.exists()
     assert all(weights.abs().max() < 1e3 for weights in load_file(output).values())
+
+
+# --- kills -----------------------------------------------------------------------------------
+
+
+def test_a_kill_after_the_best_model_was_written_does_not_lose_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.safetensors"
+    losses = iter([3.0, 1.0, 2.0])  # after 3, 6 and 9 steps
+    monkeypatch.setattr(
+        "tilenet.training.validation.validate", lambda *args, **more: Figures(next(losses))
+    )
+    changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 3}
+
+    def save_and_die(path: Path, state: State, record: Record) -> None:
+        if record.best.get("step") == 6:
+            raise KeyboardInterrupt
+        save_checkpoint(path, state, record)
+
+    with monkeypatch.context() as dying:
+        dying.setattr("tilenet.training.checkpoints.save_checkpoint", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, output, changes)
+    assert read_record(checkpoint_path(str(output))).best["step"] == 3
+    before = output.read_bytes()
+    assert run(folder, output, changes) == 9
+    assert read_header(output).training["validation"]["step"] == 6
+    assert output.read_bytes() == before
+
+
+def test_the_model_of_another_training_is_not_taken_for_the_best(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.safetensors"
+    losses = iter([1.0, 4.0, 3.0])
+    monkeypatch.setattr(
+        "tilenet.training.validation.validate", lambda *args, **more: Figures(next(losses))
+    )
+    changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 6}
+    assert run(folder, output, {**changes, "optimization.steps": 6, "optimization.seed": 1}) == 6
+
+    def save_and_die(path: Path, state: State, record: Record) -> None:
+        save_checkpoint(path, state, record)
+        if record.step == 6:
+            raise KeyboardInterrupt  # before its own model of step 6
+
+    with monkeypatch.context() as dying:
+        dying.setattr("tilenet.training.checkpoints.save_checkpoint", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, output, changes, overwrite=True)
+    assert run(folder, output, changes) == 9
+    assert read_header(output).training["steps"] == 9
