@@ -22,6 +22,7 @@ from pipelines.training_job import (
     recipe_names,
 )
 from tests.runs import store_volume
+from tilenet.augmentation import Deformation
 from tilenet.errors import InvalidData, InvalidRecipe, TilenetError, TrainingDiverged
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
@@ -269,6 +270,22 @@ def test_grey_values_and_labels_are_deformed_alike(folder: Path, tmp_path: Path)
         curve = drawn.sample(index).curve
         border = float(curve.apply(torch.tensor([float(middle)]))[0])
         assert ((grey > border) == (patch.classes[0] == 1)).float().mean() > 0.97
+
+
+def test_patches_are_deformed_on_their_device(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, real = [], Deformation.coordinates
+
+    def coordinates(self: Deformation, shape: Any, device: Any = "cpu") -> torch.Tensor:
+        seen.append(device)
+        return real(self, shape, device)
+
+    monkeypatch.setattr(Deformation, "coordinates", coordinates)
+    drawn = patches(job(folder))
+    patch = drawn.augmented(drawn.sample(0), "meta")
+    assert seen == ["meta"]
+    assert patch.x.device.type == patch.weights.device.type == "meta"
 
 
 def test_without_a_weight_map_classes_are_balanced(folder: Path) -> None:

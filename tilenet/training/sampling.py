@@ -182,7 +182,7 @@ class Patches:
         Patch
             On that device.
         """
-        relative = sample.deformation.coordinates(self.input_shape).to(device)
+        relative = sample.deformation.coordinates(self.input_shape, device)
         halo = self.architecture.halo
         inner = relative[
             (slice(None), *(slice(h, h + n) for h, n in zip(halo, self.patch, strict=True)))
