@@ -25,9 +25,12 @@ from tests.runs import store_volume
 from tilenet.augmentation import Deformation
 from tilenet.errors import InvalidData, InvalidRecipe, TilenetError, TrainingDiverged
 from tilenet.geometry import Box
+from tilenet.metrics import pixel_error, rand_error
+from tilenet.metrics.tally import IsbiTally, tally_section
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
+from tilenet.training import validation
 from tilenet.training.checkpoints import Record, resume, save_checkpoint
 from tilenet.training.loop import (
     State,
@@ -41,8 +44,9 @@ from tilenet.training.recipe_file import make_recipe
 from tilenet.training.sampling import Patch, Patches, Prefetch
 from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.validation import validate
+from tilenet.training.volumes import target_values
 from tilenet.unet import UNet
-from tilenet.volume import reopen_for_writing
+from tilenet.volume import Volume, reopen_for_writing
 
 PLAIN = {
     "augmentation.flips": False,
@@ -494,6 +498,42 @@ def test_validation_is_the_loss_and_the_errors_of_the_box(folder: Path) -> None:
     assert figures.loss == pytest.approx(expected, rel=1e-5)
     share = truth.mean()
     assert figures.pixel_error == pytest.approx(1 - 2 * share / (1 + share), rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "patch"), [("planar", (1, 20, 20)), ("volumetric", (4, 20, 20))])
+def test_validation_holds_a_few_sections_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, patch: tuple[int, int, int]
+) -> None:
+    region = ((0, 6), (0, 64), (40, 72))
+    changes = {"validation.region": region, "network.kind": kind, "optimization.patch": patch}
+    prepared = job(folder, changes=changes)
+    box, network = prepared.held_out, UNet(prepared.architecture)
+    assert box is not None
+    shapes, kept = [], []
+
+    def read(volume: Volume, box: Box, **more: Any) -> Any:
+        shapes.append(box.shape)
+        return target_values(volume, box, **more)
+
+    def tally(labels: Any, proposal: Any, **more: Any) -> IsbiTally:
+        kept.append((labels, proposal))
+        return tally_section(labels, proposal, **more)
+
+    monkeypatch.setattr(validation, "target_values", read)
+    monkeypatch.setattr(validation, "tally_section", tally)
+    figures = validation.validate(
+        network,
+        prepared.volumes[0],
+        box=box,
+        targets=prepared.recipe.targets,
+        statistics=prepared.statistics,
+        patch=patch,
+    )
+    assert max(shapes) == (patch[0], 64, 32)
+    truth, foreground = (np.stack(sections) for sections in zip(*kept, strict=True))
+    assert np.array_equal(truth, prepared.volumes[0].labels.read(box) > 0)
+    assert figures.pixel_error == pixel_error(truth, foreground).error
+    assert figures.rand_error == rand_error(truth, foreground).error
 
 
 @pytest.mark.parametrize(
