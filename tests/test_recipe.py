@@ -67,6 +67,7 @@ def test_a_recipe_that_cannot_be_meant_is_refused(values: dict[str, Any], words:
         make_recipe(values, "mine.toml")
     assert words in str(caught.value)
     assert "Recipe mine.toml" in str(caught.value)
+    assert "value error" not in str(caught.value)
 
 
 def test_every_belongs_to_a_held_out_box() -> None:

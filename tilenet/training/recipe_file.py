@@ -43,6 +43,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 
 def _problem(place: Sequence[int | str], message: str, value: Any) -> str:
     name = ".".join(map(str, place)) or "recipe"
+    message = message.removeprefix("Value error, ")
     if "Extra inputs" not in message:
         return f"{name} = {value!r}: {message[:1].lower()}{message[1:]}"
     part = Recipe if len(place) == 1 else Recipe.model_fields[str(place[0])].annotation
