@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -257,6 +258,33 @@ def check_inputs(job: Job, plan: Plan) -> None:
     if job.mask is not None:
         mask = job.mask.open()
         check_whole(mask, Box.of_shape(mask.shape))
+
+
+def check_folder(option: str, folder: str) -> None:
+    """Refuse what cannot become a folder that is written to.
+
+    Parameters
+    ----------
+    option : str
+        Option that names it, for the message.
+    folder : str
+        Path or URL; a URL is not looked at.
+
+    Raises
+    ------
+    InvalidData
+        When it, or what it would lie in, is a file or must not be written to.
+    """
+    if storage.is_remote(folder):
+        return
+    path = storage.local_path(folder)
+    found = next(p for p in (path, *path.parents) if p.exists())
+    what = f"{option} {folder}"
+    if not found.is_dir():
+        raise InvalidData(what, f"{found} is a file, not a folder", "Give another folder.")
+    if not os.access(found, os.W_OK | os.X_OK):
+        problem = f"nothing may be written in {found}"
+        raise InvalidData(what, problem, "Give another folder, or change its permissions.")
 
 
 def check_apart(output: str, source: str) -> None:

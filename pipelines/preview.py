@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipelines.training_job import TrainingJob
-from tilenet.errors import InvalidData
 from tilenet.training.sampling import Patch, Patches
 
 #: Patches on a sheet.
 COUNT = 8
 
-#: Pixels of a picture's longer side, at most, and of the captions.
-SIDE, CAPTION = 320, 14
+#: Pixels of a picture's longer side, about, of a caption's height, and between pictures.
+SIDE, CAPTION, GAP = 320, 14, 4
 
 _Picture = npt.NDArray[np.uint8]
 
@@ -35,14 +36,7 @@ def write_preview(job: TrainingJob, folder: Path) -> str:
     -------
     str
         What was written.
-
-    Raises
-    ------
-    InvalidData
-        When the folder is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InvalidData(str(folder), "is not a folder", "Give another one for --preview.")
     patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
     drawn = [patches.augmented(patches.sample(index)) for index in range(COUNT)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,18 +72,30 @@ def sheet(patches: list[Patch], halo: tuple[int, int, int]) -> Image.Image:
         top = max(1, int(patch.classes.max()))
         shown = [framed, _stretch(classes, 0, top), _heat(np.log1p(weights))]
         caption = f"weights {weights.min():.2g} to {weights.max():.3g}"
-        rows.append((["input", "classes", caption], [_shrink(picture) for picture in shown]))
-    width = sum(picture.width + 4 for picture in rows[0][1])
-    heights = [max(p.height for p in pictures) + CAPTION for _, pictures in rows]
-    canvas = Image.new("RGB", (width, sum(heights)), "white")
-    pen, top_edge = ImageDraw.Draw(canvas), 0
+        rows.append((["input", "classes", caption], [_fit(picture) for picture in shown]))
+    return _arrange(rows)
+
+
+def _arrange(rows: Sequence[tuple[list[str], list[Image.Image]]]) -> Image.Image:
+    # Columns as wide as their pictures and captions.
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    widths = [
+        max(
+            max(picture[i].width, math.ceil(pen.textlength(captions[i])) + GAP)
+            for captions, picture in rows
+        )
+        for i in range(len(rows[0][1]))
+    ]
+    heights = [max(p.height for p in pictures) + CAPTION + GAP for _, pictures in rows]
+    canvas = Image.new("RGB", (sum(widths) + GAP * len(widths), sum(heights)), "lightgray")
+    pen, top = ImageDraw.Draw(canvas), 0
     for (captions, pictures), height in zip(rows, heights, strict=True):
         left = 0
-        for caption, picture in zip(captions, pictures, strict=True):
-            pen.text((left + 2, top_edge + 1), caption, fill="black")
-            canvas.paste(picture, (left, top_edge + CAPTION))
-            left += picture.width + 4
-        top_edge += height
+        for caption, picture, width in zip(captions, pictures, widths, strict=True):
+            pen.text((left + 2, top + 1), caption, fill="black")
+            canvas.paste(picture, (left, top + CAPTION))
+            left += width + GAP
+        top += height
     return canvas
 
 
@@ -118,7 +124,12 @@ def _frame(picture: _Picture, halo: tuple[int, int, int]) -> _Picture:
     return framed
 
 
-def _shrink(picture: _Picture) -> Image.Image:
+def _fit(picture: _Picture) -> Image.Image:
+    # Small ones are enlarged by a whole number, so that every voxel is one square.
     image = Image.fromarray(picture)
+    times = SIDE // max(image.size)
+    if times > 1:
+        size = image.width * times, image.height * times
+        return image.resize(size, Image.Resampling.NEAREST)
     image.thumbnail((SIDE, SIDE))
     return image

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.checks import check_folder
 from pipelines.options import REGION, SHAPE, check_device, default_workers, source_argument
 from pipelines.ranks import join_ranks
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.training_job import TrainingJob, TrainingOptions, prepare, recipe_names
 from pipelines.training_progress import TrainingReporter, check_log
 from tilenet import __version__
-from tilenet.checkpoint import ModelHeader, save_model
-from tilenet.errors import OutputExists, TrainingDiverged
+from tilenet.checkpoint import ModelHeader, read_header, save_model
+from tilenet.errors import InvalidModelFile, OutputExists, TrainingDiverged
 from tilenet.tasks import VolumeReference
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ CHANGES = {
 @click.option("--seed", type=click.IntRange(0), help="Makes the training repeatable; 0.")
 @click.option("--binary", is_flag=True, default=None, help="Labels are instances.")
 @click.option("--gap", type=click.IntRange(0), help="Background made between instances, voxels.")
-@click.option("--ignore", type=click.IntRange(0), help="Label value that says nothing.")
+@click.option("--ignore", type=int, help="Label value that says nothing; may be negative.")
 @click.option("--names", help="Names of the classes, ascending by label value: membrane,interior.")
 @click.option("--device", default="cpu", show_default=True, callback=check_device)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores.")
@@ -97,6 +98,7 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
     if preview is not None:
         from pipelines.preview import write_preview
 
+        check_folder("--preview", preview)
         click.echo(write_preview(prepare(*references, chosen), Path(preview)))
         return 0
     with stop_on_signals() as stop:
@@ -200,15 +202,16 @@ class _Run:
         from tilenet.training.checkpoints import resume
         from tilenet.training.loop import train as updates
 
-        if self.options.overwrite and self.ranks.rank == 0:
-            self.checkpoint.unlink(missing_ok=True)  # only now: whatever is wrong has been said
         if begun:
             self.record = resume(self.checkpoint, self.state, self.record.conditions)
+            self._adopt_best()
         chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
         stopped = False
         with TrainingReporter(
             chosen.steps, self.state.step, log=self.options.log, silent=silent
         ) as reporter:
+            if self.options.overwrite and not silent:
+                self.checkpoint.unlink(missing_ok=True)  # only now that everything is open
             if begun:
                 reporter.note(f"Going on after step {self.state.step} of {chosen.steps}")
             try:
@@ -220,8 +223,8 @@ class _Run:
                     self._after(step.done, reporter, stopped)
                     if stopped:
                         break
-            except TrainingDiverged:
-                self._keep_last_good(reporter)
+            except TrainingDiverged as error:
+                self._keep_last_good(reporter, error.step)
                 raise
         if stopped:
             if self.options.overwrite:
@@ -231,6 +234,19 @@ class _Run:
         if not silent:
             self._finish()
         return self.state.step
+
+    def _adopt_best(self) -> None:
+        # After a kill between the best model and the checkpoint that says so, the model knows more.
+        try:
+            stored = read_header(self.options.output).training
+        except InvalidModelFile:
+            return
+        ours = {"recipe": self.job.recipe.to_dict(), "volumes": self.record.conditions["volumes"]}
+        best = dict(stored.get("validation") or {})
+        if best.get("step") != self.record.step or any(stored.get(k) != v for k, v in ours.items()):
+            return
+        if best["value"] < self.record.best.get("value", float("inf")):
+            self.record = type(self.record)(self.record.step, self.record.conditions, best)
 
     def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
         if self.ranks.rank != 0:
@@ -305,19 +321,18 @@ class _Run:
             text += str(best["figures"])
         click.echo(text)
 
-    def _keep_last_good(self, reporter: TrainingReporter) -> None:
-        from tilenet.training.checkpoints import resume
+    def _keep_last_good(self, reporter: TrainingReporter, diverged: int) -> None:
+        from tilenet.training.checkpoints import read_record, resume
 
         if self.ranks.rank != 0:
             return
         if self.record.best:
             reporter.note(f"{self.options.output} holds the best model so far.")
             return
-        # The update that would have spoilt it was not made.
-        if not all(bool(w.isfinite().all()) for w in self.state.network.parameters()):
-            if not self.checkpoint.exists():
-                reporter.note("No model was good enough to be kept.")
-                return
-            resume(self.checkpoint, self.state, self.record.conditions)
+        # A checkpoint is good if an update was made from it: its loss and gradients were finite.
+        if not self.checkpoint.exists() or read_record(self.checkpoint).step >= diverged:
+            reporter.note("No step was known to be good, so no model is written.")
+            return
+        resume(self.checkpoint, self.state, self.record.conditions)
         self._save_model(self.state.network, self.state.step)
         reporter.note(f"{self.options.output} holds the model after {self.state.step} steps.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from tilenet.checkpoint import OutputChannel
 from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.tasks import VolumeReference
-from tilenet.training.recipe import Recipe, load_recipe, make_recipe
-from tilenet.training.volumes import Statistics, TrainingVolume, check_patch, measure
+from tilenet.training.recipe import Recipe
+from tilenet.training.recipe_file import load_recipe, make_recipe
+from tilenet.training.statistics import Statistics, check_held_out, holds_same, measure
+from tilenet.training.volumes import TrainingVolume, check_patch
 from tilenet.volume import Volume
 
 
@@ -139,6 +141,14 @@ def prepare(
         keep_blocks=recipe.sampling.positions == "class",
         stopped=stopped,
     )
+    if held_out is not None:
+        check_held_out(
+            replace(volumes[0], region=held_out, weights=None),
+            recipe.targets,
+            values=statistics.values,
+            per_section=architecture.is_planar,
+            stopped=stopped,
+        )
     job = TrainingJob(recipe, volumes, held_out, statistics)
     assert job.outputs  # the names fit, or it raises
     return job
@@ -187,7 +197,13 @@ def read_recipe(options: TrainingOptions) -> Recipe:
         part, _, key = name.partition(".")
         table = values.get(part, {})
         values[part] = {**table, key: value} if isinstance(table, dict) else table
-    return make_recipe(values, options.config or "of the options")
+    where = options.config or "of the options"
+    recipe = make_recipe(values, where)
+    # A recipe may say how to validate where the command says on what; an option may not.
+    if "validation.every" in options.changes and recipe.validation.region is None:
+        problem = f"validation.every = {recipe.validation.every}: no box is held out (--validation)"
+        raise InvalidRecipe(where, (problem,))
+    return recipe
 
 
 def recipe_names() -> list[str]:
@@ -262,6 +278,9 @@ def _volumes(
             raise InvalidData(f"--also {text}", problem, "Give the same for every volume.")
         more = [VolumeReference(part).open() for part in parts]
         third = more[2] if len(more) > 2 else None
+        if held_out is not None and holds_same(replace(volumes[0], region=held_out), more[0]):
+            problem = f"is the first volume again, and would train on the held-out box {held_out}"
+            raise InvalidData(f"--also {text}", problem, "Leave it out, or --validation.")
         volumes.append(_volume(more[0], more[1], third, Box.of_shape(more[0].shape), recipe))
     return volumes, held_out
 

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipelines.checks import check_folder
 from pipelines.progress import LINE_SECONDS, clock
 from tilenet.errors import InvalidData
 
@@ -149,8 +150,9 @@ def check_log(folder: str) -> None:
     Raises
     ------
     InvalidData
-        When TensorBoard is not installed.
+        When TensorBoard is not installed, or this cannot be a folder.
     """
+    check_folder("--log", folder)
     if importlib.util.find_spec("tensorboard") is None:
         cure = "Install it: pip install 'tilenet[tensorboard]'."
         raise InvalidData(f"--log {folder}", "needs the package tensorboard", cure)

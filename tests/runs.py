@@ -70,6 +70,7 @@ def store_volume(
     *,
     chunk: ZYX = (8, 32, 32),
     voxel_size: tuple[float, float, float] | None = (50.0, 4.0, 4.0),
+    kind: str = "volume",
 ) -> str:
     """Write an array of shape (z, y, x) or (c, z, y, x) as a volume."""
     channels = tuple(f"c{i}" for i in range(len(values))) if values.ndim == 4 else None
@@ -80,7 +81,7 @@ def store_volume(
         shard=chunk,
         voxel_size=voxel_size,
         channels=channels,
-        attributes={"kind": "volume"},
+        attributes={"kind": kind},
     )
     create_volume(str(path), new)
     reopen_for_writing(str(path)).write(Box.of_shape(new.shape), values)

@@ -155,3 +155,12 @@ def test_a_curve_of_slope_one_changes_nothing() -> None:
     values = torch.linspace(-5, 5, 101)
     assert torch.allclose(GreyCurve().apply(values), values, atol=1e-5)
     assert torch.allclose(GreyCurve(shift=0.5).apply(values), values + 0.5, atol=1e-5)
+
+
+def test_places_are_computed_on_the_device_that_is_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    shape, spacing = (4, 20, 20), (4.0, 8.0, 8.0)
+    drawn = draw_deformation(rng, shape, std=(1, 5, 5), spacing=spacing, rotation="any", flips=True)
+    # Nothing can come from another device: "meta" holds no values that could be copied.
+    assert drawn.coordinates(shape, "meta").device.type == "meta"
+    assert drawn.coordinates(shape).device.type == "cpu"

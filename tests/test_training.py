@@ -1,8 +1,7 @@
-"""Recipes, patches, the loss and the loop, each against something dumber."""
+"""Patches, the loss and the loop, each against something dumber."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import shutil
 from pathlib import Path
@@ -14,34 +13,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.training_job import (
-    TrainingJob,
-    TrainingOptions,
-    find_recipe,
-    prepare,
-    read_recipe,
-    recipe_names,
-)
+from pipelines.training_job import TrainingJob, TrainingOptions, prepare
 from tests.runs import store_volume
-from tilenet.errors import InvalidData, InvalidRecipe, TilenetError, TrainingDiverged
+from tilenet.augmentation import Deformation
+from tilenet.errors import InvalidData, TilenetError, TrainingDiverged
 from tilenet.geometry import Box
+from tilenet.metrics import pixel_error, rand_error
+from tilenet.metrics.tally import IsbiTally, tally_section
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
+from tilenet.training import validation
 from tilenet.training.checkpoints import Record, resume, save_checkpoint
-from tilenet.training.loop import (
-    State,
-    learning_rate,
-    make_state,
-    train,
-    weighted_loss,
-)
-from tilenet.training.recipe import Optimization, make_recipe
+from tilenet.training.loop import State, make_state, train, weighted_loss
 from tilenet.training.sampling import Patch, Patches, Prefetch
+from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.validation import validate
-from tilenet.training.volumes import PASS_VOXELS, _pass_block
+from tilenet.training.volumes import target_values
 from tilenet.unet import UNet
-from tilenet.volume import reopen_for_writing
+from tilenet.volume import Volume, reopen_for_writing
 
 PLAIN = {
     "augmentation.flips": False,
@@ -90,75 +80,6 @@ def job(folder: Path, labels: str = "cells", **more: Any) -> TrainingJob:
 
 def patches(prepared: TrainingJob) -> Patches:
     return Patches(prepared.volumes, prepared.architecture, prepared.recipe, prepared.statistics)
-
-
-# --- recipes ---------------------------------------------------------------------------------
-
-
-def test_every_recipe_of_ours_is_legal() -> None:
-    assert set(recipe_names()) >= {"isbi2012", "isbi2012-cpu", "dic-hela", "fib25-3d"}
-    for name in recipe_names():
-        recipe = read_recipe(TrainingOptions(output="", config=name))
-        architecture = recipe.network.architecture(1, 2)
-        assert recipe.optimization.patch is not None
-        architecture.input_for(recipe.optimization.patch)
-        assert make_recipe(recipe.to_dict(), "again") == recipe
-
-
-def test_the_isbi_recipe_is_the_papers_network() -> None:
-    recipe = read_recipe(TrainingOptions(output="", config="isbi2012"))
-    assert recipe.network.architecture(1, 2).parameter_count == 31_030_658
-    assert recipe.optimization.momentum == 0.99
-    assert recipe.optimization.batch == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (
-            {"optimization": {"momentun": 0.9}},
-            "momentun: unknown key; did you mean momentum",
-        ),
-        ({"optimisation": {}}, "optimisation: unknown key; did you mean optimization"),
-        ({"network": {"zzz": 1}}, "known are kind, base_channels"),
-        ({"optimization": {"steps": 0}}, "optimization.steps = 0"),
-        ({"optimization": {"optimizer": "adam"}}, "optimization.optimizer = 'adam'"),
-        ({"targets": {"gap": 2}}, "binary = true belongs to it"),
-        ({"augmentation": {"elastic_spacing": [0, 0, 0]}}, "nothing would be deformed"),
-        ({"augmentation": {"elastic_std": [-1, 0, 0]}}, "cannot be negative"),
-        ({"optimization": 3}, "optimization = 3"),
-    ],
-)
-def test_a_recipe_that_cannot_be_meant_is_refused(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidRecipe) as caught:
-        make_recipe(values, "mine.toml")
-    assert words in str(caught.value)
-    assert "Recipe mine.toml" in str(caught.value)
-
-
-def test_a_recipe_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRecipe, match="isbi2012-cpu"):
-        find_recipe("isbi2013")
-    (tmp_path / "broken.toml").write_text("steps = = 3")
-    with pytest.raises(InvalidRecipe, match="is not TOML"):
-        read_recipe(TrainingOptions(output="", config=str(tmp_path / "broken.toml")))
-
-
-def test_the_users_own_recipe_comes_before_ours(tmp_path: Path) -> None:
-    mine = tmp_path / "isbi2012.toml"
-    mine.write_text("[optimization]\nsteps = 7\n")
-    chosen = TrainingOptions(output="", config=str(mine))
-    assert read_recipe(chosen).optimization.steps == 7
-    assert find_recipe("isbi2012") != mine
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    chosen = Optimization(steps=100, learning_rate=1.0, warm_up=0.1)
-    rates = [learning_rate(chosen, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
-    assert rates[10] == 1.0
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-    assert 0 < rates[-1] < 0.001
 
 
 # --- patches ---------------------------------------------------------------------------------
@@ -241,6 +162,22 @@ def test_grey_values_and_labels_are_deformed_alike(folder: Path, tmp_path: Path)
         assert ((grey > border) == (patch.classes[0] == 1)).float().mean() > 0.97
 
 
+def test_patches_are_deformed_on_their_device(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, real = [], Deformation.coordinates
+
+    def coordinates(self: Deformation, shape: Any, device: Any = "cpu") -> torch.Tensor:
+        seen.append(device)
+        return real(self, shape, device)
+
+    monkeypatch.setattr(Deformation, "coordinates", coordinates)
+    drawn = patches(job(folder))
+    patch = drawn.augmented(drawn.sample(0), "meta")
+    assert seen == ["meta"]
+    assert patch.x.device.type == patch.weights.device.type == "meta"
+
+
 def test_without_a_weight_map_classes_are_balanced(folder: Path) -> None:
     prepared = job(folder)
     volume = prepared.volumes[0]
@@ -306,18 +243,17 @@ def test_several_volumes_are_all_drawn_from(folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_not_whole_is_not_trained_on(folder: Path, tmp_path: Path) -> None:
-    for kind, words in (("weights", "objects that hold"), ("instances", "to its end")):
-        new = NewVolume(
-            shape=(6, 64, 72), dtype="float32", chunk=(8, 32, 32), shard=(8, 32, 32),
-            voxel_size=(50.0, 4.0, 4.0), attributes={"kind": kind},
-        )  # fmt: skip
-        path = str(tmp_path / f"{kind}.zarr")
-        create_volume(path, new)
-        with pytest.raises(InvalidData, match=words):
-            job(folder, weight_map=path)
-        inside = Box((0, 0, 0), (6, 32, 32))
-        reopen_for_writing(path).write(inside, np.ones(inside.shape, np.float32))
-        assert job(folder, weight_map=path, region=((0, 6), (0, 32), (0, 32))).statistics.counts
+    new = NewVolume(
+        shape=(6, 64, 72), dtype="float32", chunk=(8, 32, 32), shard=(8, 32, 32),
+        voxel_size=(50.0, 4.0, 4.0), attributes={"kind": "weights"},
+    )  # fmt: skip
+    path = str(tmp_path / "weights.zarr")
+    create_volume(path, new)
+    with pytest.raises(InvalidData, match=r"objects that hold .* to its end"):
+        job(folder, weight_map=path)
+    inside = Box((0, 0, 0), (6, 32, 32))
+    reopen_for_writing(path).write(inside, np.ones(inside.shape, np.float32))
+    assert job(folder, weight_map=path, region=((0, 6), (0, 32), (0, 32))).statistics.counts
 
 
 def test_raw_and_held_out_labels_have_to_be_whole_too(folder: Path, tmp_path: Path) -> None:
@@ -465,11 +401,47 @@ def test_validation_is_the_loss_and_the_errors_of_the_box(folder: Path) -> None:
     assert figures.pixel_error == pytest.approx(1 - 2 * share / (1 + share), rel=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "patch"), [("planar", (1, 20, 20)), ("volumetric", (4, 20, 20))])
+def test_validation_holds_a_few_sections_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, patch: tuple[int, int, int]
+) -> None:
+    region = ((0, 6), (0, 64), (40, 72))
+    changes = {"validation.region": region, "network.kind": kind, "optimization.patch": patch}
+    prepared = job(folder, changes=changes)
+    box, network = prepared.held_out, UNet(prepared.architecture)
+    assert box is not None
+    shapes, kept = [], []
+
+    def read(volume: Volume, box: Box, **more: Any) -> Any:
+        shapes.append(box.shape)
+        return target_values(volume, box, **more)
+
+    def tally(labels: Any, proposal: Any, **more: Any) -> IsbiTally:
+        kept.append((labels, proposal))
+        return tally_section(labels, proposal, **more)
+
+    monkeypatch.setattr(validation, "target_values", read)
+    monkeypatch.setattr(validation, "tally_section", tally)
+    figures = validation.validate(
+        network,
+        prepared.volumes[0],
+        box=box,
+        targets=prepared.recipe.targets,
+        statistics=prepared.statistics,
+        patch=patch,
+    )
+    assert max(shapes) == (patch[0], 64, 32)
+    truth, foreground = (np.stack(sections) for sections in zip(*kept, strict=True))
+    assert np.array_equal(truth, prepared.volumes[0].labels.read(box) > 0)
+    assert figures.pixel_error == pixel_error(truth, foreground).error
+    assert figures.rand_error == rand_error(truth, foreground).error
+
+
 @pytest.mark.parametrize(
     ("words", "options"),
     [
         ("have the shape (4, 64, 72)", {"labels": "small"}),
-        ("are of type float32 with 1 channels", {"labels": "real"}),
+        ("are of type float32, and a class or an instance is a whole", {"labels": "real"}),
         ("hold the value 0 only", {"labels": "flat"}),
         ("instances, not classes", {"labels": "many"}),
         ("have voxels of (50.0, 8.0, 8.0) nm", {"labels": "coarse"}),

@@ -223,6 +223,8 @@ def test_the_margins_hold_the_radius_and_the_gap() -> None:
     ("changes", "words"),
     [
         ({"sigma": 0}, "sigma: is 0"),
+        ({"sigma": 1e-200}, "sigma: is 1e-200, and can be 0.1 to 500 voxels"),
+        ({"sigma": 1e200}, "sigma: is 1e+200, and can be 0.1 to 500 voxels"),
         ({"radius": -2}, "radius: is -2"),
         ({"w0": math.inf}, "w0: is inf"),
         ({"w0": math.nan}, "w0: is nan"),

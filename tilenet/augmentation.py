@@ -58,7 +58,7 @@ class Deformation:
     signs: ZYX = (1, 1, 1)
     angle: float = 0.0
 
-    def field(self, shape: ZYX) -> Tensor:
+    def field(self, shape: ZYX, device: torch.device | str = "cpu") -> Tensor:
         """Give the displacement of every voxel, by cubic B-splines over the control points.
 
         The splines approximate their control points, as those of the authors' later code do, so
@@ -68,30 +68,35 @@ class Deformation:
         ----------
         shape : tuple of int
             Voxels, (z, y, x).
+        device : torch.device or str
+            Where to compute it.
 
         Returns
         -------
         Tensor, shape (3, Z, Y, X), float32
-            Voxels.
+            Voxels, on that device.
         """
-        z, y, x = (spline_basis(n, s) for n, s in zip(shape, self.spacing, strict=True))
-        return torch.einsum("dabc,za,yb,xc->dzyx", torch.from_numpy(self.control), z, y, x).float()
+        z, y, x = (spline_basis(n, s).to(device) for n, s in zip(shape, self.spacing, strict=True))
+        control = torch.from_numpy(self.control).to(device)
+        return torch.einsum("dabc,za,yb,xc->dzyx", control, z, y, x).float()
 
-    def coordinates(self, shape: ZYX) -> Tensor:
+    def coordinates(self, shape: ZYX, device: torch.device | str = "cpu") -> Tensor:
         """Give where every voxel of a patch comes from.
 
         Parameters
         ----------
         shape : tuple of int
             Voxels of the patch, (z, y, x).
+        device : torch.device or str
+            Where to compute them.
 
         Returns
         -------
         Tensor, shape (3, Z, Y, X), float32
-            Position relative to the patch's centre, voxels.
+            Position relative to the patch's centre, voxels, on that device.
         """
-        axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
-        z, y, x = torch.stack(torch.meshgrid(*axes, indexing="ij")) + self.field(shape)
+        axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
+        z, y, x = torch.stack(torch.meshgrid(*axes, indexing="ij")) + self.field(shape, device)
         z, y, x = (sign * along for sign, along in zip(self.signs, (z, y, x), strict=True))
         cosine, sine = _exact(math.cos(self.angle)), _exact(math.sin(self.angle))
         return torch.stack([z, cosine * y - sine * x, sine * y + cosine * x])

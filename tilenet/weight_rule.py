@@ -21,6 +21,9 @@ from tilenet.separation import gap_margins, separate
 #: Squared steps are multiples of 1 / this.
 STEP_FRACTION = 256
 
+#: Two instances lie 1 voxel away at least, and the term is below exp(-200) of its height there.
+MIN_SIGMA = 0.1
+
 #: Every block reads as many voxels more on every side, and the work grows with it.
 MAX_RADIUS = 500
 
@@ -66,6 +69,9 @@ class WeightRule:
             if not 0 < value < math.inf:
                 cure = "Give a positive number; the paper has w0 = 10 and sigma = 5 pixels."
                 raise InvalidData(f"Weight rule: {name}", f"is {value:g}", cure)
+        if not MIN_SIGMA <= self.sigma <= MAX_RADIUS:
+            problem = f"is {self.sigma:g}, and can be {MIN_SIGMA:g} to {MAX_RADIUS} voxels"
+            raise InvalidData("Weight rule: sigma", problem, "The paper has sigma = 5 pixels.")
         if self.radius > MAX_RADIUS:
             problem = f"is {self.radius:g}, and at most {MAX_RADIUS} voxels are read around a block"
             raise InvalidData("Weight rule: radius", problem, "6.5 sigma are enough.")

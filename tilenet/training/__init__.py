@@ -1,8 +1,10 @@
 """Training: reading patches, deforming them, the loss, and the loop.
 
 ==============  ==================================================================
-``recipe``      every parameter, its default and the source of the default; TOML
-``volumes``     what is trained on, and one pass over it
+``recipe``      every parameter, its default and the source of the default
+``recipe_file`` reading it from TOML
+``volumes``     what is trained on
+``statistics``  one pass over it
 ``sampling``    patches: position, reading, deformation, reading ahead
 ``loop``        loss, learning rate, updates
 ``validation``  figures on a held-out box

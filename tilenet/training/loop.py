@@ -149,7 +149,7 @@ def make_state(network: UNet, chosen: Optimization) -> State:
         )
     else:
         optimizer = torch.optim.SGD(
-            parameters, chosen.height, chosen.momentum, weight_decay=chosen.weight_decay
+            parameters, chosen.height, chosen.inertia, weight_decay=chosen.weight_decay
         )
     return State(network, optimizer)
 

@@ -1,4 +1,4 @@
-"""How to train, as one frozen value, read from strict TOML.
+"""How to train, as one frozen value.
 
 Every parameter stands here once, with its default and the source of the default. Unknown keys and
 contradictions are errors: a recipe that is read is a recipe that is carried out.
@@ -6,16 +6,11 @@ contradictions are errors: a recipe that is read is a recipe that is carried out
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import InvalidRecipe
 from tilenet.geometry import ZYX, zyx
 
 #: Output voxels per patch that are aimed at where the recipe says nothing, (z, y, x).
@@ -25,6 +20,12 @@ DEFAULT_PATCH: dict[str, ZYX] = {
     "volumetric": (24, 56, 56),
 }
 
+#: Top levels of an anisotropic network that are 1 along z, where the recipe says nothing.
+DEFAULT_PLANAR_LEVELS = 2
+
+#: Momentum of SGD where the recipe says nothing.
+DEFAULT_MOMENTUM = 0.99
+
 #: Poolings where the recipe says nothing.
 DEFAULT_DEPTH = {"planar": 4, "anisotropic": 4, "volumetric": 3}
 
@@ -32,7 +33,7 @@ _Triple = tuple[float, float, float]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Network(_Part):
@@ -47,9 +48,9 @@ class Network(_Part):
         Channels at full resolution, doubled at every level; 64 in Ronneberger et al. 2015.
     depth : int or None
         Number of poolings; 4, or 3 when volumetric.
-    planar_levels : int
-        Top levels of an anisotropic network whose kernels and pooling are 1 along z; 2 in the
-        authors' own network for serial-section EM.
+    planar_levels : int or None
+        Top levels of an anisotropic network whose kernels and pooling are 1 along z, the depth at
+        most; 2 in the authors' own network for serial-section EM.
     dropout : float
         Probability of dropping a feature at the end of the contracting path.
     """
@@ -57,8 +58,26 @@ class Network(_Part):
     kind: Literal["planar", "anisotropic", "volumetric"] = "planar"
     base_channels: int = Field(default=16, ge=1, le=1024)
     depth: int | None = Field(default=None, ge=1, le=6)
-    planar_levels: int = Field(default=2, ge=1)
+    planar_levels: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.planar_levels is None:
+            return self
+        if self.kind != "anisotropic":
+            raise ValueError(f"a {self.kind} network has no planar_levels: leave them out")
+        if self.planar_levels > self.levels:
+            raise ValueError(
+                f"planar_levels {self.planar_levels} of depth {self.levels} leave nothing in 3-D: "
+                'give fewer, or kind = "planar"'
+            )
+        return self
+
+    @property
+    def levels(self) -> int:
+        """Poolings."""
+        return self.depth or DEFAULT_DEPTH[self.kind]
 
     def architecture(self, in_channels: int, out_channels: int) -> UNetArchitecture:
         """Give the layers.
@@ -73,9 +92,10 @@ class Network(_Part):
         UNetArchitecture
             The network.
         """
-        depth = self.depth or DEFAULT_DEPTH[self.kind]
+        depth = self.levels
         levels = range(depth + 1)
-        flat = {"planar": depth + 1, "anisotropic": self.planar_levels, "volumetric": 0}[self.kind]
+        mixed = self.planar_levels or min(DEFAULT_PLANAR_LEVELS, depth)
+        flat = {"planar": depth + 1, "anisotropic": mixed, "volumetric": 0}[self.kind]
         return UNetArchitecture(
             channels=tuple(self.base_channels * 2**level for level in levels),
             kernels=tuple((1, 3, 3) if level < flat else (3, 3, 3) for level in levels),
@@ -101,8 +121,8 @@ class Optimization(_Part):
         Stochastic gradient descent with momentum, as the paper; or AdamW, which needs fewer steps.
     learning_rate : float or None
         At its height. The paper states none; 0.01 for SGD and 0.001 for AdamW were tried here.
-    momentum : float
-        Of SGD; 0.99 in the paper. With AdamW the decay of the first moment is 0.9.
+    momentum : float or None
+        Of SGD alone; 0.99, as in the paper. With AdamW the decay of the first moment is 0.9.
     weight_decay : float
         Of either optimizer.
     schedule : {"cosine", "constant"}
@@ -126,7 +146,7 @@ class Optimization(_Part):
     patch: ZYX | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | None = Field(default=None, gt=0)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up: float = Field(default=0.1, ge=0, le=1)
@@ -134,6 +154,17 @@ class Optimization(_Part):
     precision: Literal["float32", "bfloat16"] | None = None
     seed: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=250, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimizer == "adamw" and self.momentum is not None:
+            raise ValueError(f"momentum {self.momentum} belongs to sgd, not to adamw: leave it out")
+        return self
+
+    @property
+    def inertia(self) -> float:
+        """The momentum of SGD."""
+        return DEFAULT_MOMENTUM if self.momentum is None else self.momentum
 
     @property
     def height(self) -> float:
@@ -158,13 +189,15 @@ class Targets(_Part):
 
     binary: bool = False
     gap: int = Field(default=0, ge=0)
-    ignore: int | None = Field(default=None, ge=0)
+    ignore: int | None = None
     names: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.gap and not self.binary:
             raise ValueError("a gap is made between instances, so binary = true belongs to it")
+        if self.names is not None and len(set(self.names)) < len(self.names):
+            raise ValueError(f"names {', '.join(self.names)}: name each class once")
         return self
 
 
@@ -199,8 +232,9 @@ class Augmentation(_Part):
         Standard deviation of the displacement of control points, voxels, (z, y, x): 10 in
         Ronneberger et al. 2015; 2, 10, 10 in the authors' network for serial sections.
     elastic_spacing : tuple of float
-        Distance of control points, voxels, (z, y, x); 0 makes the displacement the same all along
-        an axis. 150 with patches of 540 in the authors' networks, about the paper's 3 x 3 grid.
+        Distance of control points, voxels, (z, y, x), at least 1; 0 makes the displacement the
+        same all along an axis. 150 with patches of 540 in the authors' networks, about the paper's
+        3 x 3 grid.
     grey_slope : float
         Grey values run through a smooth monotone curve of slopes 1 - this to 1 + this; 0.2 in the
         authors' later networks, 0 leaves them.
@@ -219,6 +253,8 @@ class Augmentation(_Part):
     def _check(self) -> Self:
         if min(self.elastic_std) < 0 or min(self.elastic_spacing) < 0:
             raise ValueError("elastic_std and elastic_spacing cannot be negative")
+        if any(0 < spacing < 1 for spacing in self.elastic_spacing):
+            raise ValueError("elastic_spacing is 0 or at least 1 voxel along every axis")
         if any(self.elastic_std) and not any(self.elastic_spacing):
             raise ValueError("elastic_spacing is 0 along every axis: nothing would be deformed")
         return self
@@ -274,7 +310,7 @@ class Recipe(_Part):
         Returns
         -------
         dict
-            What :func:`make_recipe` takes.
+            What :func:`tilenet.training.recipe_file.make_recipe` takes.
         """
         return self.model_dump(mode="json")
 
@@ -304,67 +340,3 @@ class Recipe(_Part):
         usual = architecture.output_for(DEFAULT_PATCH[self.network.kind])
         sizes = zip(architecture.laws, usual, room, strict=True)
         return zyx(n if n <= most else min(law.nearest_outputs(most)) for law, n, most in sizes)
-
-
-def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
-    """Check the values of a recipe.
-
-    Parameters
-    ----------
-    values : mapping
-        Tables by name, as TOML has them.
-    where : str
-        Where they come from, for the message.
-
-    Returns
-    -------
-    Recipe
-        The recipe; what is left out has its default.
-
-    Raises
-    ------
-    InvalidRecipe
-        Naming every key that is unknown (and the nearest known one) or has an impossible value.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        problems = tuple(_problem(e["loc"], e["msg"], e["input"]) for e in error.errors())
-        raise InvalidRecipe(where, problems) from error
-
-
-def _problem(place: Sequence[int | str], message: str, value: Any) -> str:
-    name = ".".join(map(str, place)) or "recipe"
-    if "Extra inputs" not in message:
-        return f"{name} = {value!r}: {message[:1].lower()}{message[1:]}"
-    part = Recipe if len(place) == 1 else Recipe.model_fields[str(place[0])].annotation
-    known = list(part.model_fields) if part is not None else []
-    near = difflib.get_close_matches(str(place[-1]), known, n=1)
-    hint = f"did you mean {near[0]}" if near else f"known are {', '.join(known)}"
-    return f"{name}: unknown key; {hint}"
-
-
-def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read a recipe's values from TOML.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Tables by name, for :func:`make_recipe`.
-
-    Raises
-    ------
-    InvalidRecipe
-        When the file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRecipe(str(path), (error.strerror or str(error),)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(str(path), (f"is not TOML: {error}",)) from error

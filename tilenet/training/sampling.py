@@ -32,7 +32,8 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.padding import mirror
 from tilenet.tiling import read_box_of
 from tilenet.training.recipe import Recipe
-from tilenet.training.volumes import IGNORED, Statistics, TrainingVolume, check_patch, target_values
+from tilenet.training.statistics import Statistics
+from tilenet.training.volumes import IGNORED, TrainingVolume, check_patch, target_values
 from tilenet.volume import Volume
 
 _Point = tuple[float, float, float]
@@ -181,7 +182,7 @@ class Patches:
         Patch
             On that device.
         """
-        relative = sample.deformation.coordinates(self.input_shape).to(device)
+        relative = sample.deformation.coordinates(self.input_shape, device)
         halo = self.architecture.halo
         inner = relative[
             (slice(None), *(slice(h, h + n) for h, n in zip(halo, self.patch, strict=True)))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
-from tilenet.metrics import pixel_error, rand_error
+from tilenet.metrics.tally import IsbiTally, tally_section
 from tilenet.padding import mirror
-from tilenet.tiling import TileGrid, read_box_of
+from tilenet.tiling import Tile, TileGrid, read_box_of
 from tilenet.training.loop import weighted_loss
 from tilenet.training.recipe import Targets
 from tilenet.training.sampling import Patch
-from tilenet.training.volumes import IGNORED, Statistics, TrainingVolume, target_values
+from tilenet.training.statistics import Statistics
+from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
 from tilenet.unet import UNet
 
 
@@ -79,7 +82,7 @@ def validate(
     volume : TrainingVolume
         Its raw volume and labels hold the box.
     box : Box
-        Apart from every training region.
+        Apart from every training region, and without classes that they have not.
     targets : Targets
         What label values mean.
     statistics : Statistics
@@ -95,38 +98,79 @@ def validate(
     architecture = network.architecture
     step = architecture.alignment
     tile = zyx(max(a, p // a * a) for p, a in zip(patch, step, strict=True))
-    inside = BoxVolume(volume, box)
-    values = target_values(
-        volume.labels, box, within=box, targets=targets, per_section=architecture.is_planar
-    )
-    unknown = sorted(set(np.unique(values).tolist()) - {IGNORED, *statistics.values})
-    if unknown:
-        problem = f"hold the values {unknown}, which the training region has not"
-        cure = "Choose another held-out box, or --binary."
-        raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
-    classes = np.searchsorted(statistics.values, values).clip(0, len(statistics.values) - 1)
-    losses, weights = 0.0, 0.0
-    foreground = np.empty(box.shape, np.float32)
-    device = next(network.parameters()).device
+    grid = TileGrid(Box.of_shape(box.shape), tile, architecture, box.shape)
+    judge = _Judge(network, volume, box, targets, statistics)
     network.eval()
     with torch.inference_mode():
-        for one in TileGrid(Box.of_shape(box.shape), tile, architecture, box.shape):
-            grey = statistics.intensity.apply(inside.mirrored(one.input), np.float32)
-            x = torch.from_numpy(grey if grey.ndim == 4 else grey[None]).to(device)[None]
-            scores = network(x)[(slice(None), slice(None), *one.crop)]
-            where = one.kept.slices
-            weight = statistics.class_weights()[classes[where]] * (values[where] != IGNORED)
-            loss = weighted_loss(scores, _patch(x, classes[where], weight, device))
-            losses += float(loss) * float(weight.sum())
-            weights += float(weight.sum())
-            foreground[where] = torch.softmax(scores.float(), 1)[0, -1].cpu().numpy()
+        # Tiles come in the order of their sections, so only a few sections are held at a time.
+        for _, tiles in itertools.groupby(grid, key=lambda one: one.kept.start[0]):
+            judge.add(list(tiles))
     network.train()
-    mean = losses / max(weights, 1e-12)
-    if len(statistics.values) != 2 or (values == IGNORED).any() or not classes.any():
-        return Figures(mean)
-    return Figures(
-        mean, pixel_error(classes, foreground).error, rand_error(classes, foreground).error
-    )
+    return judge.figures()
+
+
+class _Judge:
+    # Sums up what tiles of the held-out box say; box coordinates begin at 0.
+
+    def __init__(
+        self,
+        network: UNet,
+        volume: TrainingVolume,
+        box: Box,
+        targets: Targets,
+        statistics: Statistics,
+    ) -> None:
+        self.network, self.volume, self.box = network, volume, box
+        self.targets, self.statistics = targets, statistics
+        self.losses = self.weights = 0.0
+        self.tally: IsbiTally | None = None
+        self.binary = len(statistics.values) == 2
+
+    def add(self, tiles: Sequence[Tile]) -> None:
+        # All tiles of the same sections.
+        first, last = tiles[0].kept, tiles[-1].kept
+        slab = Box((first.start[0], 0, 0), last.stop)
+        values = target_values(
+            self.volume.labels,
+            slab.relative_to(zyx(-n for n in self.box.start)),
+            within=self.box,
+            targets=self.targets,
+            per_section=self.network.architecture.is_planar,
+        )
+        known = self.statistics.values
+        classes = np.searchsorted(known, values).clip(0, len(known) - 1)
+        judged = values != IGNORED
+        foreground = np.empty(slab.shape, np.float32)
+        for one in tiles:
+            where = one.kept.relative_to(slab.start).slices
+            foreground[where] = self._predict(one, classes[where], judged[where])
+        self.binary = self.binary and bool(judged.all())
+        if self.binary:
+            for section in zip(classes, foreground, strict=True):
+                found = tally_section(*section, figures={"pixel", "rand"})
+                self.tally = found if self.tally is None else self.tally.plus(found)
+
+    def _predict(
+        self, one: Tile, classes: npt.NDArray[np.intp], judged: npt.NDArray[np.bool]
+    ) -> npt.NDArray[np.float32]:
+        device = next(self.network.parameters()).device
+        stored = BoxVolume(self.volume, self.box).mirrored(one.input)
+        grey = self.statistics.intensity.apply(stored, np.float32)
+        x = torch.from_numpy(grey if grey.ndim == 4 else grey[None]).to(device)[None]
+        scores = self.network(x)[(slice(None), slice(None), *one.crop)]
+        weights = self.statistics.class_weights()[classes] * judged
+        loss = weighted_loss(scores, _patch(x, classes, weights, device))
+        self.losses += float(loss) * float(weights.sum())
+        self.weights += float(weights.sum())
+        foreground: npt.NDArray[np.float32] = torch.softmax(scores.float(), 1)[0, -1].cpu().numpy()
+        return foreground
+
+    def figures(self) -> Figures:
+        mean = self.losses / max(self.weights, 1e-12)
+        # One that is not finite is about to diverge, which the next update will say.
+        if not (math.isfinite(mean) and self.binary and self.tally and self.tally.judged):
+            return Figures(mean)
+        return Figures(mean, self.tally.pixel_curve.error, self.tally.rand_curve.error)
 
 
 def _patch(

@@ -1,0 +1,242 @@
+"""One pass over what is trained on: grey values, voxels per class, and what cannot be meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet import storage
+from tilenet.errors import InvalidData
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.identity import fingerprint
+from tilenet.intensity import Intensity, Moments
+from tilenet.tiling import BlockGrid
+from tilenet.training.recipe import Targets
+from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
+from tilenet.volume import Volume
+
+#: More label values than this are instances, not classes.
+MOST_CLASSES = 8
+
+#: Voxels of a block of the pass over the volumes, at most: some 500 MB while it is counted.
+PASS_VOXELS = 2**24
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of the training volumes after one pass over their regions.
+
+    Parameters
+    ----------
+    intensity : Intensity
+        Mean and standard deviation of the grey values.
+    counts : mapping
+        Voxels per label value, ascending by value; ignored ones are left out.
+    blocks : sequence of (int, Box, mapping)
+        Volume, box and voxels per label value of every block.
+    """
+
+    intensity: Intensity
+    counts: Mapping[int, int]
+    blocks: Sequence[tuple[int, Box, Mapping[int, int]]] = field(default=(), repr=False)
+
+    @property
+    def values(self) -> list[int]:
+        """Label values of the classes, ascending."""
+        return list(self.counts)
+
+    def class_weights(self) -> npt.NDArray[np.float32]:
+        """Weigh classes by the inverse of their frequency.
+
+        Returns
+        -------
+        ndarray, shape (classes,), float32
+            Voxels / (classes x voxels of the class).
+        """
+        voxels = np.array(list(self.counts.values()), np.float64)
+        weights: npt.NDArray[np.float32] = (voxels.sum() / (len(voxels) * voxels)).astype(
+            np.float32
+        )
+        return weights
+
+
+def measure(
+    volumes: Sequence[TrainingVolume],
+    targets: Targets,
+    *,
+    per_section: bool,
+    keep_blocks: bool = True,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Statistics:
+    """Pass once over the training regions, block by block.
+
+    Parameters
+    ----------
+    volumes : sequence of TrainingVolume
+        What is trained on.
+    targets : Targets
+        What label values mean.
+    per_section : bool
+        Gaps are made in each section alone.
+    keep_blocks : bool
+        Keep the counts of every block, to find rare classes by.
+    stopped : callable
+        Asked before every block; true ends the pass.
+
+    Returns
+    -------
+    Statistics
+        Of all voxels.
+
+    Raises
+    ------
+    InvalidData
+        When the labels cannot be classes, or the weights are not finite, negative or all 0.
+    InterruptedError
+        When it was asked to stop.
+    """
+    moments, counts = Moments(), dict[int, int]()
+    blocks: list[tuple[int, Box, Mapping[int, int]]] = []
+    for number, volume in enumerate(volumes):
+        weighty = volume.weights is None
+        for box in _blocks(volume, stopped):
+            moments += Moments.of(volume.raw.read(box))
+            seen = _targets(volume, box, targets, per_section)
+            weighty |= _check_weights(volume, box, seen != IGNORED)
+            found = _count(seen)
+            if keep_blocks:
+                blocks.append((number, box, found))
+            for value, voxels in found.items():
+                counts[value] = counts.get(value, 0) + voxels
+            if len(counts) > MOST_CLASSES:
+                problem = f"hold more than {MOST_CLASSES} values: instances, not classes"
+                cure = "Train on inside against outside with --binary."
+                raise InvalidData(f"Labels {volume.labels.location}", problem, cure)
+        if not weighty:
+            problem = "are 0 wherever a voxel has a class, so nothing would be learnt"
+            raise _bad_weights(volume, volume.region, problem)
+    if len(counts) < 2:
+        held = f"hold the value {next(iter(counts))} only" if counts else "hold ignored voxels only"
+        cure = "Two classes at least are needed in the training region."
+        raise InvalidData(f"Labels {volumes[0].labels.location}", held, cure)
+    return Statistics(moments.intensity, dict(sorted(counts.items())), blocks)
+
+
+def check_held_out(
+    volume: TrainingVolume,
+    targets: Targets,
+    *,
+    values: Sequence[int],
+    per_section: bool,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Refuse a held-out box with classes that the training regions have not, block by block.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+        Its region is the held-out box.
+    targets : Targets
+        What label values mean.
+    values : sequence of int
+        Label values of the classes.
+    per_section : bool
+        Gaps are made in each section alone.
+    stopped : callable
+        Asked before every block; true ends the pass.
+
+    Raises
+    ------
+    InvalidData
+        Naming the values and the block.
+    InterruptedError
+        When it was asked to stop.
+    """
+    for box in _blocks(volume, stopped):
+        unknown = sorted(set(_count(_targets(volume, box, targets, per_section))) - set(values))
+        if unknown:
+            problem = f"hold the values {unknown}, which the training region has not"
+            cure = "Choose another held-out box, or --binary."
+            raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
+
+
+def holds_same(volume: TrainingVolume, other: Volume) -> bool:
+    """Tell whether another volume is the same one, wherever it lies.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+        Its region is what must not be found again.
+    other : Volume
+        Raw values.
+
+    Returns
+    -------
+    bool
+        Of one location; or stored alike, with the same voxels in the region.
+    """
+    mine = volume.raw
+    if storage.is_remote(mine.location) or storage.is_remote(other.location):
+        same = mine.location.rstrip("/") == other.location.rstrip("/")
+    else:
+        same = storage.local_path(mine.location) == storage.local_path(other.location)
+    # Uncompressed volumes of one shape are stored alike whatever they hold.
+    return same or (
+        fingerprint(mine) == fingerprint(other)
+        and all(np.array_equal(mine.read(b), other.read(b)) for b in _blocks(volume))
+    )
+
+
+def _blocks(volume: TrainingVolume, stopped: Callable[[], bool] = lambda: False) -> Iterator[Box]:
+    size = _pass_block(volume.raw.chunk_shape)
+    for whole in BlockGrid(volume.raw.shape, size, volume.region):
+        if stopped():
+            raise InterruptedError
+        yield whole.intersect(volume.region)
+
+
+def _pass_block(chunk: ZYX) -> ZYX:
+    # Whole chunks, so that none is decoded twice, as long as they are of a reasonable size.
+    size = list(chunk)
+    for axis in (2, 1, 0):
+        while size[axis] < 64 and math.prod(size) * 2 <= PASS_VOXELS:
+            size[axis] *= 2
+    while math.prod(size) > PASS_VOXELS:
+        axis = size.index(max(size))
+        size[axis] = -(-size[axis] // 2)
+    return zyx(size)
+
+
+def _targets(
+    volume: TrainingVolume, box: Box, targets: Targets, per_section: bool
+) -> npt.NDArray[np.int64]:
+    return target_values(
+        volume.labels, box, within=volume.region, targets=targets, per_section=per_section
+    )
+
+
+def _check_weights(volume: TrainingVolume, box: Box, known: npt.NDArray[np.bool]) -> bool:
+    # Whether any voxel of a known class counts.
+    if volume.weights is None:
+        return False
+    weights = volume.weights.read(box)
+    if not np.isfinite(weights).all():
+        raise _bad_weights(volume, box, "hold NaN or infinite values")
+    if weights.min() < 0:
+        raise _bad_weights(volume, box, f"hold negative values, down to {weights.min():g}")
+    return bool((weights[known] > 0).any())
+
+
+def _bad_weights(volume: TrainingVolume, box: Box, problem: str) -> InvalidData:
+    assert volume.weights is not None
+    where = f"The weights {volume.weights.location} in {box}"
+    return InvalidData(where, problem, "Make them with 'tilenet weights', or correct them.")
+
+
+def _count(seen: npt.NDArray[np.int64]) -> dict[int, int]:
+    values, voxels = np.unique(seen[seen != IGNORED], return_counts=True)
+    return dict(zip(values.tolist(), voxels.tolist(), strict=True))
