@@ -18,9 +18,10 @@ from tilenet.errors import (
     ResumeRefused,
     VoxelSizeMismatch,
 )
-from tilenet.geometry import Box
+from tilenet.geometry import Box, zyx
 from tilenet.new_volume import describe_existing
 from tilenet.orientation import check_quarter_turns
+from tilenet.plan import Plan
 from tilenet.predict_task import factor_of
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
@@ -66,6 +67,7 @@ def check_job(
     check_quarter_turns(choices.orientations or (), header.architecture)
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header)
+        _check_square_voxels(volume, choices)
     if mask is not None:
         _check_mask(volume, mask.open())
     return Job(
@@ -92,6 +94,19 @@ def _check_channels(volume: Volume, header: ModelHeader, model: str) -> None:
         problem = f"takes {wanted} channels, but {volume.location} has {found}"
         cure = "Choose one with --channel." if wanted == 1 else "Give a volume with as many."
         raise ModelMismatch(model, problem, cure)
+
+
+def _check_square_voxels(volume: Volume, choices: Choices) -> None:
+    size = volume.voxel_size
+    if size is None or _same_size(size[1:2], size[2:]):
+        return
+    if any(orientation.transposed for orientation in choices.orientations or ()):
+        problem = (
+            f"has voxels of {size[1]:g} nm along y and {size[2]:g} nm along x, which quarter turns "
+            "would exchange"
+        )
+        cure = "Average flips only (--flips), or give --ignore-voxel-size if the size is wrong."
+        raise InvalidData(volume.location, problem, cure)
 
 
 def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
@@ -185,7 +200,9 @@ def open_group_attributes(location: str) -> Mapping[str, Any]:
     return values if isinstance(values, Mapping) else {}
 
 
-def check_whole(volume: Volume, region: Box) -> None:
+def check_whole(
+    volume: Volume, region: Box, cure: str = "Run the command that makes it to its end."
+) -> None:
     """Refuse what a command of ours has not made to its end: what is missing reads as zeros.
 
     Parameters
@@ -194,13 +211,15 @@ def check_whole(volume: Volume, region: Box) -> None:
         An input.
     region : Box
         The part that is needed.
+    cure : str
+        What to do about it.
 
     Raises
     ------
     InvalidData
         Naming the first shard that is missing.
     """
-    if volume.attributes.get("kind") not in ("prediction", "instances", "weights"):
+    if volume.attributes.get("kind") not in ("volume", "prediction", "instances", "weights"):
         return
     blocks = BlockGrid(volume.shape, volume.write_shape, region)
     missing = volume.missing(blocks)
@@ -209,8 +228,35 @@ def check_whole(volume: Volume, region: Box) -> None:
             f"{len(missing)} of the {len(blocks)} objects that hold {region} are not stored yet, "
             f"the first {blocks[missing[0]]}"
         )
-        cure = "Run the command that makes it to its end."
         raise InvalidData(volume.location, problem, cure)
+
+
+def check_inputs(job: Job, plan: Plan) -> None:
+    """Refuse a prediction of what is not stored yet.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+
+    Raises
+    ------
+    InvalidData
+        Naming the first shard that is missing in the input or the mask.
+    """
+    reach = zyx(
+        halo + output - kept
+        for halo, output, kept in zip(
+            plan.request.architecture.halo, plan.tile_output, plan.tile, strict=True
+        )
+    )
+    whole = Box.of_shape(job.volume.shape)
+    check_whole(job.volume, plan.grid.covered.grow(reach, reach).intersect(whole))
+    if job.mask is not None:
+        mask = job.mask.open()
+        check_whole(mask, Box.of_shape(mask.shape))
 
 
 def check_apart(output: str, source: str) -> None:

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from pipelines.checks import VOXEL_SIZE_TOLERANCE
+from pipelines.checks import VOXEL_SIZE_TOLERANCE, check_whole
 from pipelines.comparison import Comparison, Judgement, output_channels
 from pipelines.options import region_box
 from pipelines.voxel_checks import check_labels, check_samples
 from tilenet.errors import InvalidData
 from tilenet.tasks import VolumeReference
-from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 
 
@@ -53,7 +52,10 @@ def check_comparison(
         figures=figures,
         wanted=wanted,
     )
-    _check_predicted(comparison)
+    # What is not stored yet reads as 0, and would be judged as if it were.
+    cure = "Run the prediction to its end, or compare the part that is there with --region."
+    check_whole(predicted, comparison.region, cure)
+    check_whole(true, comparison.region)
     check_labels(comparison)
     if not wanted.segmentation:
         check_samples(comparison)
@@ -160,19 +162,3 @@ def _check_class(predicted: Volume, what: str, wanted: Judgement) -> None:
         )
         cure = "Choose the channel of the interior with --channel, or compare 1 - p with --invert."
         raise InvalidData(what, problem, cure)
-
-
-def _check_predicted(comparison: Comparison) -> None:
-    # A region that was not predicted yet reads as 0, and would be judged as if it were.
-    volume = comparison.predicted
-    if volume.attributes.get("kind") not in ("prediction", "instances"):
-        return
-    blocks = BlockGrid(volume.shape, volume.write_shape, comparison.region)
-    missing = volume.missing(blocks)
-    if missing:
-        problem = (
-            f"{len(missing)} of the {len(blocks)} objects that hold {comparison.region} are not "
-            f"stored yet, the first {blocks[missing[0]]}"
-        )
-        cure = "Run the prediction to its end, or compare the part that is there with --region."
-        raise InvalidData(f"Prediction {volume.location}", problem, cure)

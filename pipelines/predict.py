@@ -15,7 +15,7 @@ import numpy as np
 from distributed import Client
 
 from pipelines.blockwise import RunOptions, run_on_cluster
-from pipelines.checks import check_job, check_output
+from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.options import (
     cluster_options,
@@ -124,6 +124,7 @@ def run_prediction(
     begun = check_output(job, output, overwrite)
     cluster = resolve(cluster, job.choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
+    check_inputs(job, plan)
     click.echo(plan_text(job, plan), err=True)
     cluster = dataclasses.replace(cluster, threads=plan.request.threads)
     with stop_on_signals() as stop, open_client(cluster) as client:
@@ -277,6 +278,7 @@ def as_array(
         workers=default_workers(threads), slots=1, threads=threads, memory=memory
     )
     plan = plan_job(job, region_box(None, job.volume.shape), cluster)
+    check_inputs(job, plan)
     task = PredictTask(
         source=source,
         output="",

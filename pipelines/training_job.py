@@ -252,6 +252,9 @@ def _volumes(
         region = _apart(region, held_out, stated=options.region is not None)
     weights = None if options.weight_map is None else VolumeReference(options.weight_map).open()
     volumes = [_volume(raw, labels.open(), weights, region, recipe)]
+    if held_out is not None:
+        for stored in (volumes[0].raw, volumes[0].labels):
+            check_whole(stored, held_out)
     for text in options.also:
         parts = text.split(",")
         if len(parts) not in (2, 3) or (len(parts) == 3) != (weights is not None):
@@ -267,7 +270,7 @@ def _volume(
     raw: Volume, labels: Volume, weights: Volume | None, region: Box, recipe: Recipe
 ) -> TrainingVolume:
     volume = TrainingVolume(raw=raw, labels=labels, weights=weights, region=region)
-    for stored in (labels, weights):
+    for stored in (raw, labels, weights):
         if stored is not None:
             check_whole(stored, region)
     rule = {} if weights is None else dict(weights.attributes.get("rule", {}))

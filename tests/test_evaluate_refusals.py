@@ -184,6 +184,11 @@ def test_what_is_not_predicted_yet_is_refused(
     assert "1 of the 3 objects that hold z=0:3,y=0:24,x=0:24 are not stored yet" in message
     assert "z=2:3" in message
     assert cli.run(["evaluate", path, str(tmp_path / "truth.zarr"), *TWO]) == 0
+    capsys.readouterr()
+    shards = sorted((tmp_path / "truth.zarr" / "0" / "c").rglob("*"))
+    next(shard for shard in shards if shard.is_file()).unlink()
+    message = refused(tmp_path, capsys, path, str(tmp_path / "truth.zarr"), *TWO)
+    assert "truth.zarr: 1 of the" in message
 
 
 def test_the_background_class_is_refused(

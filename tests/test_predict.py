@@ -304,6 +304,18 @@ def test_a_corrupt_chunk_fails_its_blocks_and_a_rerun_redoes_only_them(copy: Pat
     assert not again.outcome.failed
 
 
+def test_an_input_that_is_not_stored_to_its_end_is_refused_where_it_is_needed(copy: Path) -> None:
+    (copy / "em.zarr" / "0" / "c" / "0" / "2" / "2").unlink()
+    with pytest.raises(InvalidData, match=r"1 of the 9 objects that hold .* are not stored yet"):
+        predict(copy, "hurt.zarr")
+    with pytest.raises(InvalidData, match="not stored yet"):
+        as_array(str(copy / "em.zarr"), str(copy / "model.safetensors"), choices=BLOCKS)
+    assert not (copy / "hurt.zarr").exists()
+    predict(
+        copy, "part.zarr", region=((0, 5), (0, 16), (0, 16)), choices=Choices(block=(5, 16, 16))
+    )
+
+
 def test_non_finite_values_fail_their_blocks_by_name(copy: Path) -> None:
     values = grey_values(SHAPE, top=256).astype(np.float32)
     values[3, 60, 80] = np.nan

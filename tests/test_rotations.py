@@ -239,3 +239,17 @@ def test_a_network_that_is_not_square_is_refused_with_the_cure(
     assert code == 1
     assert "kernels are [3, 3, 3] along y and [3, 5, 3] along x" in err
     assert "--flips" in err
+
+
+def test_voxels_that_are_not_square_are_not_turned_by_quarters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    em = store_volume(tmp_path / "em.zarr", grey_values(SHAPE), voxel_size=(50.0, 4.0, 8.0))
+    model = save_softmax(tmp_path / "model.safetensors", random_network(NETWORK))
+    plan = ["plan", em, "--model", model]
+    assert cli.run([*plan, "--rotations", "7"]) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "voxels of 4 nm along y and 8 nm along x" in message
+    assert "--flips" in message
+    assert cli.run([*plan, "--flips"]) == 0
+    assert cli.run([*plan, "--rotations", "7", "--ignore-voxel-size"]) == 0

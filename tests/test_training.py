@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,21 @@ def test_what_is_not_whole_is_not_trained_on(folder: Path, tmp_path: Path) -> No
         inside = Box((0, 0, 0), (6, 32, 32))
         reopen_for_writing(path).write(inside, np.ones(inside.shape, np.float32))
         assert job(folder, weight_map=path, region=((0, 6), (0, 32), (0, 32))).statistics.counts
+
+
+def test_raw_and_held_out_labels_have_to_be_whole_too(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    held_out = {"validation.region": ((0, 6), (0, 64), (0, 32))}
+    rest = ((0, 6), (0, 64), (32, 72))
+    for name in ("em", "cells"):
+        shard = tmp_path / f"{name}.zarr" / "0" / "c" / "0" / "1" / "0"
+        stored = shard.read_bytes()
+        shard.unlink()
+        for more in ({}, {"changes": held_out, "region": rest}):
+            with pytest.raises(InvalidData, match="not stored yet, the first z=0:6,y=32:64,x=0:32"):
+                job(tmp_path, **more)
+        assert job(tmp_path, region=rest).statistics.counts
+        shard.write_bytes(stored)
 
 
 def test_volumes_of_other_voxels_are_not_mixed(folder: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy.typing as npt
 import tifffile
 
 from benchmarks.accuracy.commands import Commands, data_folder
@@ -19,9 +21,17 @@ from tilenet.metrics import (
     pixel_error,
     variation_of_information,
 )
+from tilenet.separation import separate
 
-#: The first section that is not trained on.
-BORDER = 180
+#: The first section that is not trained on; and the first of those trained on that the threshold is
+#: chosen on.
+BORDER, SEEN = 180, 120
+
+#: Voxels of background between touching bodies, in the labels as in the weights.
+GAP = 2
+
+#: Grey values of the prediction that instances may be cut at.
+THRESHOLDS = (127, 153, 178, 204, 217, 230, 242)
 
 VOXEL_SIZE = "10,10,10"
 
@@ -33,27 +43,34 @@ VOXEL_SIZE = "10,10,10"
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def main(seed: int, device: str, folder: Path, path: Path | None, more: tuple[str, ...]) -> None:
-    """Train, predict, label at one half, and print the figures."""
+    """Train, predict, choose a threshold on sections trained on, and print the figures."""
     command, data = Commands(folder), data_folder() / "fib25"
     raw, bodies = tifffile.imread(data / "raw.tif"), tifffile.imread(data / "labels.tif")
     em = command.ingest("em", raw[:BORDER], VOXEL_SIZE)
     labels = command.ingest("bodies", bodies[:BORDER], VOXEL_SIZE)
     test = command.ingest("test", raw[BORDER:], VOXEL_SIZE)
-    model, output = command.path("model.safetensors"), command.path("prediction.zarr")
+    model, weights = command.path("model.safetensors"), command.path("weights.zarr")
+    command("weights", labels, weights, "--gap", str(GAP), "--overwrite")
     command(
-        "train", em, labels, "--config", "fib25-3d", "--output", model, "--seed", str(seed),
-        "--device", device, "--overwrite", *more,
+        "train", em, labels, "--weight-map", weights, "--config", "fib25-3d", "--gap", str(GAP),
+        "--output", model, "--seed", str(seed), "--device", device, "--overwrite", *more,
     )  # fmt: skip
-    command("predict", test, output, "--model", model, "--device", device, "--overwrite")
-    found = command.path("found.zarr")
-    command("label", output, found, "--threshold", "127.5", "--overwrite")
-    truth, segments = bodies[BORDER:], command.read(found)
-    rand, information = (
-        adapted_rand_error(truth, segments),
-        variation_of_information(truth, segments),
-    )
+    seen, output = command.path("prediction-seen.zarr"), command.path("prediction.zarr")
+    options = ("--model", model, "--device", device, "--overwrite")
+    command("predict", command.ingest("seen", raw[SEEN:BORDER], VOXEL_SIZE), seen, *options)
+    command("predict", test, output, *options)
+    known = bodies[SEEN:BORDER]
+    errors = {
+        threshold: adapted_rand_error(known, segments(command, seen, threshold)).error
+        for threshold in THRESHOLDS
+    }
+    threshold = min(THRESHOLDS, key=lambda value: errors[value])
+    truth, found = bodies[BORDER:], segments(command, output, threshold)
+    inside = separate(truth, GAP, per_section=False) > 0
+    rand, information = adapted_rand_error(truth, found), variation_of_information(truth, found)
     figures = {
-        "pixel error": pixel_error(truth > 0, command.read(output) / 255).error,
+        "pixel error": pixel_error(inside, command.read(output) / 255).error,
+        "threshold": threshold,
         "adapted Rand error": rand.error,
         "VI split": information.split,
         "VI merge": information.merge,
@@ -65,6 +82,13 @@ def main(seed: int, device: str, folder: Path, path: Path | None, more: tuple[st
         facts = {"machine": machine(default_workers(1)), "figures": figures}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(facts, indent=2))
+
+
+def segments(command: Commands, prediction: str, threshold: int) -> npt.NDArray[Any]:
+    """Give the connected pieces above a threshold."""
+    found = command.path(f"found-{threshold}.zarr")
+    command("label", prediction, found, "--threshold", str(threshold), "--overwrite")
+    return command.read(found)
 
 
 if __name__ == "__main__":
