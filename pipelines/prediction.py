@@ -232,9 +232,7 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
             raise ResumeRefused(begun.location, {name: (size, wanted)})
     axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
     tile = zyx(stored["tile"])
-    plan = Plan(
-        request=request, chunk=begun.chunk_shape, tile=tile, axis=axis, slab=slab, **shapes
-    )
+    plan = Plan(request=request, chunk=begun.chunk_shape, tile=tile, axis=axis, slab=slab, **shapes)
     check_memory(plan, "The plan that this output was begun with")
     return plan
 

@@ -130,7 +130,7 @@ class Plan:
 
     @property
     def averaging_bytes(self) -> int:
-        """Host memory to average orientations: a turned copy of a tile's input, one result, the sum."""
+        """Host memory to average orientations: a turned tile's input, one result and the sum."""
         if len(self.request.orientations) == 1:
             return 0
         turned = math.prod(self.tile_input) * self.request.input_bytes
@@ -167,8 +167,9 @@ class Plan:
             Sizes in voxels and bytes.
         """
         names = (
-            "block shard chunk tile tile_output tile_input axis slab tiles operations operation_efficiency "
-            "overhead read_amplification evaluation_bytes buffer_bytes worker_bytes objects"
+            "block shard chunk tile tile_output tile_input axis slab tiles operations "
+            "operation_efficiency overhead read_amplification evaluation_bytes buffer_bytes "
+            "worker_bytes objects"
         )
         request = dataclasses.asdict(self.request)
         return {

@@ -42,7 +42,7 @@ BLOCK_SECONDS = 600
 
 #: Bytes of a slab of features at full resolution: on a CPU what its caches hold, on a GPU what
 #: occupies it. Measured on a CPU, with 16 and 64 channels.
-SLAB_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
+SLAB_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
 
 #: Tiles along an axis of the volume or the block that are tried; and voxels that are tried as well.
 _PARTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -141,7 +141,7 @@ def _tiles(request: Request) -> Iterator[ZYX]:
         steps = zyx((steps[0], *(math.lcm(*steps[1:]),) * 2))
     sides = [_sides(step, n) for step, n in zip(steps, limit, strict=True)]
     if architecture.is_planar:
-        sides[0] = [1]
+        sides[0] = {1}
     most = max(_block_voxels(request), math.prod(min(n) for n in sides))
     for tile in itertools.product(*sides):
         if math.prod(tile) <= most and (tile[1] == tile[2] or not turned):
@@ -162,13 +162,13 @@ def _block_voxels(request: Request) -> float:
 
 
 def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
-    # Fed by slabs of the size that is fastest, and by the smallest in case that takes too much.
+    # Fed by slabs of the size that is fastest, and by smaller ones in case they take too much.
     architecture = request.architecture
     given = architecture.input_for(architecture.output_for(tile))
     axis = stream_axis(architecture, given)
     kind = "cpu" if request.device == "cpu" else "cuda"
     values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
-    for slab in {slab_for(architecture, given, axis, n) for n in (values, 0)}:
+    for slab in {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}:
         block = request.block or _grow(request, tile, axis, slab)
         yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
 

@@ -24,6 +24,8 @@ from tilenet.layers import Layer
 from tilenet.slabs import slabs
 from tilenet.unet import UNet
 
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
 
 class StreamedNetwork:
     """A network prepared for being fed along one axis.
@@ -81,11 +83,11 @@ class _Prepared:
         self.layer, self.kernel = layer, kernel
         self.weight = self.bias = torch.empty(0)
 
-    def convolve(self, x_SABF: Tensor) -> Tensor:
-        x, none, one = _image(x_SABF), [0] * len(self.kernel), [1] * len(self.kernel)
-        if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
-            # Through torch.conv3d PyTorch takes slabs of a few planes to a kernel that unfolds
-            # them into memory and is 3 to 7 times slower (measured).
+    def convolve(self, x: Tensor) -> Tensor:
+        x, none, one = _image(x), [0] * len(self.kernel), [1] * len(self.kernel)
+        if x.device.type == "cpu" and x.dtype == torch.float32 and _ONEDNN:
+            # PyTorch itself takes slabs of a few planes to a kernel that unfolds them into memory
+            # and is 3 to 7 times slower (measured).
             y = torch.mkldnn_convolution(x, self.weight, self.bias, none, one, one, 1)
         elif len(self.kernel) == 2:
             y = torch.conv2d(x, self.weight, self.bias)
@@ -93,16 +95,15 @@ class _Prepared:
             y = torch.conv3d(x, self.weight, self.bias)
         return _features(y)
 
-    def upsample(self, x_SABF: Tensor, out_SABF: Tensor) -> None:
+    def upsample(self, x: Tensor, out: Tensor) -> None:
         # Windows do not overlap: a matrix product, and its columns go to their places.
-        values = functional.linear(x_SABF, self.weight, self.bias)
-        values = values.unflatten(-1, (*self.kernel, self.layer.outputs))
-        axes = len(self.kernel)
+        values = functional.linear(x, self.weight, self.bias)
+        values = values.view(*x.shape[:-1], *self.kernel, self.layer.outputs)
         # (S, A, B, s, a, b, F) -> (S, s, A, a, B, b, F)
+        axes = len(self.kernel)
         mixed = [n for axis in range(axes) for n in (axis, axes + axis)]
-        for axis, size in reversed(list(enumerate(self.kernel))):
-            out_SABF = out_SABF.unflatten(axis, (-1, size))
-        out_SABF.copy_(values.permute(*mixed, 2 * axes))
+        values = values.permute(*mixed, 2 * axes)
+        out.view(values.shape).copy_(values)
 
 
 def _prepare(network: UNet, layer: Layer, order: tuple[int, ...]) -> _Prepared:
@@ -110,17 +111,23 @@ def _prepare(network: UNet, layer: Layer, order: tuple[int, ...]) -> _Prepared:
     if layer.kind == "pool":
         return prepared
     module = network.layers[layer.name.replace(".", "_")]
-    weight, bias = module.weight.detach(), module.bias.detach()
+    weight, bias = module.get_parameter("weight").detach(), module.get_parameter("bias").detach()
     if network.architecture.is_planar:
         weight = weight.unsqueeze(2)  # the kernel's z
     left_out = (2 + n for n in range(3) if n not in order)
     weight = weight.permute(0, 1, *left_out, *(2 + n for n in order)).flatten(2)
     if layer.kind == "up":  # (inputs, outputs, kernel) -> (kernel x outputs, inputs)
-        weight, bias = weight.permute(2, 1, 0).flatten(0, 1), bias.repeat(math.prod(prepared.kernel))
+        weight, bias = (
+            weight.permute(2, 1, 0).flatten(0, 1),
+            bias.repeat(math.prod(prepared.kernel)),
+        )
     elif layer.kind == "score":
         weight = weight.flatten(1)
-    else:
-        weight = weight.unflatten(2, prepared.kernel)
+    else:  # channels last, so that oneDNN reorders less for every slab
+        weight = weight.reshape(layer.outputs, layer.inputs, *prepared.kernel)
+        weight = weight.movedim(1, -1).contiguous().movedim(-1, 1)
+        prepared.weight, prepared.bias = weight, bias.contiguous()
+        return prepared
     prepared.weight, prepared.bias = weight.contiguous(), bias.contiguous()
     return prepared
 
@@ -141,7 +148,7 @@ class Stream:
         self._pools: list[_Pooling] = []
         self._ups: list[_Prepared] = []
         for prepared in streamed.layers:
-            kind, level = prepared.layer.kind, prepared.layer.level
+            kind = prepared.layer.kind
             path = self._merge if self._ups else self._down
             if kind == "pool":
                 self._pools.append(_Pooling(prepared))
@@ -287,9 +294,10 @@ class _Skip:
                 self.pieces.appendleft(piece[count:])
 
 
-def _image(x_SABF: Tensor) -> Tensor:
-    # As convolutions take it, (1, F, S, A, B), without moving anything in memory.
-    return x_SABF.movedim(-1, 0).unsqueeze(0)
+def _image(x: Tensor) -> Tensor:
+    # As convolutions take it, (1, F, S, A, B), without moving anything in memory. The batch comes
+    # first: its stride is looked at when PyTorch tells whether features are last.
+    return x.unsqueeze(0).movedim(-1, 1)
 
 
 def _features(x: Tensor) -> Tensor:
