@@ -141,8 +141,7 @@ class Bench:
     def _first(self, result: Measured, client: Client) -> None:
         self.note(f"{result.inputs.case.name}: first runs")
         result.first_wall = self._predict(result.inputs, client, self._output("first"))["wall"]
-        arguments = (result.inputs.model, result.plan.tile_input)
-        self.workers.everywhere(methods.bare_passes, *arguments, 1)
+        self._pass(result, 1)
 
     def _predict(self, inputs: Inputs, client: Client, output: str) -> dict[str, float]:
         cluster = dataclasses.replace(self.cluster, scheduler=client.scheduler.address)
@@ -167,12 +166,14 @@ class Bench:
         result.compare("tilenet", stored.read(methods.checked_box(result.inputs)), expected)
 
     def _bare(self, result: Measured) -> None:
-        plan = result.plan
-        share = math.ceil(plan.tiles / self.workers.count)
-        seconds = self.workers.everywhere(
-            methods.bare_passes, result.inputs.model, plan.tile_input, share
-        )
+        seconds = self._pass(result, math.ceil(result.plan.tiles / self.workers.count))
         result.bare_pass.append(sum(seconds) / len(seconds))
+
+    def _pass(self, result: Measured, wanted: int) -> list[float]:
+        plan, model = result.plan, result.inputs.model
+        return self.workers.everywhere(
+            methods.bare_passes, model, plan.tile_input, plan.axis, plan.slab, wanted
+        )
 
     def _loop(self, result: Measured, expected: Floats) -> None:
         timed = self.solo.alone(methods.tile_loop, result.inputs, self.workers.count)

@@ -16,6 +16,7 @@ from benchmarks.cases import Inputs
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import Model, load_model
 from tilenet.geometry import ZYX, Box, round_up, zyx
+from tilenet.streaming import StreamedNetwork
 from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume
 
@@ -60,16 +61,17 @@ def _mirrored(model: Model, values: npt.NDArray[Any], output: ZYX) -> Floats:
 # -- bare passes ----------------------------------------------------------------------------------
 
 
-def bare_passes(path: str, input_shape: ZYX, wanted: int) -> float:
-    """Give the seconds of one forward pass on a tensor in memory."""
-    network = _load(path).network
-    x = torch.zeros(1, 1, *input_shape)
+def bare_passes(path: str, input_shape: ZYX, axis: int, slab: int, wanted: int) -> float:
+    """Give the seconds of one evaluation on a tensor in memory, fed by the same slabs."""
+    network = StreamedNetwork(_load(path).network, axis)
+    x, before = torch.zeros(1, *input_shape), (slice(None),) * (1 + axis)
     with torch.inference_mode():
         start, count = time.perf_counter(), 0
         while count < BARE_PASSES or (
             count < wanted and time.perf_counter() - start < BARE_SECONDS
         ):
-            network(x)
+            for _ in network.evaluate(lambda piece: x[(*before, piece)], input_shape[axis], slab):
+                pass
             count += 1
         return (time.perf_counter() - start) / count
 

@@ -32,6 +32,7 @@ from pipelines.prediction import (
     output_dtype,
     plan_job,
     provenance,
+    settings,
 )
 from pipelines.progress import make_reporter
 from pipelines.resume import check_resume
@@ -43,7 +44,6 @@ from tilenet.intensity import Intensity, Moments
 from tilenet.new_volume import create_volume
 from tilenet.plan import Plan
 from tilenet.predict_task import PredictTask, compute_block, numeric_facts
-from tilenet.settings import Settings
 from tilenet.tasks import MomentsTask, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
@@ -188,7 +188,7 @@ class _Run:
             output=self.output,
             model=self.job.model,
             model_sha256=self.job.sha256,
-            settings=Settings(self.job.choices.device, request.precision, request.threads),
+            settings=settings(self.job, self.plan),
             intensity=intensity,
             architecture=request.architecture,
             tile=self.plan.tile,
@@ -284,7 +284,7 @@ def as_array(
         output="",
         model=model,
         model_sha256=job.sha256,
-        settings=Settings(job.choices.device, plan.request.precision, threads),
+        settings=settings(job, plan),
         intensity=job.header.intensity,
         architecture=job.header.architecture,
         tile=plan.tile,

@@ -11,13 +11,15 @@ import numpy as np
 from pipelines.cluster import ClusterOptions
 from tilenet.checkpoint import ModelHeader
 from tilenet.errors import InvalidData, ResumeRefused
-from tilenet.geometry import ZYX, Box, zyx
+from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.identity import identify
 from tilenet.intensity import Intensity
 from tilenet.new_volume import NewVolume
 from tilenet.orientation import IDENTITY, Orientation, averaged, stated, statement, words
-from tilenet.plan import Plan, check_memory, make_plan
+from tilenet.plan import Plan, check_memory
+from tilenet.planner import make_plan
 from tilenet.request import DEVICE_BYTES, Request
+from tilenet.settings import Settings
 from tilenet.tasks import VolumeReference
 from tilenet.volume import Volume
 
@@ -228,7 +230,9 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         wanted = getattr(job.choices, name)
         if wanted is not None and wanted != size:
             raise ResumeRefused(begun.location, {name: (size, wanted)})
-    plan = Plan(request=request, chunk=begun.chunk_shape, tile=zyx(stored["tile"]), **shapes)
+    axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
+    tile = zyx(stored["tile"])
+    plan = Plan(request=request, chunk=begun.chunk_shape, tile=tile, axis=axis, slab=slab, **shapes)
     check_memory(plan, "The plan that this output was begun with")
     return plan
 
@@ -314,12 +318,35 @@ def provenance(
             "block": list(plan.block),
             "tile": list(plan.tile),
             "tile_input": list(plan.tile_input),
+            "stream_axis": AXES[plan.axis],
+            "slab": plan.slab,
             "batch": 1,
             "precision": plan.request.precision,
             "threads": plan.request.threads,
             **facts,
         },
     }
+
+
+def settings(job: Job, plan: Plan) -> Settings:
+    """Give how a worker is to run the network.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+
+    Returns
+    -------
+    Settings
+        What changes the bits of a result, and the device.
+    """
+    request = plan.request
+    return Settings(
+        job.choices.device, request.precision, request.threads, axis=plan.axis, slab=plan.slab
+    )
 
 
 def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) -> NewVolume:

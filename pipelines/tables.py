@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.prediction import Job
+from tilenet.geometry import AXES
 from tilenet.plan import ASSUMED_RATE, Plan
 
 
@@ -38,6 +39,8 @@ def plan_text(job: Job, planned: Plan) -> str:
         "blocks": f"{len(planned.grid):,} of {_shape(planned.block)}, one task each",
         "tiles": f"{planned.tiles:,}: {_shape(planned.tile_input)} in, "
         f"{_shape(planned.tile_output)} out, {_shape(planned.tile)} kept",
+        "slabs": f"{planned.slab} planes along {AXES[planned.axis]} at once; nothing is computed "
+        "twice within a tile",
         "shards": f"{planned.objects:,} of {_shape(planned.shard)}, chunks {_shape(planned.chunk)}",
         "operations": f"{planned.operations:.3g}, {planned.overhead:.2f} x one infinite tile"
         f"{averaged}, "

@@ -18,14 +18,10 @@ from tilenet.architecture import UNetArchitecture
 from tilenet.errors import InvalidData, NotEnoughMemory, UnalignedBlock
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.orientation import FLIPS, IDENTITY, ORIENTATIONS
-from tilenet.plan import (
-    CPU_EVALUATION_BYTES,
-    PROCESS_BYTES,
-    Plan,
-    check_memory,
-    make_plan,
-)
+from tilenet.plan import PROCESS_BYTES, Plan, check_memory
+from tilenet.planner import SLAB_BYTES, make_plan
 from tilenet.request import Request
+from tilenet.slabs import live_values, stream_axis
 from tilenet.tiling import TileGrid
 
 PAPER = UNetArchitecture.planar()
@@ -188,8 +184,16 @@ def test_a_workers_memory_holds_an_evaluation_and_the_buffers_of_every_slot() ->
 
 def test_an_evaluations_memory_holds_at_least_what_is_alive_at_once() -> None:
     plan = make_plan(request())
-    alive = PAPER.evaluation(plan.tile_input).peak_elements + PAPER.parameter_count
-    assert plan.evaluation_bytes > 4 * alive
+    alive = live_values(PAPER, plan.tile_input, axis=plan.axis, slab=plan.slab)
+    assert plan.evaluation_bytes > 4 * (alive + PAPER.parameter_count)
+
+
+@settings(max_examples=40)
+@given(requests())
+def test_evaluations_are_fed_along_their_longest_axis_by_whole_alignments(wanted: Request) -> None:
+    plan = make_plan(wanted)
+    assert plan.axis == stream_axis(wanted.architecture, plan.tile_input)
+    assert plan.slab % wanted.architecture.alignment[plan.axis] == 0
 
 
 def test_half_the_precision_takes_half_the_memory() -> None:
@@ -198,10 +202,34 @@ def test_half_the_precision_takes_half_the_memory() -> None:
     assert half.evaluation_bytes == pytest.approx(plan.evaluation_bytes / 2)
 
 
-def test_evaluations_on_a_cpu_stay_in_reach_of_the_cache_if_they_can() -> None:
-    assert make_plan(request((64, 8192, 8192), memory=2**36)).evaluation_bytes <= (
-        CPU_EVALUATION_BYTES
+@pytest.mark.parametrize("width", [1024, 4096, 16384])
+def test_slabs_are_as_large_as_is_fast_and_smaller_where_memory_is_short(width: int) -> None:
+    wanted = request((64, 8192, width), UNetArchitecture.planar(16), memory=2**34)
+    plan = make_plan(wanted)
+    plane = 4 * 16 * plan.tile_input[1] * plan.tile_input[2] // plan.tile_input[plan.axis]
+    assert SLAB_BYTES["cpu"] / 2 < plan.slab * plane <= SLAB_BYTES["cpu"]
+    needed = least_memory(wanted)
+    assert make_plan(replace(wanted, memory=needed)).slab == 16
+
+
+def test_memory_does_not_depend_on_the_length_that_is_streamed() -> None:
+    short, long = (
+        make_plan(request((1, height, 1024), UNetArchitecture.planar(16), block=(1, height, 1024)))
+        for height in (2048, 16384)
     )
+    assert short.tile == (1, 2048, 1024)
+    assert long.tile == (1, 16384, 1024)
+    assert short.evaluation_bytes == long.evaluation_bytes
+
+
+def test_sections_of_25_000_pixels_overlap_by_few_per_cent() -> None:
+    wanted = request(
+        (100, 25000, 25000), PAPER, device="cuda", precision="bfloat16", memory=2**36
+    )  # and the memory of the paper's GPU
+    plan = make_plan(wanted)
+    assert plan.evaluation_bytes <= 6 * 10**9
+    assert plan.slab >= 64
+    assert plan.operation_efficiency > 0.95
 
 
 @pytest.mark.parametrize("device_memory", [10**9, 8 * 10**9, 80 * 10**9])
@@ -268,8 +296,8 @@ def test_orientations_multiply_the_operations_and_little_else(count: int) -> Non
     assert often.overhead == pytest.approx(count * once.overhead)
     assert often.operation_efficiency == pytest.approx(once.operation_efficiency)
     assert often.tile == once.tile == (1, 256, 256)
-    # A turned input, the float32 sum of two channels, and 4 voxels more on the low side.
-    assert often.averaging_bytes == 444 * 444 + 260 * 260 * 2 * 4
+    # A turned input; one result and the sum, float32, two channels; 4 voxels more on the low side.
+    assert often.averaging_bytes == 444 * 444 + 2 * 260 * 260 * 2 * 4
     assert often.evaluation_bytes == once.evaluation_bytes
     more = 2 * 10 * (448 * 448 - 444 * 444)
     assert often.buffer_bytes == once.buffer_bytes + more
@@ -320,7 +348,7 @@ def test_more_workers_get_no_fewer_blocks() -> None:
 
 
 def test_read_amplification_is_that_of_a_block_in_the_middle() -> None:
-    plan = make_plan(request((9, 5000, 5000)))
+    plan = make_plan(request((9, 20000, 20000)))
     middle = plan.grid.block_at(zyx(n // 2 for n in plan.grid.lattice.shape))
     tiles = TileGrid(middle, plan.tile, PAPER, plan.request.volume_shape)
     assert tiles.pads == ((0, 0), (0, 0), (0, 0)), "nothing is mirrored"
@@ -336,7 +364,7 @@ def test_a_plan_is_told_as_json(wanted: Request) -> None:
     assert told["region"] == str(plan.grid.covered)
     for name in ("block", "shard", "chunk", "tile", "tile_input", "tile_output"):
         assert tuple(told[name]) == getattr(plan, name)
-    for name in ("tiles", "operations", "worker_bytes", "objects"):
+    for name in ("axis", "slab", "tiles", "operations", "worker_bytes", "objects"):
         assert told[name] == getattr(plan, name)
 
 

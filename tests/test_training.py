@@ -264,7 +264,8 @@ def test_raw_and_held_out_labels_have_to_be_whole_too(folder: Path, tmp_path: Pa
         shard = tmp_path / f"{name}.zarr" / "0" / "c" / "0" / "1" / "0"
         stored = shard.read_bytes()
         shard.unlink()
-        for more in ({}, {"changes": held_out, "region": rest}):
+        chosen: list[dict[str, Any]] = [{}, {"changes": held_out, "region": rest}]
+        for more in chosen:
             with pytest.raises(InvalidData, match="not stored yet, the first z=0:6,y=32:64,x=0:32"):
                 job(tmp_path, **more)
         assert job(tmp_path, region=rest).statistics.counts

@@ -195,6 +195,13 @@ class UNetArchitecture:
         Layer
             Each layer of the network once.
         """
+        yield from self._layers
+
+    @functools.cached_property
+    def _layers(self) -> tuple[Layer, ...]:
+        return tuple(self._list_layers())
+
+    def _list_layers(self) -> Iterator[Layer]:
         width = self.in_channels
         for level, features in enumerate(self.channels):
             yield from self._convolutions("down", level, width)
@@ -329,7 +336,7 @@ class UNetArchitecture:
         Returns
         -------
         Evaluation
-            Output shape, operations and the peak number of live values.
+            Output shape and operations.
 
         Raises
         ------
@@ -337,7 +344,7 @@ class UNetArchitecture:
             When the network cannot take the input.
         """
         self.output_of(input_shape)
-        return evaluate(self.layers(), input_shape)
+        return evaluate(self._layers, input_shape)
 
     @property
     def operations_per_voxel(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,26 +56,19 @@ class Evaluation:
         Shape of the output, (z, y, x).
     operations : int
         Floating-point operations, a multiplication and an addition counted as two.
-    peak_elements : int
-        Largest number of values that are alive at once, input and output included.
     """
 
     output_shape: ZYX
     operations: int
-    peak_elements: int
 
 
-#: PyTorch convolves volumes of no more than so many channels x sections x rows on the CPU by
-#: unfolding every kernel position into memory. Seen in its dispatch, and in the memory used.
-UNFOLDED = 20480
-
-
-def evaluate(layers: Iterable[Layer], input_shape: ZYX) -> Evaluation:
+@functools.lru_cache(maxsize=4096)
+def evaluate(layers: tuple[Layer, ...], input_shape: ZYX) -> Evaluation:
     """Count what one evaluation costs.
 
     Parameters
     ----------
-    layers : iterable of Layer
+    layers : tuple of Layer
         The layers in the order of evaluation.
     input_shape : tuple of int
         A legal input shape, (z, y, x).
@@ -82,27 +76,14 @@ def evaluate(layers: Iterable[Layer], input_shape: ZYX) -> Evaluation:
     Returns
     -------
     Evaluation
-        Output shape, operations and the peak number of live values.
+        Output shape and operations.
     """
-    shape, held, peak, operations = input_shape, 0, 0, 0
-    skips: list[int] = []
+    shape, operations = input_shape, 0
     for layer in layers:
         before = layer.inputs * math.prod(shape)
-        thin = shape[0] > 1 and layer.inputs * shape[0] * shape[1] <= UNFOLDED
-        shape = _shape_after(layer, shape)
-        values = layer.outputs * math.prod(shape)
-        operations += round(_operations(layer, before, values))
-        # An up-convolution's result is copied into the concatenation before it is freed.
-        work = before + values if layer.kind != "up" else max(before + values, 3 * values)
-        if thin and layer.kind == "conv":
-            work += layer.inputs * math.prod(layer.kernel) * math.prod(shape)
-        peak = max(peak, held + work)
-        if layer.kind == "pool":
-            skips.append(before)
-            held += before
-        elif layer.kind == "up":
-            held -= skips.pop()
-    return Evaluation(shape, operations, peak)
+        shape = shape_after(layer, shape)
+        operations += round(_operations(layer, before, layer.outputs * math.prod(shape)))
+    return Evaluation(shape, operations)
 
 
 def operations_per_voxel(layers: Iterable[Layer]) -> float:
@@ -129,7 +110,21 @@ def operations_per_voxel(layers: Iterable[Layer]) -> float:
     return total
 
 
-def _shape_after(layer: Layer, shape: ZYX) -> ZYX:
+def shape_after(layer: Layer, shape: ZYX) -> ZYX:
+    """Give the shape that a layer makes of a shape.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    shape : tuple of int
+        Shape of its input, (z, y, x).
+
+    Returns
+    -------
+    tuple of int
+        Shape of its output, (z, y, x); of an up-convolution before the skip is cropped to it.
+    """
     if layer.kind == "conv":
         return zyx(n - k + 1 for n, k in zip(shape, layer.kernel, strict=True))
     if layer.kind == "pool":

@@ -17,8 +17,9 @@ from tilenet.checkpoint import Model
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
 from tilenet.geometry import Box
 from tilenet.intensity import Intensity
-from tilenet.orientation import Orientation
+from tilenet.orientation import IDENTITY, Orientation
 from tilenet.settings import Settings
+from tilenet.streaming import StreamedNetwork
 from tilenet.tiling import Tile, TileGrid
 
 #: Data type of the network by the name that --precision takes.
@@ -31,7 +32,7 @@ PRECISIONS = {
 
 
 class Predictor:
-    """A model on a device; one evaluation at a time.
+    """A model on a device; one evaluation at a time, fed slab by slab.
 
     Parameters
     ----------
@@ -58,12 +59,10 @@ class Predictor:
         self.intensity = intensity or model.intensity
         # Two tasks of a worker read, write and convert at once, but only one computes.
         self._device_lock = threading.Lock()
-        # oneDNN computes channels-last convolutions about 1.5 times as fast (measured).
-        planar = model.architecture.is_planar
-        self._network = model.network.to(
-            device=self.device,
-            dtype=PRECISIONS[settings.precision],
-            memory_format=torch.channels_last if planar else torch.channels_last_3d,  # type: ignore[call-overload]
+        network = model.network.to(device=self.device, dtype=PRECISIONS[settings.precision])
+        self._network = StreamedNetwork(network, settings.axis)
+        self._wide: type[np.floating[Any]] = (
+            np.float64 if settings.precision == "float64" else np.float32
         )
 
     def predict(
@@ -87,18 +86,22 @@ class Predictor:
             orientations. As uint8 a probability p is stored as 255 p, rounded to the nearest whole
             number, halves to even.
         """
-        channels = self.header.stored_channels
-        leading = () if channels is None else (len(channels),)
-        block = np.empty((*leading, *tiles.block.shape), dtype)
+        block = np.empty((*self._leading, *tiles.block.shape), dtype)
         with self._device_lock, torch.inference_mode():
             torch.set_num_threads(self.settings.threads)
             for tile in tiles:
-                values = self._mean(padded, tiles, tile)
-                self._check_finite(values, tile.kept)
-                block[(..., *tile.kept.relative_to(tiles.block.start).slices)] = store(
-                    values, dtype
-                )
+                kept = block[(..., *tile.kept.relative_to(tiles.block.start).slices)]
+                if tiles.orientations == (IDENTITY,):
+                    box = tile.input.relative_to(tiles.input_box.start)
+                    self._evaluate(padded[(..., *box.slices)], kept, tile.kept)
+                else:
+                    kept[...] = store(self._mean(padded, tiles, tile), dtype)
         return block
+
+    @property
+    def _leading(self) -> tuple[int, ...]:
+        channels = self.header.stored_channels
+        return () if channels is None else (len(channels),)
 
     def _mean(
         self, padded: npt.NDArray[Any], tiles: TileGrid, tile: Tile
@@ -108,12 +111,15 @@ class Predictor:
         for orientation in tiles.orientations:
             seen = tiles.seen(tile, orientation)
             cut = padded[(..., *seen.input.relative_to(tiles.input_box.start).slices)]
-            values = turn_back(self._evaluate(turn(cut, orientation)), orientation)
-            values = values[(..., *seen.crop)]
+            # Turned by quarters a tile is square.
+            values = np.empty((*self._leading, *tiles.output_shape), self._wide)
+            self._evaluate(turn(cut, orientation), values, tile.kept)
+            values = turn_back(values, orientation)[(..., *seen.crop)]
             with np.errstate(over="ignore", invalid="ignore"):  # found by _check_finite
                 total = values if total is None else np.add(total, values, out=total)
         assert total is not None, "there is one orientation at least"
-        return total / len(tiles.orientations) if len(tiles.orientations) > 1 else total
+        self._check_finite(total, tile.kept)
+        return total / len(tiles.orientations)
 
     def _check_finite(self, values: npt.NDArray[Any], box: Box) -> None:
         # As uint8 a NaN would be stored as 0 and look like a result.
@@ -121,20 +127,45 @@ class Predictor:
         if broken:
             raise NonFiniteOutput(str(box), broken, self.settings.precision)
 
-    def _evaluate(self, cut: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
-        wide = np.float64 if self.settings.precision == "float64" else np.float32
-        grey = torch.from_numpy(self.intensity.apply(cut, wide))
-        x = grey[None] if grey.ndim == 4 else grey[None, None]
-        scores = self._network(x.to(self.device, PRECISIONS[self.settings.precision]))
-        wanted = torch.float64 if self.settings.precision == "float64" else torch.float32
-        values: npt.NDArray[Any] = self._activate(scores.to(wanted))[0].cpu().numpy()
+    def _evaluate(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], box: Box) -> None:
+        # Fill ``out`` with the first voxels of the network's output; what lies beyond is cropped.
+        if not self._network.by_section:
+            self._stream(cut, out, box)
+            return
+        for z in range(out.shape[-3]):
+            self._stream(cut[..., z : z + 1, :, :], out[..., z : z + 1, :, :], box)
+
+    def _stream(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], box: Box) -> None:
+        axis, kept = self.settings.axis, [slice(n) for n in out.shape[-3:]]
+
+        def planes(piece: slice, others: list[slice]) -> tuple[Any, ...]:
+            return (..., *others[:axis], piece, *others[axis + 1 :])
+
+        def load(piece: slice) -> Tensor:
+            values = self.intensity.apply(cut[planes(piece, [slice(None)] * 3)], self._wide)
+            grey = torch.from_numpy(values)
+            grey = grey if grey.ndim == 4 else grey[None]
+            return grey.to(self.device, PRECISIONS[self.settings.precision])
+
+        done, wanted, size = 0, out.shape[axis - 3], cut.shape[axis - 3]
+        for scores in self._network.evaluate(load, size, self.settings.slab):
+            count = min(scores.shape[axis - 3], wanted - done)
+            values = self._values(scores)[planes(slice(count), kept)]
+            self._check_finite(values, box)
+            out[planes(slice(done, done + count), kept)] = store(values, out.dtype)
+            done += count
+            if done == wanted:  # the rest overhangs the volume
+                return
+
+    def _values(self, scores: Tensor) -> npt.NDArray[np.floating[Any]]:
+        wide = torch.float64 if self.settings.precision == "float64" else torch.float32
+        values: npt.NDArray[Any] = self._activate(scores.to(wide)).cpu().numpy()
         # Of two softmax classes the second is stored, the foreground.
-        kept: npt.NDArray[Any] = values[1] if self.header.stored_channels is None else values
-        return kept
+        return values[1] if self.header.stored_channels is None else values
 
     def _activate(self, scores: Tensor) -> Tensor:
         if self.header.activation == "softmax":
-            return torch.softmax(scores, dim=1)
+            return torch.softmax(scores, dim=0)
         return torch.sigmoid(scores) if self.header.activation == "sigmoid" else scores
 
 

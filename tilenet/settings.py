@@ -20,8 +20,14 @@ class Settings:
         One of :data:`VALUE_BYTES`.
     threads : int
         CPU threads of one evaluation. Another number changes the order of sums.
+    axis : int
+        Axis that evaluations are fed along: 0, 1 or 2 for z, y or x.
+    slab : int or None
+        Planes that they are fed at once, a multiple of the alignment; None takes all at once.
     """
 
     device: str = "cpu"
     precision: str = "float32"
     threads: int = 1
+    axis: int = 0
+    slab: int | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AxisLaw:
     """What sizes a U-Net can take and give along one axis.
 
@@ -24,12 +25,12 @@ class AxisLaw:
     shrinks: tuple[int, ...]
     pools: tuple[int, ...]
 
-    @property
+    @functools.cached_property
     def alignment(self) -> int:
         """Product of the pooling factors."""
         return math.prod(self.pools)
 
-    @property
+    @functools.cached_property
     def gain(self) -> int:
         """What the input has beyond ``alignment * b``: the contracting path, undone."""
         gain = self.shrinks[-1]
@@ -37,7 +38,7 @@ class AxisLaw:
             gain = gain * pool + shrink
         return gain
 
-    @property
+    @functools.cached_property
     def loss(self) -> int:
         """What the output lacks of ``alignment * b``: the expanding path."""
         loss = 0
@@ -45,12 +46,12 @@ class AxisLaw:
             loss = loss * pool + shrink
         return loss
 
-    @property
+    @functools.cached_property
     def halo(self) -> int:
         """Context voxels beyond each face of the output."""
         return (self.gain + self.loss) // 2
 
-    @property
+    @functools.cached_property
     def smallest_output(self) -> int:
         """Smallest legal output: every step of the expanding path leaves a voxel at least."""
         size = 1
@@ -106,7 +107,7 @@ class AxisLaw:
         skips: list[tuple[int, int]] = []
         for level, pool in enumerate(self.pools):
             last += self.shrinks[level]
-            crop = self._crop(level)
+            crop = self.crop(level)
             skips.append((first + crop, last + crop))
             first, last = first // pool, last // pool
         last += self.shrinks[-1]
@@ -116,8 +117,19 @@ class AxisLaw:
             last += self.shrinks[level]
         return first, last
 
-    def _crop(self, level: int) -> int:
-        # Voxels that the skip at this level exceeds the up-sampled features by, per side.
+    def crop(self, level: int) -> int:
+        """Give how much the skip at a level exceeds the up-sampled features, per side.
+
+        Parameters
+        ----------
+        level : int
+            0 at full resolution.
+
+        Returns
+        -------
+        int
+            Voxels at that level.
+        """
         excess = self.shrinks[-1]
         for inner in reversed(range(level + 1, len(self.pools))):
             excess = excess * self.pools[inner] + 2 * self.shrinks[inner]

@@ -1,0 +1,213 @@
+"""Choosing tile, slab, block, shard and chunk. Pure: standard library only.
+
+The tile (what one evaluation keeps) is the one of fewest operations that fits the memory; fed slab
+by slab it can be as large as a block. The block (what one task writes) follows from what a shard
+should hold, what a task may last, and how many workers there are to feed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Never
+
+from tilenet.errors import NotEnoughMemory, UnalignedBlock
+from tilenet.geometry import (
+    ALIGNMENT_REASON,
+    AXES,
+    ZYX,
+    Box,
+    check_multiple,
+    nearest_multiples,
+    round_up,
+    zyx,
+)
+from tilenet.orientation import check_quarter_turns
+from tilenet.plan import ASSUMED_RATE, Plan
+from tilenet.request import Request
+from tilenet.settings import VALUE_BYTES
+from tilenet.slabs import slab_for, stream_axis
+from tilenet.tiling import BlockGrid
+
+#: Blocks per worker to aim at: enough that the last ones do not leave workers idle for long.
+BLOCKS_PER_WORKER = 4
+
+#: A block's voxels at most; its buffers and its shards stay of a manageable size.
+BLOCK_VOXELS = 2**27
+
+#: A block is to last about this long: what a preemption loses.
+BLOCK_SECONDS = 600
+
+#: Bytes of a slab of features at full resolution: on a CPU what its caches hold, on a GPU what
+#: occupies it. Measured on a CPU, with 16 and 64 channels.
+SLAB_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
+
+#: Tiles along an axis of the volume or the block that are tried; and voxels that are tried as well.
+_PARTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
+_SIDES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+#: Sides from _LONG voxels on are multiples of _COARSE, so that chunks of a reasonable size divide
+#: them.
+_LONG, _COARSE = 2048, 64
+
+
+def make_plan(request: Request) -> Plan:
+    """Choose tile, block, shard and chunk.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted.
+
+    Returns
+    -------
+    Plan
+        The plan with the fewest operations whose memory fits.
+
+    Raises
+    ------
+    UnalignedBlock
+        When the chosen block breaks the alignment or does not fill whole shards.
+    NotEnoughMemory
+        When even the smallest tile does not fit.
+    InvalidData
+        When the network cannot be turned by quarters, and should be.
+    """
+    check_quarter_turns(request.orientations, request.architecture)
+    if request.block is not None:
+        alignment = request.architecture.alignment
+        check_multiple("A block", request.block, alignment, ALIGNMENT_REASON)
+    # For the whole volume, whatever the region: a later run may extend the same output.
+    whole = dataclasses.replace(request, region=Box.of_shape(request.volume_shape))
+    return dataclasses.replace(_cheapest(whole), request=request)
+
+
+def _cheapest(request: Request) -> Plan:
+    best: Plan | None = None
+    tiles = sorted((_least(request, tile), tile) for tile in _tiles(request))
+    for least, tile in tiles:
+        if best is not None and least > _cost(best)[0]:
+            break
+        fitting = [plan for plan in _streams(request, tile) if _fits(plan)]
+        best = min([*fitting, *([] if best is None else [best])], key=_cost, default=None)
+    return best or _refuse([plan for _, tile in tiles for plan in _streams(request, tile)])
+
+
+def _least(request: Request, tile: ZYX) -> int:
+    # No block of this tile costs less.
+    architecture = request.architecture
+    evaluation = architecture.evaluation(architecture.input_for(architecture.output_for(tile)))
+    counts = (-(-n // t) for n, t in zip(request.volume_shape, tile, strict=True))
+    return math.prod(counts) * evaluation.operations * len(request.orientations)
+
+
+def _fits(plan: Plan) -> bool:
+    request = plan.request
+    on_device = request.device == "cpu" or plan.evaluation_bytes <= request.device_memory
+    return on_device and plan.worker_bytes <= request.memory
+
+
+def _refuse(plans: Sequence[Plan]) -> Never:
+    request = plans[0].request
+    on_host = [plan for plan in plans if plan.worker_bytes <= request.memory]
+    if not on_host:
+        smallest = min(plan.worker_bytes for plan in plans)
+        raise NotEnoughMemory(smallest, request.memory, "Even the smallest tile")
+    smallest = min(plan.evaluation_bytes for plan in on_host)
+    what = "Even the smallest tile, on the device,"
+    raise NotEnoughMemory(smallest, request.device_memory, what)
+
+
+def _cost(plan: Plan) -> tuple[float, int, int]:
+    # The last round of blocks counts in full: idle workers are not free.
+    blocks = len(plan.grid)
+    rounds = -(-blocks // plan.request.workers) * plan.request.workers
+    return plan.operations * rounds / blocks, -plan.slab, plan.evaluation_bytes
+
+
+def _tiles(request: Request) -> Iterator[ZYX]:
+    limit, architecture = request.block or request.volume_shape, request.architecture
+    steps = architecture.alignment
+    if request.block is None:
+        # 16 voxels at least, so that chunks of a power of two divide the tile.
+        planar = architecture.is_planar
+        steps = zyx(math.lcm(a, 1 if planar and n == 0 else 16) for n, a in enumerate(steps))
+    turned = any(orientation.transposed for orientation in request.orientations)
+    if turned:
+        # Square, so that turned by a quarter an evaluation has the same shape. May overhang.
+        limit = zyx((limit[0], max(limit[1:]), max(limit[1:])))
+        steps = zyx((steps[0], *(math.lcm(*steps[1:]),) * 2))
+    sides = [_sides(step, n) for step, n in zip(steps, limit, strict=True)]
+    if architecture.is_planar:
+        sides[0] = {1}
+    most = max(_block_voxels(request), math.prod(min(n) for n in sides))
+    for tile in itertools.product(*sides):
+        if math.prod(tile) <= most and (tile[1] == tile[2] or not turned):
+            yield zyx(tile)
+
+
+def _sides(step: int, limit: int) -> set[int]:
+    # Whole tiles of the axis, so that none overhangs it much; and sides that suit any volume.
+    parts = {-(-limit // n) for n in _PARTS} | {n for n in _SIDES if n <= limit}
+    coarse = math.lcm(step, _COARSE)
+    return {round_up(n, coarse if n >= _LONG else step) for n in parts}
+
+
+def _block_voxels(request: Request) -> float:
+    rate = ASSUMED_RATE["cpu" if request.device == "cpu" else "cuda"] * request.threads
+    per_voxel = request.architecture.operations_per_voxel * 1.5 * len(request.orientations)
+    return min(BLOCK_VOXELS, BLOCK_SECONDS * rate / per_voxel)
+
+
+def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
+    # Fed by slabs of the size that is fastest, and by smaller ones in case they take too much.
+    architecture = request.architecture
+    given = architecture.input_for(architecture.output_for(tile))
+    axis = stream_axis(architecture, given)
+    kind = "cpu" if request.device == "cpu" else "cuda"
+    values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
+    for slab in {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}:
+        block = request.block or _grow(request, tile, axis, slab)
+        yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
+
+
+def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int) -> Plan:
+    shard = request.shard or block
+    check_multiple("A block", block, shard, "whole shards, one writer for each")
+    deepest = 16 if request.architecture.is_planar else 64
+    chunk = zyx(_divisor(n, top) for n, top in zip(shard, (deepest, 256, 256), strict=True))
+    for name, size, top, part in zip(AXES, shard, (deepest, 256, 256), chunk, strict=True):
+        if part < min(size, top // 8):
+            reason = "chunks of a reasonable size must divide a shard"
+            raise UnalignedBlock("A shard", name, size, 16, reason, nearest_multiples(size, 16))
+    return Plan(
+        request=request, block=block, shard=shard, chunk=chunk, tile=tile, axis=axis, slab=slab
+    )
+
+
+def _divisor(size: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if size % n == 0)
+
+
+def _grow(request: Request, tile: ZYX, axis: int, slab: int) -> ZYX:
+    # Whole shards of the user's and whole alignments, which doubling keeps.
+    units = zip(tile, request.architecture.alignment, request.shard or (1, 1, 1), strict=True)
+    block = zyx(round_up(size, math.lcm(step, shard)) for size, step, shard in units)
+    # Sections first: they cost a planar network no further overlap and make whole shards.
+    voxels, enough = _block_voxels(request), BLOCKS_PER_WORKER * request.workers
+    for n, limit in ((0, 64), (1, 4096), (2, 4096)):
+        while block[n] * 2 <= max(limit, tile[n]):
+            larger = zyx(2 * size if i == n else size for i, size in enumerate(block))
+            few = len(BlockGrid(request.volume_shape, larger)) < enough
+            if few or math.prod(larger) > voxels or block[n] >= request.volume_shape[n]:
+                break
+            candidate = Plan(
+                request=request, block=larger, shard=larger, chunk=tile, tile=tile, axis=axis,
+                slab=slab,
+            )  # fmt: skip
+            if candidate.worker_bytes > request.memory:
+                break
+            block = larger
+    return block
