@@ -92,6 +92,7 @@ class _Job:
     type=float,
     help="Stored values above it are foreground; 0. In uint8 p = 0.5 is 127.",
 )
+@click.option("--invert", is_flag=True, help="Masks of membranes: voxels not above it instead.")
 @click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
 @click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
 @click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
@@ -105,6 +106,7 @@ def label(
     per_section: bool,
     connectivity: str | None,
     threshold: float | None,
+    invert: bool,
     by_value: bool,
     level: str | None,
     channel: int | None,
@@ -119,8 +121,9 @@ def label(
     goes on where it stopped.
     """
     rule = label_rule(
-        per_section=per_section, connectivity=connectivity, threshold=threshold, by_value=by_value
-    )
+        per_section=per_section, connectivity=connectivity, threshold=threshold, invert=invert,
+        by_value=by_value,
+    )  # fmt: skip
     source = VolumeReference(masks, level=level, channel=channel, axes=axes)
     summary = run_label(source, output, rule, options=LabelOptions(**options), cluster=cluster)
     if summary.outcome.stopped_by is None and not summary.outcome.failed:
@@ -130,7 +133,12 @@ def label(
 
 
 def label_rule(
-    *, per_section: bool, connectivity: str | None, threshold: float | None, by_value: bool
+    *,
+    per_section: bool,
+    connectivity: str | None,
+    threshold: float | None,
+    invert: bool,
+    by_value: bool,
 ) -> LabelRule:
     """Make the rule that the options describe.
 
@@ -142,6 +150,8 @@ def label_rule(
         Number of neighbours.
     threshold : float or None
         Values above it are foreground.
+    invert : bool
+        Values not above it are foreground instead.
     by_value : bool
         Join voxels of equal value.
 
@@ -164,12 +174,15 @@ def label_rule(
             else "Leave out --per-section, or choose 4 or 8."
         )
         raise InvalidData("--connectivity", problem, cure)
-    if by_value and threshold is not None:
-        problem = "contradicts --by-value, which joins equal values whatever they are"
-        raise InvalidData("--threshold", problem, "Leave out one of the two.")
+    for name, given in (("--threshold", threshold is not None), ("--invert", invert)):
+        if by_value and given:
+            problem = "contradicts --by-value, which joins equal values whatever they are"
+            raise InvalidData(name, problem, "Leave out one of the two.")
     if threshold is not None and not math.isfinite(threshold):
         raise InvalidData("--threshold", f"is {threshold}", "Give a finite number.")
-    return LabelRule(connectivity=number, threshold=None if by_value else threshold or 0.0)
+    return LabelRule(
+        connectivity=number, threshold=None if by_value else threshold or 0.0, invert=invert
+    )
 
 
 def run_label(

@@ -226,6 +226,7 @@ def test_a_shard_that_does_not_fit_is_refused_and_a_chosen_one_is_halved(
         ("4 is within a section. Add --per-section", ("masks.zarr", "--connectivity", "4")),
         ("6 is in 3-D", ("masks.zarr", "--connectivity", "6", "--per-section")),
         ("--threshold: contradicts --by-value", ("masks.zarr", "--by-value", "--threshold", "3")),
+        ("--invert: contradicts --by-value", ("masks.zarr", "--by-value", "--invert")),
         ("--threshold: is nan", ("masks.zarr", "--threshold", "nan")),
         ("are of type float32", ("real.zarr", "--by-value")),
         ("has 2 channels", ("two.zarr",)),
@@ -264,6 +265,19 @@ def test_the_command_says_how_many_there_are(
     assert cli.run(["label", source, str(tmp_path / "out.zarr"), "--per-section"]) == 0
     count = stored(tmp_path / "out.zarr").max()
     assert f"{count:,} instances" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("loop")
+def test_masks_of_membranes_are_labelled_inverted(tmp_path: Path) -> None:
+    cells = store_volume(tmp_path / "cells.zarr", masks())
+    membranes = store_volume(tmp_path / "membranes.zarr", 255 - masks())
+    expected = run_it(cells, tmp_path / "out.zarr", PLANAR)
+    rule = LabelRule(connectivity=4, invert=True)
+    np.testing.assert_array_equal(run_it(membranes, tmp_path / "same.zarr", rule), expected)
+    assert expected.max() > 10
+    output = str(tmp_path / "again.zarr")
+    assert cli.run(["label", membranes, output, "--per-section", "--invert"]) == 0
+    np.testing.assert_array_equal(stored(output), expected)
 
 
 @pytest.mark.data

@@ -35,6 +35,8 @@ class LabelRule:
         4 or 8 within the section; 6, 18 or 26 in 3-D.
     threshold : float or None
         Values above it are foreground; None: voxels of equal value that is not 0 belong together.
+    invert : bool
+        Values at or below the threshold are foreground instead: the masks are of membranes.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class LabelRule:
 
     connectivity: int
     threshold: float | None = 0.0
+    invert: bool = False
 
     def __post_init__(self) -> None:
         if self.connectivity not in PLANAR + VOLUMETRIC:
@@ -73,7 +76,9 @@ class LabelRule:
         ndarray of bool or of an integer type, shape of ``values``
             0 in the background; what is joined has one value.
         """
-        return values if self.threshold is None else np.asarray(values > self.threshold)
+        if self.threshold is None:
+            return values
+        return np.asarray((values > self.threshold) != self.invert)
 
 
 @dataclass(frozen=True)
