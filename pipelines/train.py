@@ -147,8 +147,17 @@ def run_training(
     except InterruptedError as error:
         assert stop.signal is not None
         raise Stopped(stop.signal) from error
+    _warn_of_rare_classes(job)
     with join_ranks(options.device) as (ranks, device):
         return _Run(job, options, ranks, device, stop).go(begun)
+
+
+def _warn_of_rare_classes(job: TrainingJob) -> None:
+    targets, counts = job.recipe.targets, job.statistics.counts
+    cure = "; where instances touch, --gap makes background" if targets.binary else ""
+    for value in job.statistics.rare:
+        text = f"Only {counts[value]} of {sum(counts.values())} voxels are of class {value}"
+        click.echo(f"{text}{'' if targets.gap else cure}.", err=True)
 
 
 def _determining(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.training_job import TrainingJob, TrainingOptions, prepare
-from tests.runs import store_volume
+from tests.runs import run_tilenet, store_volume
 from tilenet.errors import InvalidData
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
@@ -66,6 +66,21 @@ def test_labels_of_several_channels_are_not_called_of_a_wrong_type(em: str, tmp_
     labels = store_volume(tmp_path / "labels.zarr", np.stack([cells()] * 2))
     with pytest.raises(InvalidData, match="have 2 channels, and a voxel has one label"):
         job(em, labels)
+
+
+def test_a_class_of_hardly_a_voxel_is_named(em: str, tmp_path: Path) -> None:
+    values = np.full((6, 64, 72), 5, np.uint16)  # dense instances
+    values[:, :, 36:] = 6
+    values[0, 0, :9] = 0
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    assert job(em, labels, {"targets.binary": True}).statistics.rare == [0]
+    assert job(em, labels, {"targets.binary": True, "targets.gap": 2}).statistics.rare == []
+    done = run_tilenet(
+        "train", em, labels, "--binary", "--base-channels", "2", "--depth", "1", "--patch",
+        "1,20,20", "--steps", "1", "--threads", "1", "--output", tmp_path / "m.safetensors",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Only 9 of 27648 voxels are of class 0; where instances touch, --gap" in done.stderr
 
 
 # --- the held-out box ------------------------------------------------------------------------

@@ -26,6 +26,10 @@ MOST_CLASSES = 8
 PASS_VOXELS = 2**24
 
 
+#: Share of the voxels below which a class is rare.
+RARE = 0.001
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What is known of the training volumes after one pass over their regions.
@@ -48,6 +52,12 @@ class Statistics:
     def values(self) -> list[int]:
         """Label values of the classes, ascending."""
         return list(self.counts)
+
+    @property
+    def rare(self) -> list[int]:
+        """Label values that hardly a voxel has: a mistake in the labels, more often than not."""
+        least = RARE * sum(self.counts.values())
+        return [value for value, voxels in self.counts.items() if voxels < least]
 
     def class_weights(self) -> npt.NDArray[np.float32]:
         """Weigh classes by the inverse of their frequency.
