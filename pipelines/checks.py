@@ -175,7 +175,8 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
 def _check_begun(job: Job, output: str, attributes: Mapping[str, Any]) -> None:
     # Before planning: its plan would be judged by another network.
     plan = attributes.get("numeric_plan")
-    whole = isinstance(plan, Mapping) and {"block", "tile", "precision", "threads"} <= plan.keys()
+    planned = {"block", "tile", "stream_axis", "slab", "precision", "threads"}
+    whole = isinstance(plan, Mapping) and planned <= plan.keys()
     determinants = {"model_sha256", "input", "intensity", "output", "test_time_augmentation"}
     if not whole or not determinants <= attributes.keys():
         raise OutputExists(output, "a prediction whose provenance is incomplete")

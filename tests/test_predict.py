@@ -410,9 +410,12 @@ def test_numbers_that_overflow_in_the_network_fail_by_name(copy: Path) -> None:
 
 
 def test_a_broken_provenance_is_something_else(copy: Path) -> None:
-    replace_attributes(str(copy / "out.zarr"), {"kind": "prediction"})
-    with pytest.raises(OutputExists, match="incomplete"):
-        predict(copy)
+    stored = dict(open_volume(str(copy / "out.zarr")).attributes)
+    plan = {name: value for name, value in stored["numeric_plan"].items() if name != "slab"}
+    for broken in ({"kind": "prediction"}, {**stored, "numeric_plan": plan}):
+        replace_attributes(str(copy / "out.zarr"), broken)
+        with pytest.raises(OutputExists, match="incomplete"):
+            predict(copy)
 
 
 def test_a_changed_input_of_many_shards_is_refused_though_no_stored_block_saw_it(
