@@ -198,15 +198,37 @@ class _Run:
         )
         with make_reporter("Predict", len(grid), before) as reporter:
             options = RunOptions(
-                name="predict", reporter=reporter, stop=self.stop, resources=self._resources()
+                name="predict",
+                reporter=reporter,
+                stop=self.stop,
+                resources=task_resources(self.client),
             )
             outcome = run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
         check_stored(stored, grid, outcome)
         return Summary("predict", self.output, len(grid), before, outcome)
 
-    def _resources(self) -> dict[str, float] | None:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return {"GPU": 1} if all("GPU" in worker["resources"] for worker in workers) else None
+
+def task_resources(client: Client) -> dict[str, float] | None:
+    """Say what a task takes of a worker's resources: a slot of its GPU, where all offer slots.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    dict or None
+        Dask resources of a task.
+    """
+    # The workers are asked: the client's own list of them is an empty one at times, and tasks that
+    # ask for what no worker offers wait for ever.
+    offers = client.run(_offers_gpu)
+    return {"GPU": 1} if offers and all(offers.values()) else None
+
+
+def _offers_gpu(dask_worker: Any) -> bool:
+    return "GPU" in dask_worker.state.total_resources
 
 
 def common_facts(client: Client, device: str) -> dict[str, str]:

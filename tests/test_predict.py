@@ -11,10 +11,10 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions
-from pipelines.predict import as_array, run_prediction
+from pipelines.predict import as_array, run_prediction, task_resources
 from pipelines.prediction import Choices, IntensityRule
 from pipelines.summary import Summary
 from tests.oracles import (
@@ -407,6 +407,19 @@ def test_numbers_that_overflow_in_the_network_fail_by_name(copy: Path) -> None:
     summary = predict(copy, "over.zarr", choices=choices, rule=IntensityRule("0,0.0001"))
     assert len(summary.outcome.failed) == summary.blocks
     assert all("at precision float16" in why for _, why in summary.outcome.failed)
+
+
+def test_gpu_slots_are_asked_for_only_where_every_worker_offers_some(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client's list of workers is refreshed behind one's back, with none in it.
+    monkeypatch.setattr(client, "scheduler_info", lambda **_: {"workers": {}})
+    assert task_resources(client) is None
+    local = LocalCluster(
+        n_workers=1, resources={"GPU": 2}, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    )
+    with local as cluster, Client(cluster) as gpus:
+        assert task_resources(gpus) == {"GPU": 1}
 
 
 def test_a_broken_provenance_is_something_else(copy: Path) -> None:
