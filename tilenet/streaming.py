@@ -117,18 +117,14 @@ def _prepare(network: UNet, layer: Layer, order: tuple[int, ...]) -> _Prepared:
     left_out = (2 + n for n in range(3) if n not in order)
     weight = weight.permute(0, 1, *left_out, *(2 + n for n in order)).flatten(2)
     if layer.kind == "up":  # (inputs, outputs, kernel) -> (kernel x outputs, inputs)
-        weight, bias = (
-            weight.permute(2, 1, 0).flatten(0, 1),
-            bias.repeat(math.prod(prepared.kernel)),
-        )
+        weight = weight.permute(2, 1, 0).flatten(0, 1)
+        bias = bias.repeat(math.prod(prepared.kernel))
     elif layer.kind == "score":
         weight = weight.flatten(1)
-    else:  # channels last, so that oneDNN reorders less for every slab
+    else:  # channels last in memory, so that oneDNN reorders less for every slab
         weight = weight.reshape(layer.outputs, layer.inputs, *prepared.kernel)
         weight = weight.movedim(1, -1).contiguous().movedim(-1, 1)
-        prepared.weight, prepared.bias = weight, bias.contiguous()
-        return prepared
-    prepared.weight, prepared.bias = weight.contiguous(), bias.contiguous()
+    prepared.weight, prepared.bias = weight, bias
     return prepared
 
 
@@ -193,9 +189,7 @@ class Stream:
 
     def _contract(self, x: Tensor) -> Tensor | None:
         for level, convolutions in enumerate(self._down):
-            buffer, room = convolutions[0].room(x.shape[:-1], x)
-            room.copy_(x)
-            found = _chain(convolutions, buffer)
+            found = _chain(convolutions, _filled(convolutions[0], x))
             if found is not None and level < len(self._pools):
                 self._skips[level].push(found)
                 found = self._pools[level].take(found)
@@ -207,12 +201,7 @@ class Stream:
     def _expand(self, x: Tensor) -> Tensor | None:
         levels = reversed(range(len(self._skips)))
         for level, up, convolutions in zip(levels, self._ups, self._merge, strict=True):
-            shape = [n * k for n, k in zip(x.shape[:-1], up.kernel, strict=True)]
-            buffer, room = convolutions[0].room(shape, x)
-            features = up.layer.outputs
-            up.upsample(x, room[..., :features])
-            self._skips[level].fill(room[..., features:])
-            found = _chain(convolutions, buffer)
+            found = _chain(convolutions, _joined(convolutions[0], x, up, self._skips[level]))
             if found is None:
                 return None
             x = found
@@ -251,6 +240,21 @@ def _chain(convolutions: Sequence[_Convolution], buffer: Tensor) -> Tensor | Non
         torch.clamp_min(found, 0, out=room)
         del found  # not to be held while the next one is computed
     raise AssertionError("a level has one convolution at least")
+
+
+def _filled(convolution: _Convolution, x: Tensor) -> Tensor:
+    buffer, room = convolution.room(x.shape[:-1], x)
+    room.copy_(x)
+    return buffer
+
+
+def _joined(convolution: _Convolution, x: Tensor, up: _Prepared, skip: _Skip) -> Tensor:
+    # The up-sampled features and the skip are concatenated by writing them side by side.
+    shape = [n * k for n, k in zip(x.shape[:-1], up.kernel, strict=True)]
+    buffer, room = convolution.room(shape, x)
+    up.upsample(x, room[..., : up.layer.outputs])
+    skip.fill(room[..., up.layer.outputs :])
+    return buffer
 
 
 class _Pooling:
