@@ -66,6 +66,7 @@ def requests(draw: st.DrawFn) -> Request:
         workers=draw(st.integers(1, 4)),
         slots=draw(st.integers(1, 3)),
         input_bytes=draw(st.integers(1, 4)),
+        chunk_bytes=draw(st.sampled_from((0, 2**20))),
         output_bytes=draw(st.integers(1, 4)),
         block=block,
         shard=shard,
@@ -180,6 +181,15 @@ def test_a_workers_memory_holds_an_evaluation_and_the_buffers_of_every_slot() ->
     assert plan.worker_bytes == PROCESS_BYTES + plan.evaluation_bytes + 3 * plan.buffer_bytes
     on_gpu = make_plan(request(slots=3, device="cuda", device_memory=10**10))
     assert on_gpu.worker_bytes == PROCESS_BYTES + 3 * on_gpu.buffer_bytes
+
+
+def test_every_slot_decodes_a_whole_chunk_of_the_input_however_little_it_reads() -> None:
+    plan = make_plan(request(slots=3))
+    large = replace(plan, request=replace(plan.request, chunk_bytes=2**28))
+    assert large.buffer_bytes == plan.buffer_bytes + 2 * 2**28
+    assert large.worker_bytes == plan.worker_bytes + 3 * 2 * 2**28
+    with pytest.raises(NotEnoughMemory):
+        make_plan(request(memory=2**31, slots=4, chunk_bytes=2**28))
 
 
 def test_an_evaluations_memory_holds_at_least_what_is_alive_at_once() -> None:

@@ -75,6 +75,11 @@ class Volume:
         """Shape of what is decoded as one piece, (z, y, x)."""
         return self._along_axes(self.array.chunks, missing=1)
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk, with all channels that it holds."""
+        return math.prod(self.array.chunks) * self.dtype.itemsize
+
     def _along_axes(self, sizes: Sequence[int], missing: int) -> ZYX:
         by_axis = dict(zip(self.layout.axes, sizes, strict=True))
         return zyx(by_axis.get(axis, missing) for axis in "zyx")
