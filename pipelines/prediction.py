@@ -228,8 +228,7 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         return make_plan(request)
     shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
     for name, size in shapes.items():
-        wanted = getattr(job.choices, name)
-        if wanted is not None and wanted != size:
+        if (wanted := getattr(job.choices, name)) not in (None, size):
             raise ResumeRefused(begun.location, {name: (size, wanted)})
     shapes |= {"tile": zyx(stored["tile"]), "chunk": begun.chunk_shape}
     axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
