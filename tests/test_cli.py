@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -218,6 +219,8 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     store_volume(folder / "real.zarr", np.zeros((4, 160, 160), np.float32))
     store_volume(folder / "coarse.zarr", np.zeros((4, 80, 80), np.uint8), voxel_size=(50, 8, 8))
     store_volume(folder / "two.zarr", np.zeros((2, 4, 80, 80), np.uint8))
+    shutil.copytree(em, folder / "half.zarr")
+    (folder / "half.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
     (folder / "text.tif").write_text("not an image")
     (folder / "text.safetensors").write_text("not a model")
     with socket.socket() as probe:
@@ -230,6 +233,8 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("text.tif", ("ingest", folder / "text.tif", new)),
         ("begun under something else", ("ingest", folder / "cells.tif", folder / "small.zarr")),
         ("inside one another", ("ingest", em, em / "copy.zarr")),
+        ("are not stored yet", ("ingest", folder / "half.zarr", new)),
+        ("are not stored yet", ("ingest", folder / "half.zarr" / "0", new)),
         ("Codec 'nothing'", (*ingest, "--codec", "nothing")),
         ("whole chunks", (*ingest, "--shard", "4,50,64", "--chunk", "4,32,32")),
         ("not a file", ("predict", em, new, "--model", folder / "no.safetensors")),
