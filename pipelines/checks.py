@@ -282,7 +282,8 @@ def check_folder(option: str, folder: str) -> None:
     if storage.is_remote(folder):
         return
     path = storage.local_path(folder)
-    found = next(p for p in (path, *path.parents) if p.exists())
+    # Not Path.exists, which raises where a folder above must not be entered.
+    found = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
     what = f"{option} {folder}"
     if not found.is_dir():
         raise InvalidData(what, f"{found} is a file, not a folder", "Give another folder.")
