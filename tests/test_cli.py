@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import numpy as np
@@ -226,7 +229,14 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         nobody = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    closed = folder / "closed"  # must not be entered: see close()
     return [
+        ("em.zarr: cannot be looked at: Permission", ("predict", closed / "em.zarr", *applied)),
+        ("em.zarr: cannot be looked at: Permission", ("ingest", closed / "em.zarr", new)),
+        ("em: cannot be looked at: Permission", ("ingest", closed / "em", new)),
+        ("cannot be looked at: Permission", (*predict[:2], closed / "o.zarr", *predict[3:])),
+        ("cannot be read: Permission", (*predict[:3], "--model", closed / "m.safetensors")),
+        ("cannot be looked at: Permission", ("info", closed / "em.zarr")),
         ("does not exist", ("predict", folder / "none.zarr", *applied)),
         ("is not a Zarr", ("predict", folder / "em.tif", *applied)),
         ("does not exist", ("ingest", folder / "none.tif", new)),
@@ -267,12 +277,25 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     ]  # fmt: skip
 
 
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody enter a folder; permission bits would not stop root."""
+    real = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and str(folder) in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
 @pytest.mark.cluster
 def test_every_bad_input_gets_its_message_and_changes_nothing(
     case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.cluster.CONNECT_SECONDS", 2)
     rows = bad_inputs(case)
+    close(case / "closed", monkeypatch)
     before = files_below(case)
     wrong = []
     for words, arguments in rows:

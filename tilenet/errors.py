@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 
 def _rebuild(cls: type[TilenetError], fields: dict[str, Any]) -> TilenetError:
@@ -163,6 +163,12 @@ class UnreadableVolume(VolumeError):
     path: str
     problem: str
     cure: str
+
+    @classmethod
+    def unreachable(cls, path: str, error: OSError) -> Self:
+        """Say that the system does not let us look at a path."""
+        cure = "Check its permissions and those of the folders above it"
+        return cls(path, f"cannot be looked at: {error.strerror or error}", cure)
 
     def message(self) -> str:
         return f"{self.path}: {self.problem}. {self.cure.removesuffix('.')}."
