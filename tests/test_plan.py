@@ -282,6 +282,21 @@ def test_a_block_of_parts_of_shards_is_refused() -> None:
         make_plan(request(block=(10, 512, 512), shard=(4, 256, 256)))
 
 
+@pytest.mark.parametrize("depth", [1, 13, 17, 31])
+def test_a_planar_network_takes_blocks_of_any_depth(depth: int) -> None:
+    plan = make_plan(request(block=(depth, 64, 64)))
+    assert (plan.block, plan.shard[0]) == ((depth, 64, 64), depth)
+    assert depth % plan.chunk[0] == 0
+
+
+def test_chunks_that_would_be_crumbs_are_refused_by_the_name_of_what_was_given() -> None:
+    wanted = request((99, 999, 999), UNetArchitecture.volumetric(2, 1))
+    with pytest.raises(UnalignedBlock, match="A block of 134 along z is not a multiple of 16"):
+        make_plan(replace(wanted, block=(134, 64, 64)))
+    with pytest.raises(UnalignedBlock, match="A shard of 67 along z is not a multiple of 16"):
+        make_plan(replace(wanted, block=(134, 64, 64), shard=(67, 64, 64)))
+
+
 def test_shards_alone_lead_to_blocks_of_whole_shards() -> None:
     plan = make_plan(request((64, 4096, 4096), shard=(10, 500, 300)))
     assert plan.shard == (10, 500, 300)
