@@ -283,6 +283,18 @@ def test_four_axes_without_names_have_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(AmbiguousVolume, match=r"\(1, 4, 5, 6\), and nothing says .*--axes czyx"):
         open_volume(path)
     check(open_volume(path, axes="czyx"))
+    with pytest.raises(AmbiguousVolume, match=r"--axes tczyx\."):
+        open_volume(plain(tmp_path / "b", DATA[None, None]))
+
+
+@pytest.mark.parametrize("axes", [None, "x"])
+@pytest.mark.parametrize("shape", [(120,), (1, 1, 1, 4, 5, 6)])
+def test_lines_and_six_axes_are_no_volumes(
+    tmp_path: Path, shape: tuple[int, ...], axes: str | None
+) -> None:
+    path = plain(tmp_path / "a", DATA.reshape(shape))
+    with pytest.raises(UnreadableVolume, match=rf"has {len(shape)} axes .* has 2 to 5\. Store it"):
+        open_volume(path, axes=axes)
 
 
 WRONG_AXES = {

@@ -219,6 +219,9 @@ def _found(
 def _axes(
     location: str, array: zarr.Array[Any], image: Image | None, given: str | None
 ) -> tuple[str, ...]:
+    if not 2 <= array.ndim <= 5:
+        problem = f"has {array.ndim} axes (shape {array.shape}), but a volume has 2 to 5"
+        raise UnreadableVolume(location, problem, "Store it as (y, x), (z, y, x) or (c, z, y, x)")
     if given is not None:
         names = tuple(given.lower())
     elif image is not None:
@@ -230,10 +233,11 @@ def _axes(
     )
     if not names or (legal and len(names) != array.ndim):
         found = f"{array.ndim} axes of sizes {array.shape}"
+        cure = f"Say it: --axes {'tczyx'[-array.ndim :]}"
         problem = f"has {found}, and nothing says which is which"
         if names:
             problem = f"has {found}, but {len(names)} axes are named: {''.join(names)!r}"
-        raise AmbiguousVolume(location, problem, ("t", "c", "z", "y", "x"), "Say it: --axes czyx")
+        raise AmbiguousVolume(location, problem, ("t", "c", "z", "y", "x"), cure)
     if not legal:
         problem = f"has axes named {''.join(names)!r}, which must be among t, c, z, y, x, each once"
         raise UnreadableVolume(location, problem, "Say which is which, for example --axes zyx")
