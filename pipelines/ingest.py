@@ -217,7 +217,8 @@ def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
     block = new.shard
     needed = math.prod(block) * voxel * BLOCK_COPIES * cluster.slots + PROCESS_BYTES
     if needed > cluster.memory:
-        raise NotEnoughMemory(needed, cluster.memory, f"A shard of {new.shard}")
+        what = f"A shard of {new.shard}"
+        raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --shard")
     whole = zyx(
         round_up(min(max(p, s), n), s)
         for p, s, n in zip(source.piece_shape, new.shard, source.shape, strict=True)

@@ -14,6 +14,7 @@ import click.testing
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from pipelines import cli
@@ -222,6 +223,8 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     store_volume(folder / "real.zarr", np.zeros((4, 160, 160), np.float32))
     store_volume(folder / "coarse.zarr", np.zeros((4, 80, 80), np.uint8), voxel_size=(50, 8, 8))
     store_volume(folder / "two.zarr", np.zeros((2, 4, 80, 80), np.uint8))
+    line = folder / "line.zarr"
+    zarr.create_array(line, data=np.zeros(80, np.uint8))
     shutil.copytree(em, folder / "half.zarr")
     (folder / "half.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
     (folder / "text.tif").write_text("not an image")
@@ -237,6 +240,8 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("cannot be looked at: Permission", (*predict[:2], closed / "o.zarr", *predict[3:])),
         ("cannot be read: Permission", (*predict[:3], "--model", closed / "m.safetensors")),
         ("cannot be looked at: Permission", ("info", closed / "em.zarr")),
+        ("1 axes (shape (80,)), but a volume has 2 to 5", ("predict", line, *applied)),
+        ("1 axes (shape (80,)), but a volume has 2 to 5", ("ingest", line, new)),
         ("does not exist", ("predict", folder / "none.zarr", *applied)),
         ("is not a Zarr", ("predict", folder / "em.tif", *applied)),
         ("does not exist", ("ingest", folder / "none.tif", new)),
@@ -260,6 +265,7 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("has no channel 5", ("predict", folder / "two.zarr", *applied, "--channel", "5")),
         ("50 x 8 x 8 nm", ("predict", folder / "coarse.zarr", *applied)),
         ("MiB are allowed", (*predict, "--memory", "64MB")),
+        ("--slots, or take a smaller --shard.", (*ingest, "--memory", "64MB")),
         ("is not a rule", (*predict, "--intensity", "bright")),
         ("inside one another", ("predict", em, em / "p.zarr", "--model", model)),
         ("is not a prediction", ("predict", em, cells, "--model", model)),

@@ -357,12 +357,13 @@ class NotEnoughMemory(ResourceError):
     needed: int
     available: int
     what: str
+    smaller: str = "a smaller --block or --shard, or a smaller network"
 
     def message(self) -> str:
         return (
             f"{self.what} needs {self.needed / 2**20:,.0f} MiB per worker, but "
             f"{self.available / 2**20:,.0f} MiB are allowed. Allow more with --memory, run fewer "
-            "--workers or --slots, or take a smaller --block or --shard, or a smaller network."
+            f"--workers or --slots, or take {self.smaller}."
         )
 
 
