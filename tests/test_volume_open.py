@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,40 @@ def test_an_unknown_level_names_the_known_ones(pyramid: str, level: str) -> None
 def test_an_array_has_no_levels(pyramid: str) -> None:
     with pytest.raises(UnreadableVolume, match="is one array and has no level 's1'"):
         open_volume(f"{pyramid}/s0", level="s1")
+
+
+# -- large chunks ------------------------------------------------------------------------------
+
+
+class Spy:
+    """An array that remembers what was read of it at once."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array, self.read = array, list[tuple[slice, ...]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.array, name)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> Any:
+        self.read.append(index)
+        return self.array[index]
+
+
+@pytest.mark.parametrize("chunks", [(1, 2, 2, 3), (2, 9, 9, 9), (1, 3, 5, 1)])
+def test_large_chunks_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("tilenet.volume.LARGE_CHUNK", 1)
+    values = np.stack([DATA, DATA + 1000])
+    zarr.create_array(tmp_path / "a", data=values, chunks=chunks)
+    volume = open_volume(str(tmp_path / "a"), axes="czyx")
+    spy: Any = Spy(volume.array)
+    for box in (WHOLE, INNER, Box((3, 4, 5), (4, 5, 6))):
+        read = replace(volume, array=spy).read(box)
+        np.testing.assert_array_equal(read, values[:, *box.slices])
+    for index in spy.read:
+        for part, chunk in zip(index, chunks, strict=True):
+            assert part.start // chunk == (part.stop - 1) // chunk
 
 
 # -- time, channels, series --------------------------------------------------------------------
