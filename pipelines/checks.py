@@ -233,7 +233,7 @@ def check_whole(
         raise InvalidData(volume.location, problem, cure)
 
 
-def check_inputs(job: Job, plan: Plan) -> None:
+def check_inputs(job: Job, plan: Plan, *, measured: bool = False) -> None:
     """Refuse a prediction of what is not stored yet.
 
     Parameters
@@ -242,6 +242,8 @@ def check_inputs(job: Job, plan: Plan) -> None:
         The prediction.
     plan : Plan
         Its plan.
+    measured : bool
+        Grey values of the whole volume are needed, whatever the region.
 
     Raises
     ------
@@ -255,7 +257,8 @@ def check_inputs(job: Job, plan: Plan) -> None:
         )
     )
     whole = Box.of_shape(job.volume.shape)
-    check_whole(job.volume, plan.grid.covered.grow(reach, reach).intersect(whole))
+    needed = plan.grid.covered.grow(reach, reach).intersect(whole)
+    check_whole(job.volume, whole if measured else needed)
     if job.mask is not None:
         mask = job.mask.open()
         check_whole(mask, Box.of_shape(mask.shape))
@@ -279,7 +282,8 @@ def check_folder(option: str, folder: str) -> None:
     if storage.is_remote(folder):
         return
     path = storage.local_path(folder)
-    found = next(p for p in (path, *path.parents) if p.exists())
+    # Not Path.exists, which raises where a folder above must not be entered.
+    found = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
     what = f"{option} {folder}"
     if not found.is_dir():
         raise InvalidData(what, f"{found} is a file, not a folder", "Give another folder.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def plan(
 def info(source: VolumeReference, as_json: bool) -> None:
     """Describe SOURCE: a volume, or a model file."""
     path = Path(source.location)
-    is_model = path.is_file() or path.suffix == ".safetensors"
+    # Not Path.is_file, which raises where a folder above must not be entered.
+    is_model = path.suffix == ".safetensors" or os.path.isfile(path)  # noqa: PTH113
     facts = model_facts(str(path)) if is_model else volume_facts(source)
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))

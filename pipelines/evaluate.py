@@ -173,7 +173,7 @@ def _depth(comparison: Comparison, cluster: ClusterOptions) -> int:
     if fitting < 1:
         needed = PROCESS_BYTES + cluster.slots * (SECTION_BYTES + stored) * pixels
         what = f"Comparing whole sections of {region.shape[1]} x {region.shape[2]} (see --region)"
-        raise NotEnoughMemory(needed, cluster.memory, what)
+        raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --region")
     chunk = max(comparison.predicted.chunk_shape[0], comparison.true.chunk_shape[0])
     share = math.ceil(region.shape[0] / (4 * cluster.workers * cluster.slots))
     return max(1, min(chunk, fitting, share))
@@ -188,7 +188,8 @@ def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
         if math.prod(block) * voxel <= allowed:
             return block
     needed = PROCESS_BYTES + cluster.slots * voxel * math.prod(volume.chunk_shape)
-    raise NotEnoughMemory(needed, cluster.memory, f"A chunk of {volume.chunk_shape}")
+    what = f"A chunk of {volume.chunk_shape}"
+    raise NotEnoughMemory(needed, cluster.memory, what, "a prediction in smaller chunks")
 
 
 @dataclasses.dataclass(frozen=True)

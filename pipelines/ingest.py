@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipelines.checks import check_apart
+from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, VOXEL_SIZE, cluster_options, input_options
 from pipelines.running import open_runner
@@ -19,11 +19,11 @@ from pipelines.summary import Summary, check_stored
 from tilenet import storage
 from tilenet.codecs import CODECS, compressors
 from tilenet.errors import NotEnoughMemory
-from tilenet.geometry import ZYX, round_up, zyx
+from tilenet.geometry import ZYX, Box, round_up, zyx
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.plan import PROCESS_BYTES
 from tilenet.provenance import refuse_if_different
-from tilenet.sources import Source, open_source
+from tilenet.sources import Source, ZarrSource, open_source
 from tilenet.tasks import IngestTask
 from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume
@@ -135,6 +135,8 @@ def run_ingest(
     TilenetError
         Before anything is written, when something does not fit.
     """
+    if isinstance(source, ZarrSource):
+        check_whole(source.volume, Box.of_shape(source.shape))
     inside = source.location
     check_apart(output, inside if storage.is_remote(inside) else inside.split(":/")[0])
     new = new_volume(source, options)
@@ -215,7 +217,8 @@ def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
     block = new.shard
     needed = math.prod(block) * voxel * BLOCK_COPIES * cluster.slots + PROCESS_BYTES
     if needed > cluster.memory:
-        raise NotEnoughMemory(needed, cluster.memory, f"A shard of {new.shard}")
+        what = f"A shard of {new.shard}"
+        raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --shard")
     whole = zyx(
         round_up(min(max(p, s), n), s)
         for p, s, n in zip(source.piece_shape, new.shard, source.shape, strict=True)

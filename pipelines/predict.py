@@ -124,13 +124,15 @@ def run_prediction(
     begun = check_output(job, output, overwrite)
     cluster = resolve(cluster, job.choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
-    check_inputs(job, plan)
+    stored = begun.attributes["intensity"] if begun else {}
+    known = rule.known(job.header, stored)
+    check_inputs(job, plan, measured=known is None)
     click.echo(plan_text(job, plan), err=True)
     cluster = dataclasses.replace(cluster, threads=plan.request.threads)
     with stop_on_signals() as stop, open_client(cluster) as client:
         click.echo(f"Dashboard: {client.dashboard_link}", err=True)
         run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)
-        intensity = run.prepare(rule, begun, overwrite)
+        intensity = run.prepare(rule, known, begun, overwrite)
         return run.compute(intensity)
 
 
@@ -144,10 +146,11 @@ class _Run:
     stop: Stop
     name: str
 
-    def prepare(self, rule: IntensityRule, begun: Volume | None, overwrite: bool) -> Intensity:
+    def prepare(
+        self, rule: IntensityRule, known: Intensity | None, begun: Volume | None, overwrite: bool
+    ) -> Intensity:
         facts = common_facts(self.client, self.job.choices.device)
-        stored = begun.attributes["intensity"] if begun else {}
-        intensity = rule.known(self.job.header, stored) or self._measure(rule)
+        intensity = known or self._measure(rule)
         dtype = output_dtype(self.job, begun)
         stated = provenance(
             self.job, self.plan, intensity=rule.to_dict(intensity), facts=facts, dtype=dtype

@@ -205,13 +205,14 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         The plan.
     """
     stored = dict(begun.attributes["numeric_plan"]) if begun else {}
+    itemsize = np.dtype(output_dtype(job, begun)).itemsize
     request = Request(
         volume_shape=job.volume.shape,
         region=region,
         architecture=job.header.architecture,
         input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
-        output_bytes=np.dtype(output_dtype(job, begun)).itemsize
-        * len(job.header.stored_channels or "1"),
+        output_bytes=itemsize * len(job.header.stored_channels or "1"),
+        chunk_bytes=job.volume.chunk_bytes,
         precision=job.choices.precision or stored.get("precision", "float32"),
         device=job.choices.device.split(":")[0],
         workers=cluster.workers,
@@ -227,12 +228,11 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         return make_plan(request)
     shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
     for name, size in shapes.items():
-        wanted = getattr(job.choices, name)
-        if wanted is not None and wanted != size:
+        if (wanted := getattr(job.choices, name)) not in (None, size):
             raise ResumeRefused(begun.location, {name: (size, wanted)})
+    shapes |= {"tile": zyx(stored["tile"]), "chunk": begun.chunk_shape}
     axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
-    tile = zyx(stored["tile"])
-    plan = Plan(request=request, chunk=begun.chunk_shape, tile=tile, axis=axis, slab=slab, **shapes)
+    plan = Plan(request=request, axis=axis, slab=slab, **shapes)
     check_memory(plan, "The plan that this output was begun with")
     return plan
 

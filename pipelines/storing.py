@@ -156,7 +156,7 @@ def check_memory(
     """
     total = needed(block) * cluster.slots + PROCESS_BYTES
     if total > cluster.memory:
-        raise NotEnoughMemory(total, cluster.memory, f"{what} of {block}")
+        raise NotEnoughMemory(total, cluster.memory, f"{what} of {block}", "a smaller --shard")
 
 
 def task_bytes(cluster: ClusterOptions) -> int:

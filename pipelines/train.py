@@ -137,6 +137,7 @@ def run_training(
     from tilenet.training.checkpoints import checkpoint_path
 
     find_device(options.device)
+    check_folder("The folder", str(Path(options.output).resolve().parent))
     begun = checkpoint_path(options.output).exists() and not options.overwrite
     if Path(options.output).is_file() and not (options.overwrite or begun):
         raise OutputExists(options.output, "a file")

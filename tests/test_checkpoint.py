@@ -145,6 +145,14 @@ def test_a_folder(tmp_path: Path) -> None:
     refuse(tmp_path, "does not exist or is not a file")
 
 
+def test_a_file_that_must_not_be_read(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_to_open(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse_to_open)
+    refuse(good, "cannot be read: Permission denied")
+
+
 @pytest.mark.parametrize("cut", ["0", "4", "8", "8 + n // 2", "8 + n", "8 + n + 10", "size - 1"])
 def test_a_truncated_file(good: Path, tmp_path: Path, cut: str) -> None:
     raw = good.read_bytes()

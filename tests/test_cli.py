@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from pipelines import cli
@@ -218,18 +223,33 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     store_volume(folder / "real.zarr", np.zeros((4, 160, 160), np.float32))
     store_volume(folder / "coarse.zarr", np.zeros((4, 80, 80), np.uint8), voxel_size=(50, 8, 8))
     store_volume(folder / "two.zarr", np.zeros((2, 4, 80, 80), np.uint8))
+    line = folder / "line.zarr"
+    zarr.create_array(line, data=np.zeros(80, np.uint8))
+    shutil.copytree(em, folder / "half.zarr")
+    (folder / "half.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
     (folder / "text.tif").write_text("not an image")
     (folder / "text.safetensors").write_text("not a model")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         nobody = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    closed = folder / "closed"  # must not be entered: see close()
     return [
+        ("em.zarr: cannot be looked at: Permission", ("predict", closed / "em.zarr", *applied)),
+        ("em.zarr: cannot be looked at: Permission", ("ingest", closed / "em.zarr", new)),
+        ("em: cannot be looked at: Permission", ("ingest", closed / "em", new)),
+        ("cannot be looked at: Permission", (*predict[:2], closed / "o.zarr", *predict[3:])),
+        ("cannot be read: Permission", (*predict[:3], "--model", closed / "m.safetensors")),
+        ("cannot be looked at: Permission", ("info", closed / "em.zarr")),
+        ("1 axes (shape (80,)), but a volume has 2 to 5", ("predict", line, *applied)),
+        ("1 axes (shape (80,)), but a volume has 2 to 5", ("ingest", line, new)),
         ("does not exist", ("predict", folder / "none.zarr", *applied)),
         ("is not a Zarr", ("predict", folder / "em.tif", *applied)),
         ("does not exist", ("ingest", folder / "none.tif", new)),
         ("text.tif", ("ingest", folder / "text.tif", new)),
         ("begun under something else", ("ingest", folder / "cells.tif", folder / "small.zarr")),
         ("inside one another", ("ingest", em, em / "copy.zarr")),
+        ("are not stored yet", ("ingest", folder / "half.zarr", new)),
+        ("are not stored yet", ("ingest", folder / "half.zarr" / "0", new)),
         ("Codec 'nothing'", (*ingest, "--codec", "nothing")),
         ("whole chunks", (*ingest, "--shard", "4,50,64", "--chunk", "4,32,32")),
         ("not a file", ("predict", em, new, "--model", folder / "no.safetensors")),
@@ -245,6 +265,7 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("has no channel 5", ("predict", folder / "two.zarr", *applied, "--channel", "5")),
         ("50 x 8 x 8 nm", ("predict", folder / "coarse.zarr", *applied)),
         ("MiB are allowed", (*predict, "--memory", "64MB")),
+        ("--slots, or take a smaller --shard.", (*ingest, "--memory", "64MB")),
         ("is not a rule", (*predict, "--intensity", "bright")),
         ("inside one another", ("predict", em, em / "p.zarr", "--model", model)),
         ("is not a prediction", ("predict", em, cells, "--model", model)),
@@ -262,12 +283,25 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     ]  # fmt: skip
 
 
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody enter a folder; permission bits would not stop root."""
+    real = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and str(folder) in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
 @pytest.mark.cluster
 def test_every_bad_input_gets_its_message_and_changes_nothing(
     case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.cluster.CONNECT_SECONDS", 2)
     rows = bad_inputs(case)
+    close(case / "closed", monkeypatch)
     before = files_below(case)
     wrong = []
     for words, arguments in rows:

@@ -140,6 +140,10 @@ def test_missing_memory_is_said_in_mebibytes() -> None:
     message = str(NotEnoughMemory(3 * 2**30, 500 * 2**20, "The tile"))
     assert message.startswith("The tile needs 3,072 MiB per worker, but 500 MiB are allowed.")
     assert "--memory" in message
+    assert "a smaller --block or --shard, or a smaller network." in message
+    ingested = str(NotEnoughMemory(3 * 2**30, 500 * 2**20, "A shard", "a smaller --shard"))
+    assert ingested.endswith("or take a smaller --shard.")
+    assert "network" not in ingested
 
 
 def test_a_cure_gets_exactly_one_full_stop() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,20 @@ def test_a_volume_of_one_grey_value_is_refused(value: float, count: int) -> None
 def test_a_small_deviation_about_a_large_mean_is_kept() -> None:
     found = Moments.of(np.array([60_000, 60_001], np.uint16)).intensity
     assert found.std == pytest.approx(0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("void", [None, 0])
+def test_moments_take_little_memory_beside_the_block(void: float | None) -> None:
+    values = np.ones((8, 1024, 2048), np.uint8).transpose(1, 2, 0)
+    tracemalloc.start()
+    moments = Moments.of(values, void)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert moments == Moments(2**24, 2.0**24, 2.0**24)
+    assert peak < 2**24 + 2**21, "8 bytes per voxel of a slice and of no more"
+
+
+def test_moments_of_16_bits_are_exact_beyond_what_float64_adds_up() -> None:
+    values = np.random.default_rng(2).integers(60_000, 65_536, 2**23, dtype=np.uint16)
+    wide = values.astype(np.uint64)
+    assert Moments.of(values) == Moments(2**23, float(wide.sum()), float((wide * wide).sum()))

@@ -15,7 +15,7 @@ import pytest
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, run_tilenet, tilenet_command
 from tilenet.architecture import UNetArchitecture
-from tilenet.geometry import Box
+from tilenet.geometry import ZYX, Box
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume, reopen_for_writing
@@ -23,11 +23,11 @@ from tilenet.volume import open_volume, reopen_for_writing
 pytestmark = pytest.mark.cluster
 
 
-def sparse_volume(path: Path, shape: tuple[int, int, int], dtype: str = "uint8") -> None:
+def sparse_volume(
+    path: Path, shape: ZYX, dtype: str = "uint8", *, chunk: ZYX = (16, 256, 256)
+) -> None:
     """A volume of which one chunk is stored; the rest reads as zeros, at no cost of disk."""
-    new = NewVolume(
-        shape=shape, dtype=dtype, chunk=(16, 256, 256), shard=(16, 256, 256), attributes={}
-    )
+    new = NewVolume(shape=shape, dtype=dtype, chunk=chunk, shard=chunk, attributes={})
     create_volume(str(path), new)
     noise = np.random.default_rng(0).integers(0, 255, new.chunk).astype(dtype)
     reopen_for_writing(str(path)).write(Box((0, 0, 0), new.chunk), noise)
@@ -98,6 +98,17 @@ def test_averaging_orientations_stays_under_it_too(tmp_path: Path) -> None:
     save_softmax(tmp_path / "model.safetensors", network)
     one = ("--region", "0:1,0:1024,0:1024", "--block", "1,1024,1024")
     peak, promised = predict(tmp_path, "--memory", "1400MB", "--flips", *one)
+    assert 0.4 * promised < peak < promised, f"{peak / 2**20:.0f} of {promised / 2**20:.0f} MiB"
+
+
+def test_a_volume_that_is_one_large_chunk_stays_under_it_too(tmp_path: Path) -> None:
+    shape = (64, 1024, 2048)  # 128 MiB
+    sparse_volume(tmp_path / "em.zarr", shape, chunk=shape)
+    network = random_network(UNetArchitecture.planar(2, 2, dropout=0.0))
+    save_softmax(tmp_path / "model.safetensors", network)
+    one = ("--region", "0:2,0:64,0:64", "--block", "1,64,64")
+    peak, promised = predict(tmp_path, "--memory", "1100MB", *one)
+    assert promised > 700 * 2**20
     assert 0.4 * promised < peak < promised, f"{peak / 2**20:.0f} of {promised / 2**20:.0f} MiB"
 
 

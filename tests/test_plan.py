@@ -66,6 +66,7 @@ def requests(draw: st.DrawFn) -> Request:
         workers=draw(st.integers(1, 4)),
         slots=draw(st.integers(1, 3)),
         input_bytes=draw(st.integers(1, 4)),
+        chunk_bytes=draw(st.sampled_from((0, 2**20))),
         output_bytes=draw(st.integers(1, 4)),
         block=block,
         shard=shard,
@@ -182,6 +183,15 @@ def test_a_workers_memory_holds_an_evaluation_and_the_buffers_of_every_slot() ->
     assert on_gpu.worker_bytes == PROCESS_BYTES + 3 * on_gpu.buffer_bytes
 
 
+def test_every_slot_decodes_a_whole_chunk_of_the_input_however_little_it_reads() -> None:
+    plan = make_plan(request(slots=3))
+    large = replace(plan, request=replace(plan.request, chunk_bytes=2**28))
+    assert large.buffer_bytes == plan.buffer_bytes + 2 * 2**28
+    assert large.worker_bytes == plan.worker_bytes + 3 * 2 * 2**28
+    with pytest.raises(NotEnoughMemory):
+        make_plan(request(memory=2**31, slots=4, chunk_bytes=2**28))
+
+
 def test_an_evaluations_memory_holds_at_least_what_is_alive_at_once() -> None:
     plan = make_plan(request())
     alive = live_values(PAPER, plan.tile_input, axis=plan.axis, slab=plan.slab)
@@ -270,6 +280,21 @@ def test_a_block_of_parts_of_shards_is_refused() -> None:
         UnalignedBlock, match=r"A block of 10 along z is not a multiple of 4 .*shards.*8 and 12"
     ):
         make_plan(request(block=(10, 512, 512), shard=(4, 256, 256)))
+
+
+@pytest.mark.parametrize("depth", [1, 13, 17, 31])
+def test_a_planar_network_takes_blocks_of_any_depth(depth: int) -> None:
+    plan = make_plan(request(block=(depth, 64, 64)))
+    assert (plan.block, plan.shard[0]) == ((depth, 64, 64), depth)
+    assert depth % plan.chunk[0] == 0
+
+
+def test_chunks_that_would_be_crumbs_are_refused_by_the_name_of_what_was_given() -> None:
+    wanted = request((99, 999, 999), UNetArchitecture.volumetric(2, 1))
+    with pytest.raises(UnalignedBlock, match="A block of 134 along z is not a multiple of 16"):
+        make_plan(replace(wanted, block=(134, 64, 64)))
+    with pytest.raises(UnalignedBlock, match="A shard of 67 along z is not a multiple of 16"):
+        make_plan(replace(wanted, block=(134, 64, 64), shard=(67, 64, 64)))
 
 
 def test_shards_alone_lead_to_blocks_of_whole_shards() -> None:

@@ -308,12 +308,16 @@ def test_an_input_that_is_not_stored_to_its_end_is_refused_where_it_is_needed(co
     (copy / "em.zarr" / "0" / "c" / "0" / "2" / "2").unlink()
     with pytest.raises(InvalidData, match=r"1 of the 9 objects that hold .* are not stored yet"):
         predict(copy, "hurt.zarr")
+    for path in (copy / "em.zarr", copy / "em.zarr" / "0"):
+        with pytest.raises(InvalidData, match="not stored yet"):
+            as_array(str(path), str(copy / "model.safetensors"), choices=BLOCKS)
+    part: dict[str, Any] = {
+        "region": ((0, 5), (0, 16), (0, 16)), "choices": Choices(block=(5, 16, 16))
+    }  # fmt: skip
     with pytest.raises(InvalidData, match="not stored yet"):
-        as_array(str(copy / "em.zarr"), str(copy / "model.safetensors"), choices=BLOCKS)
+        predict(copy, "hurt.zarr", rule=IntensityRule("volume"), **part)
     assert not (copy / "hurt.zarr").exists()
-    predict(
-        copy, "part.zarr", region=((0, 5), (0, 16), (0, 16)), choices=Choices(block=(5, 16, 16))
-    )
+    predict(copy, "part.zarr", **part)
 
 
 def test_non_finite_values_fail_their_blocks_by_name(copy: Path) -> None:

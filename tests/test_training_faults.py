@@ -80,6 +80,15 @@ def test_a_log_that_cannot_be_a_folder_costs_no_checkpoint(
     assert checkpoint_path(str(output)).exists()
 
 
+def test_a_folder_that_must_not_be_written_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.checks.os.access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr("pipelines.train.prepare", None)
+    with pytest.raises(InvalidData, match=f"nothing may be written in {tmp_path}"):
+        run(folder, tmp_path / "m.safetensors")
+
+
 def test_a_checkpoint_is_given_up_only_when_the_log_is_open(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,40 @@ def test_an_array_has_no_levels(pyramid: str) -> None:
         open_volume(f"{pyramid}/s0", level="s1")
 
 
+# -- large chunks ------------------------------------------------------------------------------
+
+
+class Spy:
+    """An array that remembers what was read of it at once."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array, self.read = array, list[tuple[slice, ...]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.array, name)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> Any:
+        self.read.append(index)
+        return self.array[index]
+
+
+@pytest.mark.parametrize("chunks", [(1, 2, 2, 3), (2, 9, 9, 9), (1, 3, 5, 1)])
+def test_large_chunks_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("tilenet.volume.LARGE_CHUNK", 1)
+    values = np.stack([DATA, DATA + 1000])
+    zarr.create_array(tmp_path / "a", data=values, chunks=chunks)
+    volume = open_volume(str(tmp_path / "a"), axes="czyx")
+    spy: Any = Spy(volume.array)
+    for box in (WHOLE, INNER, Box((3, 4, 5), (4, 5, 6))):
+        read = replace(volume, array=spy).read(box)
+        np.testing.assert_array_equal(read, values[:, *box.slices])
+    for index in spy.read:
+        for part, chunk in zip(index, chunks, strict=True):
+            assert part.start // chunk == (part.stop - 1) // chunk
+
+
 # -- time, channels, series --------------------------------------------------------------------
 
 
@@ -283,6 +318,18 @@ def test_four_axes_without_names_have_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(AmbiguousVolume, match=r"\(1, 4, 5, 6\), and nothing says .*--axes czyx"):
         open_volume(path)
     check(open_volume(path, axes="czyx"))
+    with pytest.raises(AmbiguousVolume, match=r"--axes tczyx\."):
+        open_volume(plain(tmp_path / "b", DATA[None, None]))
+
+
+@pytest.mark.parametrize("axes", [None, "x"])
+@pytest.mark.parametrize("shape", [(120,), (1, 1, 1, 4, 5, 6)])
+def test_lines_and_six_axes_are_no_volumes(
+    tmp_path: Path, shape: tuple[int, ...], axes: str | None
+) -> None:
+    path = plain(tmp_path / "a", DATA.reshape(shape))
+    with pytest.raises(UnreadableVolume, match=rf"has {len(shape)} axes .* has 2 to 5\. Store it"):
+        open_volume(path, axes=axes)
 
 
 WRONG_AXES = {

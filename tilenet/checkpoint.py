@@ -229,8 +229,12 @@ def read_header(path: str | Path) -> ModelHeader:
     InvalidModelFile
         When the file is missing, truncated, foreign, or contradicts itself.
     """
-    if not Path(path).is_file():
-        raise InvalidModelFile(str(path), "does not exist or is not a file")
+    try:
+        if not Path(path).is_file():
+            raise InvalidModelFile(str(path), "does not exist or is not a file")
+        Path(path).open("rb").close()  # safetensors gives another reason when it must not read
+    except OSError as error:
+        raise InvalidModelFile(str(path), f"cannot be read: {error.strerror or error}") from error
     try:
         with safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {}).get("tilenet")

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 
 def _rebuild(cls: type[TilenetError], fields: dict[str, Any]) -> TilenetError:
@@ -163,6 +163,12 @@ class UnreadableVolume(VolumeError):
     path: str
     problem: str
     cure: str
+
+    @classmethod
+    def unreachable(cls, path: str, error: OSError) -> Self:
+        """Say that the system does not let us look at a path."""
+        cure = "Check its permissions and those of the folders above it"
+        return cls(path, f"cannot be looked at: {error.strerror or error}", cure)
 
     def message(self) -> str:
         return f"{self.path}: {self.problem}. {self.cure.removesuffix('.')}."
@@ -351,12 +357,13 @@ class NotEnoughMemory(ResourceError):
     needed: int
     available: int
     what: str
+    smaller: str = "a smaller --block or --shard, or a smaller network"
 
     def message(self) -> str:
         return (
             f"{self.what} needs {self.needed / 2**20:,.0f} MiB per worker, but "
             f"{self.available / 2**20:,.0f} MiB are allowed. Allow more with --memory, run fewer "
-            "--workers or --slots, or take a smaller --block or --shard, or a smaller network."
+            f"--workers or --slots, or take {self.smaller}."
         )
 
 

@@ -8,6 +8,7 @@ the stitched result would no longer be one prediction.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
+
+#: Voxels that are widened to float64 at once: 8 MiB, whatever a block holds. The squares of as many
+#: 16-bit integers add up exactly.
+SLICE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +163,17 @@ class Moments:
         Returns
         -------
         Moments
-            Sums in float64.
+            Sums in float64; exact for integers of up to 16 bits, but for the last rounding.
         """
-        seen = values if void is None else values[values != void]
-        wide = seen.astype(np.float64).ravel()
-        return cls(wide.size, float(wide.sum()), float(np.dot(wide, wide)))
+        flat = values.ravel(order="K")  # no copy, unless the array has gaps
+        count, totals, squares = 0, [], []
+        for start in range(0, flat.size, SLICE):
+            seen = flat[start : start + SLICE]
+            wide = (seen if void is None else seen[seen != void]).astype(np.float64)
+            count += wide.size
+            totals.append(float(wide.sum()))
+            squares.append(float(np.dot(wide, wide)))
+        return cls(count, math.fsum(totals), math.fsum(squares))
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(

@@ -141,15 +141,23 @@ def describe_existing(location: str) -> str | None:
     -------
     str or None
         A phrase such as "a Zarr volume", or None when there is nothing.
+
+    Raises
+    ------
+    UnreadableVolume
+        When the system does not let us look.
     """
     if not storage.is_remote(location):
         path = storage.local_path(location)
-        if not path.exists():
-            return None
-        if not path.is_dir():
-            return "a file"
-        if not any(path.iterdir()):
-            return "an empty folder"
+        try:
+            if not path.exists():
+                return None
+            if not path.is_dir():
+                return "a file"
+            if not any(path.iterdir()):
+                return "an empty folder"
+        except OSError as error:
+            raise UnreadableVolume.unreachable(location, error) from error
     try:
         node = storage.open_node(location)
     except UnreadableVolume:

@@ -176,12 +176,15 @@ def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
 def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int) -> Plan:
     shard = request.shard or block
     check_multiple("A block", block, shard, "whole shards, one writer for each")
-    deepest = 16 if request.architecture.is_planar else 64
-    chunk = zyx(_divisor(n, top) for n, top in zip(shard, (deepest, 256, 256), strict=True))
-    for name, size, top, part in zip(AXES, shard, (deepest, 256, 256), chunk, strict=True):
-        if part < min(size, top // 8):
-            reason = "chunks of a reasonable size must divide a shard"
-            raise UnalignedBlock("A shard", name, size, 16, reason, nearest_multiples(size, 16))
+    # Sections of a planar network may be chunks of their own, whatever number of them is a block.
+    planar = request.architecture.is_planar
+    most, least = ((16, 256, 256), (1, 32, 32)) if planar else ((64, 256, 256), (8, 32, 32))
+    chunk = zyx(_divisor(n, top) for n, top in zip(shard, most, strict=True))
+    for name, size, enough, part in zip(AXES, shard, least, chunk, strict=True):
+        if part < min(size, enough):
+            what = "A block" if request.shard is None else "A shard"
+            reason = "chunks of a reasonable size must divide it"
+            raise UnalignedBlock(what, name, size, 16, reason, nearest_multiples(size, 16))
     return Plan(
         request=request, block=block, shard=shard, chunk=chunk, tile=tile, axis=axis, slab=slab
     )

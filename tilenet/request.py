@@ -28,6 +28,8 @@ class Request:
         Bytes of a stored voxel, all channels.
     output_bytes : int
         Bytes of an output voxel, all channels.
+    chunk_bytes : int
+        Bytes of a decoded chunk of the input, all channels that it holds.
     precision : str
         Data type inside the network; one of :data:`tilenet.settings.VALUE_BYTES`.
     device : str
@@ -49,6 +51,7 @@ class Request:
     architecture: UNetArchitecture
     input_bytes: int
     output_bytes: int
+    chunk_bytes: int = 0
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 1

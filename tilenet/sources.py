@@ -144,6 +144,21 @@ def open_source(
     if storage.is_remote(location):
         _refuse_remote_file(location, name)
         return _open_zarr(location, axes=axes, channel=channel, level=level)
+    try:
+        return _open_local(location, name, inner, axes=axes, channel=channel, level=level)
+    except PermissionError as error:
+        raise UnreadableVolume.unreachable(location, error) from error
+
+
+def _open_local(
+    location: str,
+    name: str,
+    inner: str | None,
+    *,
+    axes: str | None,
+    channel: int | None,
+    level: str | None,
+) -> Source:
     path = _absolute(name)
     if path.is_dir() and _is_zarr(path):
         return _open_zarr(str(path), axes=axes, channel=channel, level=level)

@@ -189,8 +189,11 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
     store = make_store(location)
     cure = "Give a Zarr array or group, or convert other formats with 'tilenet ingest'"
     where = f"{location.rstrip('/')}/{path}" if path else location
-    if isinstance(store, LocalStore) and not store.root.exists():
-        raise UnreadableVolume(where, "does not exist", cure)
+    try:
+        if isinstance(store, LocalStore) and not store.root.exists():
+            raise UnreadableVolume(where, "does not exist", cure)
+    except OSError as error:
+        raise UnreadableVolume.unreachable(where, error) from error
     # Over a network zarrs asks for one chunk after another, and holds the GIL while it waits for
     # the shards' indices (measured: 6.3 s for four small shards, zarr-python 0.55 s).
     local = isinstance(store, LocalStore)
@@ -199,6 +202,8 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
             return _open_with(pipeline, store, path)
         except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeNotFoundError) as error:
             raise UnreadableVolume(where, "is not a Zarr array or group", cure) from error
+        except PermissionError as error:
+            raise UnreadableVolume.unreachable(where, error) from error
         except Exception as error:
             # zarrs refuses codecs and data types that it lacks; zarr-python itself comes second.
             if pipeline == _ZARR_PYTHON:

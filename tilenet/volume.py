@@ -21,6 +21,10 @@ from tilenet.errors import UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.volume_layout import Layout, find_layout
 
+#: Chunks of so many bytes are read one after the other. zarrs decodes all that a box cuts and keeps
+#: them until the last is read: eight of 64 MiB took 620 MiB, for a box of 32 voxels a side.
+LARGE_CHUNK = 16 * 2**20
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -75,6 +79,11 @@ class Volume:
         """Shape of what is decoded as one piece, (z, y, x)."""
         return self._along_axes(self.array.chunks, missing=1)
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk, with all channels that it holds."""
+        return math.prod(self.array.chunks) * self.dtype.itemsize
+
     def _along_axes(self, sizes: Sequence[int], missing: int) -> ZYX:
         by_axis = dict(zip(self.layout.axes, sizes, strict=True))
         return zyx(by_axis.get(axis, missing) for axis in "zyx")
@@ -98,7 +107,7 @@ class Volume:
             When stored bytes cannot be read or decoded.
         """
         try:
-            values = np.asarray(self.array[self._index(box)])
+            values = self._stored(self._index(box))
         except MemoryError:
             raise
         except Exception as error:  # codecs and stores raise what they like
@@ -109,6 +118,20 @@ class Volume:
         values = values.squeeze(tuple(i for i, axis in enumerate(axes) if axis not in kept))
         values = values.transpose([kept.index(axis) for axis in wanted])
         return values if "z" in kept else np.expand_dims(values, -3)
+
+    def _stored(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        if self.chunk_bytes < LARGE_CHUNK:
+            return np.asarray(self.array[index])
+        ranges = [range(*s.indices(n)) for s, n in zip(index, self.array.shape, strict=True)]
+        values = np.empty([len(wanted) for wanted in ranges], self.dtype)
+        cuts = [_cuts(wanted, c) for wanted, c in zip(ranges, self.array.chunks, strict=True)]
+        for part in itertools.product(*cuts):
+            inside = (
+                slice(s.start - r.start, s.stop - r.start)
+                for s, r in zip(part, ranges, strict=True)
+            )
+            values[tuple(inside)] = self.array[part]
+        return values
 
     def write(self, box: Box, values: npt.NDArray[Any]) -> None:
         """Write the voxels of a block, durably.
@@ -240,6 +263,12 @@ def reopen_for_writing(location: str) -> Volume:
     volume = open_volume(location)
     array = storage.open_for_writing(location, volume.layout.level or "0")
     return Volume(location, array, volume.layout, volume.attributes)
+
+
+def _cuts(wanted: range, chunk: int) -> list[slice]:
+    # The parts of a range that lie in one chunk each.
+    starts = [wanted.start, *range((wanted.start // chunk + 1) * chunk, wanted.stop, chunk)]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], wanted.stop], strict=True)]
 
 
 def _one_line(error: BaseException) -> str:

@@ -96,31 +96,33 @@ def find_layout(
         if level is not None:
             cure = "Leave out --level, or give the path of the group"
             raise UnreadableVolume(location, f"is one array and has no level {level!r}", cure)
-        parent, path = _parent_image(location)
-        return _found(location, node, path, image=parent, axes=axes, channel=channel)
+        image, path, attributes = _parent_image(location)
+        found = _found(location, node, path, image=image, axes=axes, channel=channel)
+        return replace(found, attributes=attributes)
     return _found_in_group(location, node, level, axes=axes, channel=channel)
 
 
-def _parent_image(location: str) -> tuple[Image | None, str | None]:
-    # em.zarr/s1: the group above knows the axes and the voxel size of its level s1.
+def _parent_image(location: str) -> tuple[Image | None, str | None, Mapping[str, Any]]:
+    # em.zarr/s1: the group above knows the axes, the voxel size and the provenance of its level s1.
+    nothing = None, None, dict[str, Any]()
     if not storage.is_remote(location):
         location = str(storage.local_path(location))  # "0" alone has a parent too
     parent, _, name = location.rstrip("/").rpartition("/")
     if not parent:
-        return None, None
+        return nothing
     try:
         node = storage.open_node(parent)
     except UnreadableVolume:
-        return None, None
+        return nothing
     if not isinstance(node, zarr.Group):
-        return None, None
+        return nothing
     try:
         image = read_image(parent, node.attrs.asdict())
     except (UnreadableVolume, AmbiguousVolume):  # whose cure is the path of an array
-        return None, None
+        return nothing
     if image is None or name not in [entry.path for entry in image.levels]:
-        return None, None
-    return image, name
+        return nothing
+    return image, name, _mapping(node.attrs.asdict().get("tilenet"))
 
 
 def _found_in_group(
@@ -217,6 +219,9 @@ def _found(
 def _axes(
     location: str, array: zarr.Array[Any], image: Image | None, given: str | None
 ) -> tuple[str, ...]:
+    if not 2 <= array.ndim <= 5:
+        problem = f"has {array.ndim} axes (shape {array.shape}), but a volume has 2 to 5"
+        raise UnreadableVolume(location, problem, "Store it as (y, x), (z, y, x) or (c, z, y, x)")
     if given is not None:
         names = tuple(given.lower())
     elif image is not None:
@@ -228,10 +233,11 @@ def _axes(
     )
     if not names or (legal and len(names) != array.ndim):
         found = f"{array.ndim} axes of sizes {array.shape}"
+        cure = f"Say it: --axes {'tczyx'[-array.ndim :]}"
         problem = f"has {found}, and nothing says which is which"
         if names:
             problem = f"has {found}, but {len(names)} axes are named: {''.join(names)!r}"
-        raise AmbiguousVolume(location, problem, ("t", "c", "z", "y", "x"), "Say it: --axes czyx")
+        raise AmbiguousVolume(location, problem, ("t", "c", "z", "y", "x"), cure)
     if not legal:
         problem = f"has axes named {''.join(names)!r}, which must be among t, c, z, y, x, each once"
         raise UnreadableVolume(location, problem, "Say which is which, for example --axes zyx")
