@@ -18,7 +18,16 @@ from tilenet.mask import enlarge, mask_box, mask_factor
 from tilenet.orientation import IDENTITY, Orientation
 from tilenet.padding import mirror
 from tilenet.settings import Settings
-from tilenet.tasks import BlockReport, Clock, VolumeReference, once, read_finite, reader, writer
+from tilenet.tasks import (
+    BlockReport,
+    Clock,
+    OutputReference,
+    VolumeReference,
+    once,
+    read_finite,
+    reader,
+    writer,
+)
 from tilenet.tiling import TileGrid
 from tilenet.volume import Volume
 
@@ -44,7 +53,7 @@ class PredictTask:
     ----------
     source : VolumeReference
         The input.
-    output : str
+    output : OutputReference
         The output, created already.
     model, model_sha256 : str
         The model file, and the content that it must have.
@@ -65,7 +74,7 @@ class PredictTask:
     """
 
     source: VolumeReference
-    output: str
+    output: OutputReference
     model: str
     model_sha256: str
     settings: Settings
@@ -93,10 +102,12 @@ class PredictTask:
         ------
         UnreadableBlock, NonFiniteValues
             When the input is corrupt there.
+        InvalidData
+            When the output was replaced, or the process differs from those that the run began with.
         """
-        clock, output = Clock(), writer(self.output, self.run)
-        values = self.compute(box, output.dtype, clock)
-        output.write(box, values)
+        clock, dtype = Clock(), writer(self.output, self.run).dtype
+        values = self.compute(box, dtype, clock)
+        self.output.write(box, values, self.run)
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 
