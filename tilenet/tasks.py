@@ -127,8 +127,8 @@ class OutputReference:
             When the output is gone or was replaced.
         """
         if self.creation is not None and stored_creation(self.location) != self.creation:
-            problem = "was removed or replaced after this run began, so the block was not stored"
-            cure = "Let one command at a time write there, then run this one again."
+            problem = "was removed or replaced after this run began; the block was not stored"
+            cure = "Let one command at a time write there, where every worker sees it, and rerun."
             raise InvalidData(f"Output {self.location}", problem, cure)
 
 

@@ -1,0 +1,169 @@
+"""A scheduler and workers that run by themselves, as on a cluster: ``--scheduler``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from distributed import Client
+
+from tests.oracles import random_network, save_softmax
+from tests.runs import environment, predict_task, run_tilenet, store_volume
+from tilenet.architecture import UNetArchitecture
+from tilenet.geometry import Box
+from tilenet.new_volume import NewVolume, create_volume
+from tilenet.predict_task import PredictTask
+from tilenet.synthetic import synthetic_em
+from tilenet.tasks import Clock
+from tilenet.volume import open_volume
+
+pytestmark = pytest.mark.cluster
+
+ARGUMENTS = ("--block", "1,64,64", "--json")
+BLOCK = (1, 64, 64)
+LONG = 60
+T = TypeVar("T")
+
+
+class Processes(contextlib.ExitStack):
+    """``dask scheduler`` and ``dask worker`` processes, ended with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.count = 0
+        self.scheduler = self.dask(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+            "--scheduler-file", str(folder / "scheduler.json"),
+        )  # fmt: skip
+        self.address = wait_for(self._address)
+
+    def _address(self) -> str:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            return str(json.loads((self.folder / "scheduler.json").read_text())["address"])
+        return ""
+
+    def dask(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        log = self.enter_context((self.folder / f"log-{self.count}.txt").open("wb"))
+        self.count += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            env={**environment(), **variables}, stdout=log, stderr=log, cwd=self.folder,
+        )  # fmt: skip
+        self.callback(process.wait)
+        self.callback(process.kill)
+        return process
+
+    def worker(
+        self, name: str, threads: int = 1, memory: str = "4GB", **variables: str
+    ) -> subprocess.Popen[bytes]:
+        return self.dask(
+            "worker", self.address, "--name", name, "--nthreads", str(threads), "--no-nanny",
+            "--memory-limit", memory, "--no-dashboard",
+            OMP_NUM_THREADS="1", **variables,
+        )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], T]) -> T:
+    """Wait until something is true, and give it."""
+    deadline = time.monotonic() + LONG
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """A scheduler with one worker."""
+    with Processes(tmp_path_factory.mktemp("dask")) as started:
+        started.worker("first")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume and a model."""
+    folder = tmp_path_factory.mktemp("scheduler")
+    store_volume(folder / "em.zarr", synthetic_em((2, 128, 128), seed=3).raw, chunk=(2, 64, 64))
+    network = random_network(UNetArchitecture.planar(4, 2, dropout=0.0))
+    save_softmax(folder / "model.safetensors", network)
+    return folder
+
+
+def values(path: Path) -> np.ndarray[Any, Any]:
+    volume = open_volume(str(path))
+    return volume.read(Box.of_shape(volume.shape))
+
+
+def predict_there(folder: Path, output: str, address: str) -> subprocess.CompletedProcess[str]:
+    # Absolute paths: the workers run in another folder.
+    return run_tilenet(
+        "predict", folder / "em.zarr", folder / output, "--model", folder / "model.safetensors",
+        *ARGUMENTS, "--scheduler", address,
+    )  # fmt: skip
+
+
+def test_a_prediction_on_a_scheduler_equals_a_local_one(shared: Processes, case: Path) -> None:
+    there = predict_there(case, "there.zarr", shared.address)
+    assert there.returncode == 0, there.stderr
+    local = run_tilenet(
+        "predict", "em.zarr", "local.zarr", "--model", "model.safetensors", *ARGUMENTS,
+        "--workers", "1", cwd=case,
+    )  # fmt: skip
+    assert local.returncode == 0, local.stderr
+    assert json.loads(there.stdout)["computed"] == json.loads(local.stdout)["computed"] == 8
+    np.testing.assert_array_equal(values(case / "there.zarr"), values(case / "local.zarr"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Waiting(PredictTask):
+    """Computes a block while its client dies."""
+
+    folder: Path
+
+    def compute(
+        self, box: Box, dtype: npt.DTypeLike, clock: Clock | None = None
+    ) -> npt.NDArray[Any]:
+        (self.folder / "begun").touch()
+        wait_for((self.folder / "go").exists)
+        computed = super().compute(box, dtype, clock)
+        (self.folder / "computed").touch()
+        return computed
+
+
+def test_a_block_of_a_dead_client_is_not_stored_in_what_replaced_its_output(
+    shared: Processes, case: Path, tmp_path: Path
+) -> None:
+    whole = Box((0, 0, 0), (1, 64, 64))
+    task = predict_task(
+        str(case / "em.zarr"), str(case / "model.safetensors"), tmp_path / "out.zarr",
+        block=BLOCK, tile=BLOCK, dtype="uint8", precision="float32",
+    )  # fmt: skip
+    fields = {f.name: getattr(task, f.name) for f in dataclasses.fields(task)}
+    with Client(shared.address) as client:
+        client.wait_for_workers(1, timeout=LONG)
+        future = client.submit(Waiting(**fields, folder=tmp_path), whole)
+        wait_for((tmp_path / "begun").exists)
+        del future
+    # Now another command replaces the output.
+    stored = open_volume(task.output.location)
+    new = NewVolume(
+        shape=stored.shape, dtype="uint8", chunk=BLOCK, shard=BLOCK, attributes={"of": "another"}
+    )
+    create_volume(stored.location, new, overwrite=True)
+    (tmp_path / "go").touch()
+    wait_for((tmp_path / "computed").exists)
+    with Client(shared.address) as client:  # the only thread is free again: the task has ended
+        assert client.submit(int, 1, pure=False).result(timeout=LONG) == 1
+    assert open_volume(stored.location).missing([whole]) == [0]
