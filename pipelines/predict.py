@@ -169,6 +169,7 @@ class _Run:
             run=self.name,
             orientations=self.plan.request.orientations,
             mask=self.job.mask,
+            facts=tuple(facts.items()),
         )
 
     def _measure(self, rule: IntensityRule) -> Intensity:

@@ -17,14 +17,17 @@ import numpy.typing as npt
 import pytest
 from distributed import Client
 
+from pipelines.predict import common_facts
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, predict_task, run_tilenet, store_volume
 from tilenet.architecture import UNetArchitecture
+from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
-from tilenet.predict_task import PredictTask
+from tilenet.predict_task import PredictTask, numeric_facts
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import Clock
+from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume
 
 pytestmark = pytest.mark.cluster
@@ -124,6 +127,36 @@ def test_a_prediction_on_a_scheduler_equals_a_local_one(shared: Processes, case:
     assert local.returncode == 0, local.stderr
     assert json.loads(there.stdout)["computed"] == json.loads(local.stdout)["computed"] == 8
     np.testing.assert_array_equal(values(case / "there.zarr"), values(case / "local.zarr"))
+
+
+def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
+    shared: Processes, case: Path
+) -> None:
+    with Client(shared.address) as client:
+        client.wait_for_workers(1, timeout=LONG)
+        facts = common_facts(client, "cpu")
+        late = shared.worker("late", ATEN_CPU_CAPABILITY="default")
+        client.wait_for_workers(2, timeout=LONG)
+        try:
+            if client.submit(numeric_facts, "cpu", workers="late", pure=False).result() == facts:
+                pytest.skip("this CPU has but one capability, so both workers are alike")
+            task = predict_task(
+                str(case / "em.zarr"), str(case / "model.safetensors"), case / "late.zarr",
+                block=BLOCK, tile=BLOCK, dtype="uint8", precision="float32",
+            )  # fmt: skip
+            task = dataclasses.replace(task, facts=tuple(facts.items()))
+            blocks = list(BlockGrid((2, 128, 128), BLOCK))
+            # Some blocks where they fail, as the scheduler may send any of them there.
+            futures = client.map(task, blocks[:4], workers="late", pure=False)
+            futures += client.map(task, blocks[4:], workers="first", pure=False)
+            client.gather(futures, errors="skip")
+            for future in futures[:4]:
+                with pytest.raises(InvalidData, match=r"device is 'cpu .* DEFAULT', not 'cpu "):
+                    future.result()
+            assert open_volume(task.output.location).missing(blocks) == [0, 1, 2, 3]
+        finally:
+            late.kill()
+            wait_for(lambda: len(client.nthreads()) == 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

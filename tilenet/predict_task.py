@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import load_model, model_sha256
-from tilenet.errors import ModelMismatch
+from tilenet.errors import InvalidData, ModelMismatch
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.mask import enlarge, mask_box, mask_factor
@@ -34,15 +35,35 @@ from tilenet.volume import Volume
 if TYPE_CHECKING:
     from tilenet.predictor import Predictor
 
+#: What :func:`numeric_facts` gives, such that it can be hashed.
+Facts = tuple[tuple[str, str], ...]
+
 
 @once
-def _predictor(path: str, sha256: str, settings: Settings, intensity: Intensity) -> Predictor:
+def _predictor(
+    path: str, sha256: str, settings: Settings, intensity: Intensity, facts: Facts
+) -> Predictor:
     from tilenet.predictor import Predictor
 
+    _check_facts(facts, settings.device)
     if model_sha256(path) != sha256:
         problem = "was changed after the run began"
         raise ModelMismatch(path, problem, "Start the command again.")
     return Predictor(load_model(path), settings, intensity)
+
+
+def _check_facts(facts: Facts, device: str) -> None:
+    # The workers that were there when the run began agreed; this one may have come later.
+    here = numeric_facts(device)
+    differences = [
+        f"{name} is {here.get(name)!r}, not {value!r}"
+        for name, value in facts
+        if here.get(name) != value
+    ]
+    if differences:
+        problem = f"differs from the workers that the run began with: {', '.join(differences)}"
+        cure = "One output comes from one kind of device and one set of versions: stop this worker."
+        raise InvalidData(f"Worker on {platform.node()}", problem, cure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +92,8 @@ class PredictTask:
         Those whose predictions are averaged.
     mask : VolumeReference or None
         Where to predict; elsewhere 0 is stored.
+    facts : tuple of (str, str)
+        What :func:`numeric_facts` gave where the run began; a worker of another kind is refused.
     """
 
     source: VolumeReference
@@ -84,6 +107,7 @@ class PredictTask:
     run: str
     orientations: tuple[Orientation, ...] = (IDENTITY,)
     mask: VolumeReference | None = None
+    facts: Facts = ()
 
     def __call__(self, box: Box) -> BlockReport:
         """Read, compute and write a block.
@@ -132,7 +156,9 @@ class PredictTask:
         """
         clock = clock or Clock()
         inside = self._inside(box)
-        predictor = _predictor(self.model, self.model_sha256, self.settings, self.intensity)
+        predictor = _predictor(
+            self.model, self.model_sha256, self.settings, self.intensity, self.facts
+        )
         if inside is not None and not inside.any():
             channels = predictor.header.stored_channels
             leading = () if channels is None else (len(channels),)
