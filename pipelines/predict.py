@@ -120,7 +120,11 @@ def run_prediction(
         Before anything is written, when something does not fit.
     """
     rule = rule or IntensityRule("model")
-    job = check_job(source, model, mask=mask, choices=choices or Choices())
+    choices = choices or Choices()
+    if cluster.scheduler is None and choices.device != "cpu":
+        # Refuses a device that is not there; on the CPU only the workers need load PyTorch.
+        numeric_facts(choices.device)
+    job = check_job(source, model, mask=mask, choices=choices)
     begun = check_output(job, output, overwrite)
     cluster = resolve(cluster, job.choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
