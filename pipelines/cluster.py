@@ -125,7 +125,7 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     Returns
     -------
     ClusterOptions
-        With the number of workers, and the slots and memory of the smallest one.
+        With the number of workers, the most slots and the least memory that one of them has.
     """
     if options.scheduler is None and device != "cpu":
         total = options.memory * options.workers
@@ -134,10 +134,13 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
         return options
     with open_client(options) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
+        # the most of them in the least memory, none uses more than it has, whatever it holds
+        # beside its tasks; where workers differ much, that is more careful than it need be.
         return dataclasses.replace(
             options,
             workers=len(workers),
-            slots=min(worker["nthreads"] for worker in workers),
+            slots=max(worker["nthreads"] for worker in workers),
             memory=min(worker["memory_limit"] or options.memory for worker in workers),
         )
 

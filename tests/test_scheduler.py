@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pytest
 from distributed import Client
 
+from pipelines.cluster import ClusterOptions, resolve
 from pipelines.predict import common_facts
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, predict_task, run_tilenet, store_volume
@@ -156,6 +157,19 @@ def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
             assert open_volume(task.output.location).missing(blocks) == [0, 1, 2, 3]
         finally:
             late.kill()
+            wait_for(lambda: len(client.nthreads()) == 1)
+
+
+def test_workers_that_differ_are_planned_for_with_care(shared: Processes) -> None:
+    with Client(shared.address) as client:
+        large = shared.worker("large", threads=8, memory="8GB")
+        client.wait_for_workers(2, timeout=LONG)
+        try:
+            found = resolve(ClusterOptions(scheduler=shared.address))
+            # The larger one runs eight blocks at once, and the smaller one has the memory of one.
+            assert (found.workers, found.slots, found.memory) == (2, 8, 4 * 10**9)
+        finally:
+            large.kill()
             wait_for(lambda: len(client.nthreads()) == 1)
 
 
