@@ -13,7 +13,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, SchedulerLost, TilenetError
 
 #: Where the dashboard listens when the port is free: loopback only.
 DASHBOARD = ("127.0.0.1", 8787)
@@ -90,6 +90,8 @@ def open_client(options: ClusterOptions) -> Iterator[Client]:
     ------
     InvalidData
         When the scheduler cannot be reached or has no workers.
+    SchedulerLost
+        When it ended in the meantime.
     """
     if options.scheduler is not None:
         with _join(options.scheduler) as client:
@@ -168,7 +170,13 @@ def _join(address: str) -> Iterator[Client]:
         except TimeoutError as error:
             problem = f"has no workers within {CONNECT_SECONDS} s"
             raise InvalidData(f"Scheduler {address}", problem, cure) from error
-        yield client
+        try:
+            yield client
+        except Exception as error:
+            # Whatever was asked of a scheduler that is gone fails in its own way.
+            if client.status == "running" or isinstance(error, TilenetError):
+                raise
+            raise SchedulerLost(address) from error
 
 
 def _free_dashboard() -> str:

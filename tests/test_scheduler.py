@@ -17,10 +17,10 @@ import numpy.typing as npt
 import pytest
 from distributed import Client
 
-from pipelines.cluster import ClusterOptions, resolve
+from pipelines.cluster import CONNECT_SECONDS, ClusterOptions, resolve
 from pipelines.predict import common_facts
 from tests.oracles import random_network, save_softmax
-from tests.runs import environment, predict_task, run_tilenet, store_volume
+from tests.runs import environment, predict_task, run_tilenet, store_volume, tilenet_command
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box
@@ -214,3 +214,26 @@ def test_a_block_of_a_dead_client_is_not_stored_in_what_replaced_its_output(
     with Client(shared.address) as client:  # the only thread is free again: the task has ended
         assert client.submit(int, 1, pure=False).result(timeout=LONG) == 1
     assert open_volume(stored.location).missing([whole]) == [0]
+
+
+def test_a_lost_scheduler_is_said_soon_and_how_to_go_on(case: Path, tmp_path: Path) -> None:
+    with Processes(tmp_path) as lost:
+        lost.worker("only")
+        model = tmp_path / "slow.safetensors"
+        save_softmax(model, random_network(UNetArchitecture.planar(32, 3, dropout=0.0)))
+        process = subprocess.Popen(
+            tilenet_command(
+                "predict", case / "em.zarr", tmp_path / "out.zarr", "--model", model,
+                "--block", "1,32,32", "--scheduler", lost.address,
+            ),
+            cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_for(lambda: any((tmp_path / "out.zarr" / "0").rglob("c/*/*/*")))
+        start = time.monotonic()
+        lost.scheduler.kill()
+        _, err = process.communicate(timeout=LONG)
+        assert process.returncode == 1, err
+        assert f"Error: Scheduler {lost.address}: the connection to it was lost. Blocks" in err
+        assert "run the same command again" in err
+        assert "unexpected" not in err
+        assert time.monotonic() - start < CONNECT_SECONDS / 2
