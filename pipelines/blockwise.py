@@ -206,11 +206,16 @@ class _ClusterRun:
             while self.flying:
                 if self.options.stop and not self.draining:
                     self._drain()
-                self._settle(self._wait())
+                finished = self._wait()
+                if self.client.status != "running":
+                    # Its futures are cancelled already, and asking it anything would only wait.
+                    raise ConnectionError("the connection to the scheduler was lost")
+                self._settle(finished)
                 if not self.options.stop:
                     self._refill(blocks)
         finally:
-            self.client.cancel(list(self.flying))
+            if self.client.status == "running":
+                self.client.cancel(list(self.flying))
         self.outcome.stopped_by = self.options.stop.signal
         self.outcome.seconds["wall"] = time.monotonic() - start
         return self.outcome

@@ -13,7 +13,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, SchedulerLost, TilenetError
 
 #: Where the dashboard listens when the port is free: loopback only.
 DASHBOARD = ("127.0.0.1", 8787)
@@ -90,6 +90,8 @@ def open_client(options: ClusterOptions) -> Iterator[Client]:
     ------
     InvalidData
         When the scheduler cannot be reached or has no workers.
+    SchedulerLost
+        When it ended in the meantime.
     """
     if options.scheduler is not None:
         with _join(options.scheduler) as client:
@@ -125,7 +127,7 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     Returns
     -------
     ClusterOptions
-        With the number of workers, and the slots and memory of the smallest one.
+        With the number of workers, the most slots and the least memory that one of them has.
     """
     if options.scheduler is None and device != "cpu":
         total = options.memory * options.workers
@@ -134,10 +136,13 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
         return options
     with open_client(options) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
+        # the most of them in the least memory, none uses more than it has, whatever it holds
+        # beside its tasks; where workers differ much, that is more careful than it need be.
         return dataclasses.replace(
             options,
             workers=len(workers),
-            slots=min(worker["nthreads"] for worker in workers),
+            slots=max(worker["nthreads"] for worker in workers),
             memory=min(worker["memory_limit"] or options.memory for worker in workers),
         )
 
@@ -165,7 +170,13 @@ def _join(address: str) -> Iterator[Client]:
         except TimeoutError as error:
             problem = f"has no workers within {CONNECT_SECONDS} s"
             raise InvalidData(f"Scheduler {address}", problem, cure) from error
-        yield client
+        try:
+            yield client
+        except Exception as error:
+            # Whatever was asked of a scheduler that is gone fails in its own way.
+            if client.status == "running" or isinstance(error, TilenetError):
+                raise
+            raise SchedulerLost(address) from error
 
 
 def _free_dashboard() -> str:

@@ -24,9 +24,9 @@ from tilenet.new_volume import NewVolume, create_volume
 from tilenet.plan import PROCESS_BYTES
 from tilenet.provenance import refuse_if_different
 from tilenet.sources import Source, ZarrSource, open_source
-from tilenet.tasks import IngestTask
+from tilenet.tasks import IngestTask, OutputReference
 from tilenet.tiling import BlockGrid
-from tilenet.volume import open_volume
+from tilenet.volume import Volume, open_volume
 
 #: Copies of a block in memory while it is read, cut and encoded.
 BLOCK_COPIES = 4
@@ -141,16 +141,18 @@ def run_ingest(
     check_apart(output, inside if storage.is_remote(inside) else inside.split(":/")[0])
     new = new_volume(source, options)
     compressors(options.codec)
-    begun = _is_begun(output, new, options.overwrite)
+    begun = _find_begun(output, new, options.overwrite)
     cluster = resolve(cluster)
     grid = BlockGrid(source.shape, block_shape(source, new, cluster))
-    missing = open_volume(output).missing(grid) if begun else list(range(len(grid)))
-    task = IngestTask(source=source, output=output, run=uuid.uuid4().hex)
+    missing = list(range(len(grid))) if begun is None else begun.missing(grid)
     with open_runner(cluster, len(missing)) as runner:
-        if begun:
+        if begun is not None:
             storage.remove_partial_files(output)
+            creation = begun.creation
         else:  # only now: whatever was wrong has been said
-            create_volume(output, new, overwrite=options.overwrite)
+            creation = create_volume(output, new, overwrite=options.overwrite)
+        written = OutputReference(output, creation)
+        task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)
         outcome = runner.run("Ingest", task, grid, missing=missing)
     check_stored(open_volume(output), grid, outcome)
     return Summary("ingest", output, len(grid), len(grid) - len(missing), outcome)
@@ -226,13 +228,13 @@ def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
     return whole if math.prod(whole) * voxel <= allowed else block
 
 
-def _is_begun(output: str, new: NewVolume, overwrite: bool) -> bool:
+def _find_begun(output: str, new: NewVolume, overwrite: bool) -> Volume | None:
     volume = find_begun(output, "volume", overwrite=overwrite)
     if volume is None:
-        return False
+        return None
     before = _determinants(volume.attributes, volume.voxel_size, volume.write_shape)
     refuse_if_different(output, before, _determinants(new.attributes, new.voxel_size, new.shard))
-    return True
+    return volume
 
 
 def _determinants(

@@ -33,7 +33,7 @@ from tilenet.joining import id_dtype, join
 from tilenet.label_task import ComponentsTask, LabelTask
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.provenance import refuse_if_different
-from tilenet.tasks import VolumeReference
+from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 
@@ -226,9 +226,11 @@ def run_label(
     with open_runner(cluster, len(missing) if joined else len(grid)) as runner:
         if job.begun is not None:
             storage.remove_partial_files(output)
+        creation = None if job.begun is None else job.begun.creation
         if not joined:
-            _join(job, runner, run)
-        task = LabelTask(source=source, output=output, block=job.shard, rule=rule, run=run)
+            creation = _join(job, runner, run)
+        written = OutputReference(output, creation)
+        task = LabelTask(source=source, output=written, block=job.shard, rule=rule, run=run)
         outcome = runner.run("Label", task, grid, missing=missing)
     stored = open_volume(output)
     check_stored(stored, grid, outcome)
@@ -302,7 +304,7 @@ def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
     refuse_if_different(begun.location, stored, stated)
 
 
-def _join(job: _Job, runner: Runner, run: str) -> None:
+def _join(job: _Job, runner: Runner, run: str) -> str | None:
     # The first pass. The output is created only now that the number of its ids is known.
     task = ComponentsTask(source=job.source, rule=job.rule, run=run)
     table = join(runner.collect("Components", task, job.grid, command="label"))
@@ -325,8 +327,10 @@ def _join(job: _Job, runner: Runner, run: str) -> None:
             codec=job.options.codec,
             attributes=attributes,
         )
-        create_volume(job.output, new, overwrite=job.options.overwrite)
+        creation: str | None = create_volume(job.output, new, overwrite=job.options.overwrite)
     else:
+        creation = job.begun.creation
         before = {"instances": job.begun.attributes.get("instances")}
         refuse_if_different(job.output, before, {"instances": table.count})
     write_join(job.output, table.ids, table.offsets)
+    return creation

@@ -44,7 +44,7 @@ from tilenet.intensity import Intensity, Moments
 from tilenet.new_volume import create_volume
 from tilenet.plan import Plan
 from tilenet.predict_task import PredictTask, compute_block, numeric_facts
-from tilenet.tasks import MomentsTask, VolumeReference
+from tilenet.tasks import MomentsTask, OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 
@@ -120,7 +120,11 @@ def run_prediction(
         Before anything is written, when something does not fit.
     """
     rule = rule or IntensityRule("model")
-    job = check_job(source, model, mask=mask, choices=choices or Choices())
+    choices = choices or Choices()
+    if cluster.scheduler is None and choices.device != "cpu":
+        # Refuses a device that is not there; on the CPU only the workers need load PyTorch.
+        numeric_facts(choices.device)
+    job = check_job(source, model, mask=mask, choices=choices)
     begun = check_output(job, output, overwrite)
     cluster = resolve(cluster, job.choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
@@ -132,8 +136,7 @@ def run_prediction(
     with stop_on_signals() as stop, open_client(cluster) as client:
         click.echo(f"Dashboard: {client.dashboard_link}", err=True)
         run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)
-        intensity = run.prepare(rule, known, begun, overwrite)
-        return run.compute(intensity)
+        return run.compute(run.prepare(rule, known, begun, overwrite))
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class _Run:
 
     def prepare(
         self, rule: IntensityRule, known: Intensity | None, begun: Volume | None, overwrite: bool
-    ) -> Intensity:
+    ) -> PredictTask:
         facts = common_facts(self.client, self.job.choices.device)
         intensity = known or self._measure(rule)
         dtype = output_dtype(self.job, begun)
@@ -157,10 +160,24 @@ class _Run:
         )
         if begun is None:
             new = new_output(self.job, self.plan, dtype, stated)
-            create_volume(self.output, new, overwrite=overwrite)
+            creation: str | None = create_volume(self.output, new, overwrite=overwrite)
         else:
             check_resume(self.job, self.plan, begun, stated)
-        return intensity
+            creation = begun.creation
+        return PredictTask(
+            source=self.job.source,
+            output=OutputReference(self.output, creation),
+            model=self.job.model,
+            model_sha256=self.job.sha256,
+            settings=settings(self.job, self.plan),
+            intensity=intensity,
+            architecture=self.plan.request.architecture,
+            tile=self.plan.tile,
+            run=self.name,
+            orientations=self.plan.request.orientations,
+            mask=self.job.mask,
+            facts=tuple(facts.items()),
+        )
 
     def _measure(self, rule: IntensityRule) -> Intensity:
         volume = self.job.volume
@@ -181,24 +198,10 @@ class _Run:
         total = sum((report.value for report in ordered), Moments())
         return dataclasses.replace(total.intensity, invert=rule.invert)
 
-    def compute(self, intensity: Intensity) -> Summary:
+    def compute(self, task: PredictTask) -> Summary:
         grid, stored = self.plan.grid, open_volume(self.output)
         missing = stored.missing(grid)
         before = len(grid) - len(missing)
-        request = self.plan.request
-        task = PredictTask(
-            source=self.job.source,
-            output=self.output,
-            model=self.job.model,
-            model_sha256=self.job.sha256,
-            settings=settings(self.job, self.plan),
-            intensity=intensity,
-            architecture=request.architecture,
-            tile=self.plan.tile,
-            run=self.name,
-            orientations=request.orientations,
-            mask=self.job.mask,
-        )
         with make_reporter("Predict", len(grid), before) as reporter:
             options = RunOptions(
                 name="predict",
@@ -306,7 +309,7 @@ def as_array(
     check_inputs(job, plan)
     task = PredictTask(
         source=source,
-        output="",
+        output=OutputReference("", None),
         model=model,
         model_sha256=job.sha256,
         settings=settings(job, plan),

@@ -30,7 +30,7 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.identity import identify
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.provenance import refuse_if_different
-from tilenet.tasks import VolumeReference
+from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 from tilenet.weight_rule import ClassCounts, WeightRule
@@ -131,8 +131,7 @@ def weights(
     names = {field.name for field in dataclasses.fields(WeightOptions)}
     options = WeightOptions(**{name: chosen.pop(name) for name in names})
     volume = source.open()
-    if per_section is None:
-        per_section = labelled_per_section(volume)
+    per_section = labelled_per_section(volume) if per_section is None else per_section
     rule = WeightRule(
         **chosen, per_section=per_section, voxel_size=volume.voxel_size or (1.0, 1.0, 1.0)
     )
@@ -231,11 +230,12 @@ def run_weights(
             counts = _count(job, runner, run)
             attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
             new = dataclasses.replace(job.new, attributes=attributes)
-            create_volume(output, new, overwrite=options.overwrite)
+            creation: str | None = create_volume(output, new, overwrite=options.overwrite)
         else:
-            counts = ClassCounts(**job.begun.attributes["counts"])
+            counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation
             storage.remove_partial_files(output)
-        task = WeightTask(source=source, output=output, rule=rule, counts=counts, run=run)
+        written = OutputReference(output, creation)
+        task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
         outcome = runner.run("Weights", task, grid, missing=missing)
     check_stored(open_volume(output), grid, outcome)
     return Summary("weights", output, len(grid), len(grid) - len(missing), outcome)

@@ -32,7 +32,7 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.predict_task import PredictTask
 from tilenet.settings import Settings
-from tilenet.tasks import VolumeReference
+from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume, reopen_for_writing
 
@@ -101,10 +101,10 @@ def predict_task(
         channels=header.stored_channels,
         attributes={},
     )
-    create_volume(str(output), new)
+    creation = create_volume(str(output), new)
     return PredictTask(
         source=VolumeReference(source),
-        output=str(output),
+        output=OutputReference(str(output), creation),
         model=model,
         model_sha256=model_sha256(model),
         settings=Settings(precision=precision),
@@ -134,7 +134,7 @@ def predict_blocks(
     task: PredictTask, block: ZYX, how: str = "loop", client: Client | None = None
 ) -> npt.NDArray[Any]:
     """Run a prediction and read back what it stored."""
-    output = open_volume(task.output)
+    output = open_volume(task.output.location)
     blocks = list(BlockGrid(output.shape, block))
     outcome = run_task(task, blocks, how, client)
     assert not outcome.failed, outcome.failed

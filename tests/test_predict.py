@@ -11,6 +11,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+import torch
 from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions
@@ -31,6 +32,7 @@ from tests.runs import files_below, store_volume
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import (
     BlocksFailed,
+    DeviceUnavailable,
     InvalidData,
     ModelMismatch,
     NotEnoughMemory,
@@ -329,6 +331,16 @@ def test_non_finite_values_fail_their_blocks_by_name(copy: Path) -> None:
     assert summary.outcome.failed
     assert all("NaN or infinite" in why for _, why in summary.outcome.failed)
     assert all(box.start[0] == 3 for box, _ in summary.outcome.failed)
+
+
+def test_a_device_that_is_not_here_is_refused_before_the_plan(
+    case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(DeviceUnavailable, match=device):
+        predict(case, "no.zarr", cluster=ClusterOptions(), choices=Choices(device=device))
+    assert capsys.readouterr().err == ""
+    assert not (case / "no.zarr").exists()
 
 
 BAD: list[tuple[str, type[TilenetError], str, dict[str, Any]]] = [

@@ -105,12 +105,12 @@ def test_every_codec(location: str, codec: str) -> None:
 
 
 def test_a_created_volume_says_what_it_is(location: str) -> None:
-    create_volume(location, NEW)
+    creation = create_volume(location, NEW)
     volume = open_volume(location)
     assert (volume.shape, str(volume.dtype), volume.channels) == (NEW.shape, "uint8", None)
     assert (volume.chunk_shape, volume.write_shape) == (NEW.chunk, NEW.shard)
     assert volume.voxel_size == NEW.voxel_size
-    assert volume.attributes == NEW.attributes
+    assert volume.attributes == {**NEW.attributes, "creation": creation}
     assert not volume.read(WHOLE).any()
 
 
@@ -202,12 +202,22 @@ def test_overwriting_never_touches_what_is_not_zarr(location: str, found: str) -
     assert contents(Path(location).parent) == before
 
 
+def replace_creation(location: str) -> None:
+    """Give a volume a creation id that is the same for all."""
+    metadata = Path(location) / "zarr.json"
+    creation = open_volume(location).creation
+    assert creation is not None
+    metadata.write_text(metadata.read_text().replace(creation, "same"))
+
+
 @pytest.mark.parametrize("found", ZARRS)
 def test_overwriting_replaces_a_zarr_and_leaves_nothing_of_it(location: str, found: str) -> None:
     ZARRS[found](Path(location))
     create_volume(location, NEW, overwrite=True)
     fresh = str(Path(location).parent / "fresh" / "out.zarr")
     create_volume(fresh, NEW)
+    for path in (location, fresh):  # alike but for the random id
+        replace_creation(path)
     assert contents(Path(location)) == contents(Path(fresh))
     assert {path.name for path in Path(location).parent.iterdir()} == {"out.zarr", "fresh"}
 

@@ -26,7 +26,8 @@
     |- ResumeRefused          the output was begun under something else
     |- ResourceError
     |  |- NotEnoughMemory     even the smallest tile does not fit
-    |  `- DeviceUnavailable   there is no such device
+    |  |- DeviceUnavailable   there is no such device
+    |  `- SchedulerLost       the Dask scheduler ended or is out of reach
     `- BlocksFailed           some blocks failed; the others are done
 
 Classes take fields, not text: a caller can read the value that was wrong, and an error that a
@@ -377,6 +378,19 @@ class DeviceUnavailable(ResourceError):
     def message(self) -> str:
         cure = "Choose another with --device, for example cpu."
         return f"Device {self.device!r}: {self.problem}. {cure}"
+
+
+@dataclasses.dataclass(eq=False)
+class SchedulerLost(ResourceError):
+    """The Dask scheduler ended, or is out of reach."""
+
+    address: str
+
+    def message(self) -> str:
+        return (
+            f"Scheduler {self.address}: the connection to it was lost. Blocks that are stored "
+            "stay; once it is back, run the same command again to compute what is missing."
+        )
 
 
 @dataclasses.dataclass(eq=False)

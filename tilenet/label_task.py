@@ -8,7 +8,14 @@ from tilenet.components import LabelRule, block_components, extend, label
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.join_store import read_join
-from tilenet.tasks import BlockReport, Clock, VolumeReference, read_finite, reader, writer
+from tilenet.tasks import (
+    BlockReport,
+    Clock,
+    OutputReference,
+    VolumeReference,
+    read_finite,
+    reader,
+)
 from tilenet.tiling import BlockGrid
 
 
@@ -59,7 +66,7 @@ class LabelTask:
     ----------
     source : VolumeReference
         The masks.
-    output : str
+    output : OutputReference
         The output, created already, with its join tables.
     block : tuple of int
         Shape of the blocks, (z, y, x), with which the tables were made.
@@ -70,7 +77,7 @@ class LabelTask:
     """
 
     source: VolumeReference
-    output: str
+    output: OutputReference
     block: ZYX
     rule: LabelRule
     run: str
@@ -95,7 +102,8 @@ class LabelTask:
         """
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
-        ids = read_join(self.output, position(box, volume.shape, self.block))
+        self.output.check()  # another volume's tables would be misread
+        ids = read_join(self.output.location, position(box, volume.shape, self.block))
         clock.phase("read")
         labels, first = label(self.rule.foreground(values), self.rule)
         if len(first) != len(ids) - 1:
@@ -104,7 +112,7 @@ class LabelTask:
             raise InvalidData(f"Masks {volume.location}", f"{problem}, now {len(first)}", cure)
         labels = labels[box.relative_to(box.start).slices]
         clock.phase("compute")
-        writer(self.output, self.run).write(box, ids[labels])
+        self.output.write(box, ids[labels], self.run)
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 

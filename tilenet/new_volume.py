@@ -6,7 +6,7 @@ import glob
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tilenet import codecs, storage
 from tilenet.errors import OutputExists, UnreadableVolume
 from tilenet.geometry import ZYX
 from tilenet.ome import image_attributes
+from tilenet.provenance import CREATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class NewVolume:
     attributes: Mapping[str, Any]
 
 
-def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> None:
+def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> str:
     """Create an empty OME-Zarr 0.5 volume with one level, "0".
 
     Parameters
@@ -65,18 +66,25 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     overwrite : bool
         Replace a Zarr that is there.
 
+    Returns
+    -------
+    str
+        Its creation id, random, stored with the attributes: no other volume at this path has it.
+
     Raises
     ------
     OutputExists
         When something is there and ``overwrite`` is false, or it is not Zarr at all.
     """
+    creation = uuid.uuid4().hex
+    new = replace(new, attributes={**new.attributes, CREATION: creation})
     found = describe_existing(location)
     replaceable = found is None or found.startswith("a Zarr")
     if found and not (overwrite and replaceable):
         raise OutputExists(location, found, replaceable)
     if storage.is_remote(location):
-        _write_metadata(location, new, replace=found is not None)
-        return
+        _write_metadata(location, new, overwrite=found is not None)
+        return creation
     # A local volume appears whole, under its name, by one rename; the old one goes the same way.
     target = storage.local_path(location)
     for orphan in target.parent.glob(f"{glob.escape(target.name)}.*{storage.PARTIAL}"):
@@ -100,13 +108,14 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
         shutil.rmtree(old)
     else:
         fresh.rename(target)
+    return creation
 
 
-def _write_metadata(location: str, new: NewVolume, *, replace: bool = False) -> None:
+def _write_metadata(location: str, new: NewVolume, *, overwrite: bool = False) -> None:
     leading = () if new.channels is None else (1,)
     channels = () if new.channels is None else (len(new.channels),)
     compressors = codecs.compressors(new.codec)  # an unknown codec is refused before any file
-    group = zarr.create_group(storage.make_store(location, writable=True), overwrite=replace)
+    group = zarr.create_group(storage.make_store(location, writable=True), overwrite=overwrite)
     group.create_array(
         "0",
         shape=(*channels, *new.shape),
@@ -175,7 +184,35 @@ def replace_attributes(location: str, attributes: Mapping[str, Any]) -> None:
     location : str
         Local path or fsspec URL of the group.
     attributes : mapping
-        JSON values.
+        JSON values; the creation id stays as it is.
     """
     group = zarr.open_group(storage.make_store(location, writable=True), mode="r+")
-    group.attrs.put({**group.attrs.asdict(), "tilenet": dict(attributes)})
+    creation = _creation(group)
+    kept = {} if creation is None else {CREATION: creation}
+    group.attrs.put({**group.attrs.asdict(), "tilenet": {**attributes, **kept}})
+
+
+def stored_creation(location: str) -> str | None:
+    """Read the creation id of the volume that lies at a location now.
+
+    Parameters
+    ----------
+    location : str
+        Local path or fsspec URL of the group.
+
+    Returns
+    -------
+    str or None
+        None when there is no volume, or one without an id.
+    """
+    try:
+        group = zarr.open_group(storage.make_store(location), mode="r", zarr_format=3)
+    except FileNotFoundError:
+        return None
+    return _creation(group)
+
+
+def _creation(group: zarr.Group) -> str | None:
+    ours = group.attrs.asdict().get("tilenet")
+    found = ours.get(CREATION) if isinstance(ours, Mapping) else None
+    return None if found is None else str(found)

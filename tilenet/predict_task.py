@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,29 +12,58 @@ import numpy.typing as npt
 
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import load_model, model_sha256
-from tilenet.errors import ModelMismatch
+from tilenet.errors import InvalidData, ModelMismatch
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.mask import enlarge, mask_box, mask_factor
 from tilenet.orientation import IDENTITY, Orientation
 from tilenet.padding import mirror
 from tilenet.settings import Settings
-from tilenet.tasks import BlockReport, Clock, VolumeReference, once, read_finite, reader, writer
+from tilenet.tasks import (
+    BlockReport,
+    Clock,
+    OutputReference,
+    VolumeReference,
+    once,
+    read_finite,
+    reader,
+    writer,
+)
 from tilenet.tiling import TileGrid
 from tilenet.volume import Volume
 
 if TYPE_CHECKING:
     from tilenet.predictor import Predictor
 
+#: What :func:`numeric_facts` gives, such that it can be hashed.
+Facts = tuple[tuple[str, str], ...]
+
 
 @once
-def _predictor(path: str, sha256: str, settings: Settings, intensity: Intensity) -> Predictor:
+def _predictor(
+    path: str, sha256: str, settings: Settings, intensity: Intensity, facts: Facts
+) -> Predictor:
     from tilenet.predictor import Predictor
 
+    _check_facts(facts, settings.device)
     if model_sha256(path) != sha256:
         problem = "was changed after the run began"
         raise ModelMismatch(path, problem, "Start the command again.")
     return Predictor(load_model(path), settings, intensity)
+
+
+def _check_facts(facts: Facts, device: str) -> None:
+    # The workers that were there when the run began agreed; this one may have come later.
+    here = numeric_facts(device)
+    differences = [
+        f"{name} is {here.get(name)!r}, not {value!r}"
+        for name, value in facts
+        if here.get(name) != value
+    ]
+    if differences:
+        problem = f"differs from the workers that the run began with: {', '.join(differences)}"
+        cure = "One output comes from one kind of device and one set of versions: stop this worker."
+        raise InvalidData(f"Worker on {platform.node()}", problem, cure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +74,7 @@ class PredictTask:
     ----------
     source : VolumeReference
         The input.
-    output : str
+    output : OutputReference
         The output, created already.
     model, model_sha256 : str
         The model file, and the content that it must have.
@@ -62,10 +92,12 @@ class PredictTask:
         Those whose predictions are averaged.
     mask : VolumeReference or None
         Where to predict; elsewhere 0 is stored.
+    facts : tuple of (str, str)
+        What :func:`numeric_facts` gave where the run began; a worker of another kind is refused.
     """
 
     source: VolumeReference
-    output: str
+    output: OutputReference
     model: str
     model_sha256: str
     settings: Settings
@@ -75,6 +107,7 @@ class PredictTask:
     run: str
     orientations: tuple[Orientation, ...] = (IDENTITY,)
     mask: VolumeReference | None = None
+    facts: Facts = ()
 
     def __call__(self, box: Box) -> BlockReport:
         """Read, compute and write a block.
@@ -93,10 +126,12 @@ class PredictTask:
         ------
         UnreadableBlock, NonFiniteValues
             When the input is corrupt there.
+        InvalidData
+            When the output was replaced, or the process differs from those that the run began with.
         """
-        clock, output = Clock(), writer(self.output, self.run)
-        values = self.compute(box, output.dtype, clock)
-        output.write(box, values)
+        clock, dtype = Clock(), writer(self.output, self.run).dtype
+        values = self.compute(box, dtype, clock)
+        self.output.write(box, values, self.run)
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 
@@ -121,7 +156,9 @@ class PredictTask:
         """
         clock = clock or Clock()
         inside = self._inside(box)
-        predictor = _predictor(self.model, self.model_sha256, self.settings, self.intensity)
+        predictor = _predictor(
+            self.model, self.model_sha256, self.settings, self.intensity, self.facts
+        )
         if inside is not None and not inside.any():
             channels = predictor.header.stored_channels
             leading = () if channels is None else (len(channels),)

@@ -7,6 +7,9 @@ from typing import Any
 
 from tilenet.errors import ResumeRefused
 
+#: Attribute that tells volumes apart that lay at one path in turn; it determines no value.
+CREATION = "creation"
+
 
 def refuse_if_different(path: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with an output that was begun under something else.
@@ -23,6 +26,7 @@ def refuse_if_different(path: str, stored: Mapping[str, Any], now: Mapping[str, 
     ResumeRefused
         Naming every field that differs.
     """
+    stored, now = ({k: v for k, v in side.items() if k != CREATION} for side in (stored, now))
     differences = dict(_differences(stored, now, ""))
     if differences:
         raise ResumeRefused(path, differences)

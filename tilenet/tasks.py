@@ -17,9 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import NonFiniteValues
+from tilenet.errors import InvalidData, NonFiniteValues
 from tilenet.geometry import Box
 from tilenet.intensity import Moments
+from tilenet.new_volume import stored_creation
 from tilenet.sources import Source
 from tilenet.volume import Volume, open_volume, reopen_for_writing
 
@@ -78,6 +79,59 @@ class VolumeReference:
         return open_volume(self.location, level=self.level, channel=self.channel, axes=self.axes)
 
 
+@dataclass(frozen=True, slots=True)
+class OutputReference:
+    """Which volume a task writes to: its place, and which of those that lay there in turn.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL.
+    creation : str or None
+        Id that :func:`tilenet.new_volume.create_volume` gave it; volumes of old have none.
+    """
+
+    location: str
+    creation: str | None
+
+    def write(self, box: Box, values: npt.NDArray[Any], run: str) -> None:
+        """Write a block, unless another volume lies there by now.
+
+        Parameters
+        ----------
+        box : Box
+            The block.
+        values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
+            The voxels.
+        run : str
+            Name of the run.
+
+        Raises
+        ------
+        InvalidData
+            When the output is gone or was replaced.
+        """
+        volume = writer(self, run)
+        # A task goes on after its client died, and by then another command may have replaced the
+        # output. What remains is a replacement between this look and the renaming of the shards:
+        # the time that they take to be encoded and synced, not that of the block.
+        self.check()
+        volume.write(box, values)
+
+    def check(self) -> None:
+        """Refuse another volume than the one that the task is for.
+
+        Raises
+        ------
+        InvalidData
+            When the output is gone or was replaced.
+        """
+        if self.creation is not None and stored_creation(self.location) != self.creation:
+            problem = "was removed or replaced after this run began; the block was not stored"
+            cure = "Let one command at a time write there, where every worker sees it, and rerun."
+            raise InvalidData(f"Output {self.location}", problem, cure)
+
+
 _loading = threading.Lock()
 
 
@@ -127,13 +181,13 @@ def reader(reference: VolumeReference, run: str) -> Volume:
 
 
 @once
-def writer(location: str, run: str) -> Volume:
+def writer(output: OutputReference, run: str) -> Volume:
     """Open an output for writing, once per process and run.
 
     Parameters
     ----------
-    location : str
-        Path or URL.
+    output : OutputReference
+        Which volume.
     run : str
         Name of the run.
 
@@ -141,9 +195,15 @@ def writer(location: str, run: str) -> Volume:
     -------
     Volume
         The volume.
+
+    Raises
+    ------
+    InvalidData
+        When the output is gone or was replaced.
     """
     del run
-    return reopen_for_writing(location)
+    output.check()
+    return reopen_for_writing(output.location)
 
 
 class Clock:
@@ -202,14 +262,14 @@ class IngestTask:
     ----------
     source : Source
         What is read.
-    output : str
+    output : OutputReference
         The output, created already.
     run : str
         Name of the run.
     """
 
     source: Source
-    output: str
+    output: OutputReference
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
@@ -228,7 +288,7 @@ class IngestTask:
         clock = Clock()
         values = self.source.read(box)
         clock.phase("read")
-        writer(self.output, self.run).write(box, values)
+        self.output.write(box, values, self.run)
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 

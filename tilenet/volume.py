@@ -19,6 +19,7 @@ import zarr
 from tilenet import storage
 from tilenet.errors import UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.provenance import CREATION
 from tilenet.volume_layout import Layout, find_layout
 
 #: Chunks of so many bytes are read one after the other. zarrs decodes all that a box cuts and keeps
@@ -68,6 +69,12 @@ class Volume:
     def voxel_size(self) -> tuple[float, float, float] | None:
         """Nanometres, (z, y, x); None when the metadata do not say."""
         return self.layout.voxel_size
+
+    @property
+    def creation(self) -> str | None:
+        """Id that it was created with, by us; None where it has none."""
+        found = self.attributes.get(CREATION)
+        return None if found is None else str(found)
 
     @property
     def write_shape(self) -> ZYX:

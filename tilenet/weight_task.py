@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tilenet.geometry import ZYX, Box
-from tilenet.tasks import BlockReport, Clock, VolumeReference, reader, writer
+from tilenet.tasks import BlockReport, Clock, OutputReference, VolumeReference, reader
 from tilenet.volume import Volume
 from tilenet.weight_map import border_weights
 from tilenet.weight_rule import ClassCounts, WeightRule
@@ -62,7 +62,7 @@ class WeightTask:
     ----------
     source : VolumeReference
         The instances.
-    output : str
+    output : OutputReference
         The output, created already.
     rule : WeightRule
         What the weights are.
@@ -73,7 +73,7 @@ class WeightTask:
     """
 
     source: VolumeReference
-    output: str
+    output: OutputReference
     rule: WeightRule
     counts: ClassCounts
     run: str
@@ -96,7 +96,7 @@ class WeightTask:
         clock.phase("read")
         weights = border_weights(labels, self.rule, counts=self.counts, core=core)
         clock.phase("compute")
-        writer(self.output, self.run).write(box, weights)
+        self.output.write(box, weights, self.run)
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 
