@@ -135,16 +135,21 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     if options.scheduler is None:
         return options
     with open_client(options) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        # The workers are asked: the client's own list of them is an empty one at times.
+        slots, memory = zip(*client.run(_capacity).values(), strict=True)
         # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
         # the most of them in the least memory, none uses more than it has, whatever it holds
         # beside its tasks; where workers differ much, that is more careful than it need be.
         return dataclasses.replace(
             options,
-            workers=len(workers),
-            slots=max(worker["nthreads"] for worker in workers),
-            memory=min(worker["memory_limit"] or options.memory for worker in workers),
+            workers=len(slots),
+            slots=max(slots),
+            memory=min(limit or options.memory for limit in memory),
         )
+
+
+def _capacity(dask_worker: Any) -> tuple[int, int | None]:
+    return dask_worker.state.nthreads, dask_worker.memory_manager.memory_limit
 
 
 @contextlib.contextmanager
