@@ -7,7 +7,7 @@ the planes of one evaluation, and computes every plane of every feature once.
 
 Shapes: S planes along the stream axis; A, B the other axes (A alone where a planar network is fed
 along y or x, one section at a time); F features. Features come last in memory, so that a slab is
-one piece of memory, and oneDNN and cuDNN compute fastest (measured).
+one piece of memory, and oneDNN computes fastest (measured).
 """
 
 from __future__ import annotations
