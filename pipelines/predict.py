@@ -17,6 +17,7 @@ from distributed import Client
 from pipelines.blockwise import RunOptions, run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.intensity_rule import IntensityRule
 from pipelines.options import (
     cluster_options,
     default_workers,
@@ -26,7 +27,6 @@ from pipelines.options import (
 )
 from pipelines.prediction import (
     Choices,
-    IntensityRule,
     Job,
     new_output,
     output_dtype,

@@ -15,8 +15,9 @@ import torch
 from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions
+from pipelines.intensity_rule import IntensityRule
 from pipelines.predict import as_array, run_prediction, task_resources
-from pipelines.prediction import Choices, IntensityRule
+from pipelines.prediction import Choices
 from pipelines.summary import Summary
 from tests.oracles import (
     ARCHITECTURES,
