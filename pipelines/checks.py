@@ -19,7 +19,7 @@ from tilenet.errors import (
     ResumeRefused,
     VoxelSizeMismatch,
 )
-from tilenet.geometry import Box, zyx
+from tilenet.geometry import Box
 from tilenet.new_volume import describe_existing
 from tilenet.orientation import check_quarter_turns
 from tilenet.plan import Plan
@@ -250,14 +250,8 @@ def check_inputs(job: Job, plan: Plan, *, measured: bool = False) -> None:
     InvalidData
         Naming the first shard that is missing in the input or the mask.
     """
-    reach = zyx(
-        halo + output - kept
-        for halo, output, kept in zip(
-            plan.request.architecture.halo, plan.tile_output, plan.tile, strict=True
-        )
-    )
     whole = Box.of_shape(job.volume.shape)
-    needed = plan.grid.covered.grow(reach, reach).intersect(whole)
+    needed = plan.grid.covered.grow(plan.reach, plan.reach).intersect(whole)
     check_whole(job.volume, whole if measured else needed)
     if job.mask is not None:
         mask = job.mask.open()

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.prediction import Job
 from tilenet import storage
-from tilenet.geometry import Box, zyx
+from tilenet.geometry import Box
 from tilenet.identity import SAMPLES, sampled_shards
 from tilenet.new_volume import replace_attributes
 from tilenet.plan import Plan
@@ -67,11 +67,5 @@ def _restored_shards(
 
 def _was_used(shard: Box, plan: Plan, begun: Volume) -> bool:
     # Every block whose context may hold a voxel of the shard: mirroring reaches no farther.
-    reach = zyx(
-        halo + output - kept
-        for halo, output, kept in zip(
-            plan.request.architecture.halo, plan.tile_output, plan.tile, strict=True
-        )
-    )
-    blocks = BlockGrid(plan.request.volume_shape, plan.block, shard.grow(reach, reach))
+    blocks = BlockGrid(plan.request.volume_shape, plan.block, shard.grow(plan.reach, plan.reach))
     return len(begun.missing(blocks)) < len(blocks)

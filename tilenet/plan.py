@@ -21,7 +21,7 @@ from tilenet.tiling import BlockGrid, TileGrid
 #: Memory of a worker process with PyTorch, Zarr and Dask loaded and nothing computed. Measured.
 PROCESS_BYTES = 440 * 2**20
 
-#: Live values to peak memory of an evaluation: what oneDNN and cuDNN reorder, and freed memory that
+#: Live values to peak memory of an evaluation: what oneDNN reorders, and freed memory that
 #: the allocator keeps for the next slab. Measured on 2-D and 3-D networks.
 EVALUATION_FACTOR = 2.0
 
@@ -80,6 +80,12 @@ class Plan:
     def tile_input(self) -> ZYX:
         """Shape that one evaluation is given, (z, y, x)."""
         return self.request.architecture.input_for(self.tile_output)
+
+    @property
+    def reach(self) -> ZYX:
+        """How far beyond its faces a block reads, (z, y, x), in any orientation."""
+        halo, output = self.request.architecture.halo, self.tile_output
+        return zyx(h + o - kept for h, o, kept in zip(halo, output, self.tile, strict=True))
 
     @property
     def tiles(self) -> int:
