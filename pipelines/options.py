@@ -19,7 +19,7 @@ from tilenet.codecs import CODECS
 from tilenet.errors import RegionOutside
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.orientation import ROTATIONS
-from tilenet.request import DEVICE_BYTES
+from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES
 from tilenet.settings import VALUE_BYTES
 from tilenet.tasks import VolumeReference
 
@@ -297,7 +297,11 @@ def prediction_options(function: F) -> F:
     @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512,x=0:512.")
     @click.option("--mask", help="Low-resolution Zarr; where it is 0, 0 is stored.")
     @click.option("--block", type=SHAPE, help="Voxels per task, z,y,x; chosen by the plan.")
-    @click.option("--shard", type=SHAPE, help="Voxels per stored object, z,y,x; the block.")
+    @click.option("--shard", type=SHAPE, help="Voxels per stored object, z,y,x; chosen too.")
+    @click.option(
+        "--block-minutes", type=click.FloatRange(0, min_open=True), default=BLOCK_SECONDS / 60,
+        show_default=True, help="How long a block is to last, about: what a preemption loses.",
+    )  # fmt: skip
     @click.option(
         "--dtype", type=click.Choice(["uint8", "float16", "float32"]), help="Output; uint8."
     )

@@ -17,7 +17,7 @@ from tilenet.new_volume import NewVolume
 from tilenet.orientation import IDENTITY, Orientation, averaged, stated, statement, words
 from tilenet.plan import Plan, check_memory
 from tilenet.planner import make_plan
-from tilenet.request import DEVICE_BYTES, Request
+from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES, Request
 from tilenet.settings import Settings
 from tilenet.tasks import VolumeReference
 from tilenet.volume import Volume
@@ -31,6 +31,8 @@ class Choices:
     ----------
     block, shard : tuple of int or None
         Voxels of a task and of an object, (z, y, x).
+    block_minutes : float
+        How long a block is to last, about.
     dtype : str or None
         Of the stored values.
     precision : str or None
@@ -56,6 +58,7 @@ class Choices:
 
     block: ZYX | None = None
     shard: ZYX | None = None
+    block_minutes: float = BLOCK_SECONDS / 60
     dtype: str | None = None
     precision: str | None = None
     device: str = "cpu"
@@ -132,6 +135,7 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         architecture=job.header.architecture,
         input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
         output_bytes=itemsize * len(job.header.stored_channels or "1"),
+        chunk_shape=job.volume.chunk_shape,
         chunk_bytes=job.volume.chunk_bytes,
         precision=job.choices.precision or stored.get("precision", "float32"),
         device=job.choices.device.split(":")[0],
@@ -142,6 +146,7 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
         device_memory=job.choices.device_memory,
         block=job.choices.block,
         shard=job.choices.shard,
+        block_seconds=60 * job.choices.block_minutes,
         orientations=_orientations(job, begun),
     )
     if begun is None:

@@ -89,9 +89,17 @@ def store_volume(
 
 
 def predict_task(
-    source: str, model: str, output: Path, *, block: ZYX, tile: ZYX, dtype: str, precision: str
+    source: str,
+    model: str,
+    output: Path,
+    *,
+    tile: ZYX,
+    dtype: str,
+    block: ZYX,
+    precision: str = "float32",
+    settings: Settings | None = None,
 ) -> PredictTask:
-    """Create an output and the task that fills it."""
+    """Create an output, of one shard per ``block``, and the task that fills it."""
     header, volume = read_header(model), open_volume(source)
     new = NewVolume(
         shape=volume.shape,
@@ -107,7 +115,7 @@ def predict_task(
         output=OutputReference(str(output), creation),
         model=model,
         model_sha256=model_sha256(model),
-        settings=Settings(precision=precision),
+        settings=settings or Settings(precision=precision),
         intensity=header.intensity,
         architecture=header.architecture,
         tile=tile,

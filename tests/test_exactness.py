@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from tests.test_architecture import architectures
 from tilenet import predict_task as tasks
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import Model, ModelHeader, OutputChannel
+from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.orientation import IDENTITY, Orientation
@@ -33,7 +35,7 @@ from tilenet.predictor import Predictor
 from tilenet.settings import Settings
 from tilenet.tiling import BlockGrid, TileGrid
 from tilenet.unet import UNet
-from tilenet.volume import Volume
+from tilenet.volume import Volume, open_volume
 
 #: Smaller than a tile; not multiples of anything; thinner than the halo; one voxel; long.
 SHAPES: list[ZYX] = [(3, 9, 11), (13, 37, 53), (2, 5, 70), (1, 1, 1), (9, 24, 96)]
@@ -76,6 +78,66 @@ def test_zarr_to_zarr_equals_the_whole_pass_bit_for_bit(
         )
         stitched = predict_blocks(task, scaled(architecture, block))
         np.testing.assert_array_equal(stitched, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_blocks_that_stream_read_every_voxel_once_and_write_every_shard_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, axis: int
+) -> None:
+    architecture = ARCHITECTURES[name]
+    if architecture.is_planar and axis == 0:
+        return  # its sections are evaluated one by one
+    network, shape = integer_network(architecture), (19, 50, 61)
+    values = grey_values(shape)
+    source = store_volume(tmp_path / "em.zarr", values, chunk=(5, 16, 7))
+    model = save_linear(tmp_path / "model.safetensors", network)
+    # The block is one tile; along every axis it is several shards.
+    block, shard = scaled(architecture, (8, 12, 12)), scaled(architecture, (2, 4, 3))
+    task = predict_task(
+        source,
+        model,
+        tmp_path / "out.zarr",
+        block=shard,
+        tile=zyx((1, *block[1:])) if architecture.is_planar else block,
+        dtype="float32",
+        settings=Settings(precision="float64", axis=axis, slab=2 * architecture.alignment[axis]),
+    )
+    read, written = Counter[Box](), Counter[Box]()
+    honest_read, honest_write = Volume.read, Volume.write
+
+    def count_read(self: Volume, box: Box) -> np.ndarray:
+        read[box] += 1
+        return honest_read(self, box)
+
+    def count_write(self: Volume, box: Box, values: np.ndarray) -> None:
+        written[box] += 1
+        honest_write(self, box, values)
+
+    monkeypatch.setattr(Volume, "read", count_read)
+    monkeypatch.setattr(Volume, "write", count_write)
+    result = open_volume(str(tmp_path / "out.zarr"))
+    for box in BlockGrid(shape, block):
+        read.clear()
+        task(box)
+        tiles = TileGrid(box, block, architecture, shape)
+        times = np.zeros(shape, int)
+        for part in read:
+            times[part.slices] += 1
+        assert set(read.values()) == {1}
+        assert times.max() == 1, "no voxel is read twice"
+        assert times[box.slices].min() == 1
+        assert not times[outside(tiles.read_box, shape)].any()
+    assert written == Counter(BlockGrid(shape, shard))
+    monkeypatch.undo()
+    stitched = result.read(Box.of_shape(shape))
+    np.testing.assert_array_equal(stitched, whole_pass(network, values).astype(np.float32))
+
+
+def outside(box: Box, shape: ZYX) -> np.ndarray:
+    found = np.ones(shape, bool)
+    found[box.slices] = False
+    return found
 
 
 @pytest.mark.cluster
@@ -157,13 +219,19 @@ def test_of_the_test_a_shifted_read_in_the_task_is_noticed(
         source, model, tmp_path / "out.zarr", block=block, tile=block,
         dtype="float32", precision="float64",
     )  # fmt: skip
-    honest = tasks._read_mirrored
+    honest = tasks.feed_of
 
-    def shifted(volume: Volume, tiles: TileGrid) -> np.ndarray:
-        padded = honest(volume, tiles)
-        return np.roll(padded, 1, axis=-1) if tiles.block.start != (0, 0, 0) else padded
+    class Shifted(Feed):
+        def planes(self, piece: slice) -> np.ndarray:
+            return np.roll(super().planes(piece), 1, axis=-1)
 
-    monkeypatch.setattr(tasks, "_read_mirrored", shifted)
+    def shifted(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
+        feed = honest(volume, tiles, settings)
+        if tiles.block.start != (0, 0, 0):
+            feed.__class__ = Shifted
+        return feed
+
+    monkeypatch.setattr(tasks, "feed_of", shifted)
     stitched = predict_blocks(task, block)
     assert not np.array_equal(stitched, whole_pass(network, values).astype(np.float32))
 

@@ -324,7 +324,8 @@ def test_orientations_multiply_the_operations_and_little_else(count: int) -> Non
     # A turned input; one result and the sum, float32, two channels; 4 voxels more on the low side.
     assert often.averaging_bytes == 444 * 444 + 2 * 260 * 260 * 2 * 4
     assert often.evaluation_bytes == once.evaluation_bytes
-    more = 2 * 10 * (448 * 448 - 444 * 444)
+    # Two sections are held, of each chunk one; of one there are two copies.
+    more = 4 * (448 * 448 - 444 * 444)
     assert often.buffer_bytes == once.buffer_bytes + more
     spare = often.averaging_bytes + often.request.slots * more
     assert often.worker_bytes == once.worker_bytes + spare

@@ -26,6 +26,7 @@ from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.predict_task import PredictTask, numeric_facts
+from tilenet.predictor import Predictor
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import Clock
 from tilenet.tiling import BlockGrid
@@ -179,14 +180,13 @@ class Waiting(PredictTask):
 
     folder: Path
 
-    def compute(
-        self, box: Box, dtype: npt.DTypeLike, clock: Clock | None = None
-    ) -> npt.NDArray[Any]:
+    def _planes(
+        self, predictor: Predictor, box: Box, dtype: np.dtype[Any], clock: Clock
+    ) -> Iterator[npt.NDArray[Any]]:
         (self.folder / "begun").touch()
         wait_for((self.folder / "go").exists)
-        computed = super().compute(box, dtype, clock)
+        yield from super()._planes(predictor, box, dtype, clock)
         (self.folder / "computed").touch()
-        return computed
 
 
 def test_a_block_of_a_dead_client_is_not_stored_in_what_replaced_its_output(

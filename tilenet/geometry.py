@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tilenet.errors import UnalignedBlock
@@ -209,6 +209,46 @@ class Box:
             zyx(a + n for a, n in zip(self.start, minus, strict=True)),
             zyx(b + n for b, n in zip(self.stop, minus, strict=True)),
         )
+
+    def with_range(self, axis: int, start: int, stop: int) -> Box:
+        """Give the box with another range along one axis.
+
+        Parameters
+        ----------
+        axis : int
+            0, 1 or 2 for z, y or x.
+        start, stop : int
+            Half-open range along it.
+
+        Returns
+        -------
+        Box
+            The other ranges are those of this box.
+        """
+        starts, stops = [*self.start], [*self.stop]
+        starts[axis], stops[axis] = start, stop
+        return Box(zyx(starts), zyx(stops))
+
+    def cut(self, axis: int, step: int) -> Iterator[Box]:
+        """Cut the box at the multiples of a step along one axis.
+
+        Parameters
+        ----------
+        axis : int
+            0, 1 or 2 for z, y or x.
+        step : int
+            At least 1; multiples are counted from the volume's origin.
+
+        Yields
+        ------
+        Box
+            The parts, in order.
+        """
+        start, stop = self.start[axis], self.stop[axis]
+        while start < stop:
+            end = min(stop, (start // step + 1) * step)
+            yield self.with_range(axis, start, end)
+            start = end
 
     def snap_outward(self, step: ZYX) -> Box:
         """Move the faces outward to multiples of ``step``.

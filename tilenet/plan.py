@@ -15,8 +15,8 @@ from tilenet.errors import NotEnoughMemory
 from tilenet.geometry import ZYX, zyx
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
-from tilenet.slabs import live_values
-from tilenet.tiling import BlockGrid, TileGrid
+from tilenet.slabs import granule, live_values, planes_held, row_axis
+from tilenet.tiling import BlockGrid, TileGrid, is_streamed
 
 #: Memory of a worker process with PyTorch, Zarr and Dask loaded and nothing computed. Measured.
 PROCESS_BYTES = 440 * 2**20
@@ -25,8 +25,8 @@ PROCESS_BYTES = 440 * 2**20
 #: the allocator keeps for the next slab. Measured on 2-D and 3-D networks.
 EVALUATION_FACTOR = 2.0
 
-#: Copies of a block's output while it is encoded into shards.
-OUTPUT_COPIES = 3
+#: Copies of a shard while it is encoded.
+ENCODING_COPIES = 2
 
 #: Copies of a chunk of the input while it is decoded. Measured: one of 128 MiB takes 256 MiB,
 #: however little of it is read.
@@ -149,12 +149,39 @@ class Plan:
         return turned + 2 * math.prod(self.tile_output) * channels * width
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether a block is read and written plane by plane, and not as a whole."""
+        return self.request.architecture.is_planar or is_streamed(self.tiles_of_largest_block)
+
+    @property
+    def rows(self) -> int:
+        """Axis along which a block is read and written: 0, 1 or 2 for z, y or x."""
+        return row_axis(self.request.architecture, self.axis)
+
+    @property
+    def planes_read(self) -> int:
+        """Planes of the input that are read at once, along the axis of the rows."""
+        return granule(self.request.architecture, self.axis, self.slab, self.request.chunk_shape)
+
+    @property
     def buffer_bytes(self) -> int:
-        """Host memory of one task: a chunk, stored voxels, mirrored copy, output, its encoding."""
-        inside = 2 * self.tiles_of_largest_block.input_box.size * self.request.input_bytes
-        block = self.tiles_of_largest_block.block.size
-        chunks = CHUNK_COPIES * self.request.chunk_bytes
-        return chunks + inside + OUTPUT_COPIES * block * self.request.output_bytes
+        """Host memory of one task: chunks, stored voxels, mirrored ones, rows, their encoding."""
+        request, tiles, rows = self.request, self.tiles_of_largest_block, self.rows
+        inside, block = tiles.input_box, tiles.block
+        # A mirrored corner is a copy of a copy.
+        held = mirrored = inside.shape[rows]
+        copied = block.shape[rows]  # as a whole
+        if self.is_streamed:
+            architecture = request.architecture
+            mirrored = 1 if architecture.is_planar else min(held, self.slab)
+            most = planes_held(architecture, self.axis, self.slab, self.planes_read)
+            held = min(held, most)
+            copied = min(copied, 2 * self.shard[rows])  # a row that is written, and the next
+        reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])
+        shard = math.prod(min(n, s) for n, s in zip(block.shape, self.shard, strict=True))
+        writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * shard
+        chunks = CHUNK_COPIES * request.chunk_bytes
+        return chunks + reading * request.input_bytes + writing * request.output_bytes
 
     @property
     def worker_bytes(self) -> int:

@@ -34,12 +34,6 @@ from tilenet.tiling import BlockGrid
 #: Blocks per worker to aim at: enough that the last ones do not leave workers idle for long.
 BLOCKS_PER_WORKER = 4
 
-#: A block's voxels at most; its buffers and its shards stay of a manageable size.
-BLOCK_VOXELS = 2**27
-
-#: A block is to last about this long: what a preemption loses.
-BLOCK_SECONDS = 600
-
 #: Bytes of a slab of features at full resolution: on a CPU what its caches hold, on a GPU what
 #: occupies it. Measured on a CPU, with 16 and 64 channels.
 SLAB_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
@@ -48,9 +42,14 @@ SLAB_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
 _PARTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
 _SIDES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-#: Sides from _LONG voxels on are multiples of _COARSE, so that chunks of a reasonable size divide
-#: them.
-_LONG, _COARSE = 2048, 64
+#: Voxels of a shard along an axis, at most: few objects, and no more of it than is encoded at once.
+_SHARD = {"planar": (64, 2048, 2048), "volumetric": (512, 512, 512)}
+
+#: Voxels of a chunk along an axis, at most and at least.
+_CHUNK = {
+    "planar": ((16, 256, 256), (1, 32, 32)),
+    "volumetric": ((64, 256, 256), (8, 32, 32)),
+}
 
 
 def make_plan(request: Request) -> Plan:
@@ -120,11 +119,12 @@ def _refuse(plans: Sequence[Plan]) -> Never:
     raise NotEnoughMemory(smallest, request.device_memory, what)
 
 
-def _cost(plan: Plan) -> tuple[float, int, int]:
+def _cost(plan: Plan) -> tuple[float, bool, int, int]:
     # The last round of blocks counts in full: idle workers are not free.
     blocks = len(plan.grid)
     rounds = -(-blocks // plan.request.workers) * plan.request.workers
-    return plan.operations * rounds / blocks, -plan.slab, plan.evaluation_bytes
+    operations = plan.operations * rounds / blocks
+    return operations, not plan.is_streamed, -plan.slab, plan.evaluation_bytes
 
 
 def _tiles(request: Request) -> Iterator[ZYX]:
@@ -139,7 +139,8 @@ def _tiles(request: Request) -> Iterator[ZYX]:
         # Square, so that turned by a quarter an evaluation has the same shape. May overhang.
         limit = zyx((limit[0], max(limit[1:]), max(limit[1:])))
         steps = zyx((steps[0], *(math.lcm(*steps[1:]),) * 2))
-    sides = [_sides(step, n) for step, n in zip(steps, limit, strict=True)]
+    units = zip(steps, limit, request.shard or (1, 1, 1), _SHARD[_kind(request)], strict=True)
+    sides = [_sides(step, n, shard, most) for step, n, shard, most in units]
     if architecture.is_planar:
         sides[0] = {1}
     most = max(_block_voxels(request), math.prod(min(n) for n in sides))
@@ -148,17 +149,24 @@ def _tiles(request: Request) -> Iterator[ZYX]:
             yield zyx(tile)
 
 
-def _sides(step: int, limit: int) -> set[int]:
+def _kind(request: Request) -> str:
+    return "planar" if request.architecture.is_planar else "volumetric"
+
+
+def _sides(step: int, limit: int, shard: int, most: int) -> set[int]:
     # Whole tiles of the axis, so that none overhangs it much; and sides that suit any volume.
-    parts = {-(-limit // n) for n in _PARTS} | {n for n in _SIDES if n <= limit}
-    coarse = math.lcm(step, _COARSE)
-    return {round_up(n, coarse if n >= _LONG else step) for n in parts}
+    wanted = {-(-limit // n) for n in _PARTS} | {n for n in _SIDES if n <= limit}
+    # Of so many equal shards, if the user wants none of a certain size.
+    parts = ((n, -(-n // most)) for n in wanted)
+    sides = {count * round_up(-(-n // count), step) for n, count in parts}
+    whole = math.lcm(step, shard)
+    return sides | ({round_up(n, whole) for n in wanted} if shard > 1 else set())
 
 
 def _block_voxels(request: Request) -> float:
     rate = ASSUMED_RATE["cpu" if request.device == "cpu" else "cuda"] * request.threads
     per_voxel = request.architecture.operations_per_voxel * 1.5 * len(request.orientations)
-    return min(BLOCK_VOXELS, BLOCK_SECONDS * rate / per_voxel)
+    return request.block_seconds * rate / per_voxel
 
 
 def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
@@ -174,11 +182,12 @@ def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
 
 
 def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int) -> Plan:
-    shard = request.shard or block
+    shard = request.shard or zyx(
+        _part(n, most) for n, most in zip(block, _SHARD[_kind(request)], strict=True)
+    )
     check_multiple("A block", block, shard, "whole shards, one writer for each")
     # Sections of a planar network may be chunks of their own, whatever number of them is a block.
-    planar = request.architecture.is_planar
-    most, least = ((16, 256, 256), (1, 32, 32)) if planar else ((64, 256, 256), (8, 32, 32))
+    most, least = _CHUNK[_kind(request)]
     chunk = zyx(_divisor(n, top) for n, top in zip(shard, most, strict=True))
     for name, size, enough, part in zip(AXES, shard, least, chunk, strict=True):
         if part < min(size, enough):
@@ -190,6 +199,12 @@ def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int
     )
 
 
+def _part(size: int, most: int) -> int:
+    # No crumbs: a block of a prime number of sections is one shard.
+    part = _divisor(size, most)
+    return part if 4 * part >= min(size, most) else size
+
+
 def _divisor(size: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if size % n == 0)
 
@@ -198,19 +213,16 @@ def _grow(request: Request, tile: ZYX, axis: int, slab: int) -> ZYX:
     # Whole shards of the user's and whole alignments, which doubling keeps.
     units = zip(tile, request.architecture.alignment, request.shard or (1, 1, 1), strict=True)
     block = zyx(round_up(size, math.lcm(step, shard)) for size, step, shard in units)
-    # Sections first: they cost a planar network no further overlap and make whole shards.
+    if not request.architecture.is_planar:
+        return block  # a longer one is a longer tile
+    # Sections cost a planar network no further overlap, and shards of many are few objects.
     voxels, enough = _block_voxels(request), BLOCKS_PER_WORKER * request.workers
-    for n, limit in ((0, 64), (1, 4096), (2, 4096)):
-        while block[n] * 2 <= max(limit, tile[n]):
-            larger = zyx(2 * size if i == n else size for i, size in enumerate(block))
-            few = len(BlockGrid(request.volume_shape, larger)) < enough
-            if few or math.prod(larger) > voxels or block[n] >= request.volume_shape[n]:
-                break
-            candidate = Plan(
-                request=request, block=larger, shard=larger, chunk=tile, tile=tile, axis=axis,
-                slab=slab,
-            )  # fmt: skip
-            if candidate.worker_bytes > request.memory:
-                break
-            block = larger
+    while block[0] < request.volume_shape[0]:
+        larger = zyx((2 * block[0], *block[1:]))
+        if len(BlockGrid(request.volume_shape, larger)) < enough or math.prod(larger) > voxels:
+            break
+        candidate = _with_block(request, larger, tile=tile, axis=axis, slab=slab)
+        if candidate.worker_bytes > request.memory:
+            break
+        block = larger
     return block

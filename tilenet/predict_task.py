@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ import numpy.typing as npt
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import load_model, model_sha256
 from tilenet.errors import InvalidData, ModelMismatch
+from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.mask import enlarge, mask_box, mask_factor
 from tilenet.orientation import IDENTITY, Orientation
-from tilenet.padding import mirror
+from tilenet.rows import Rows
 from tilenet.settings import Settings
+from tilenet.slabs import fed_planes, granule, row_axis
 from tilenet.tasks import (
     BlockReport,
     Clock,
@@ -29,7 +32,7 @@ from tilenet.tasks import (
     reader,
     writer,
 )
-from tilenet.tiling import TileGrid
+from tilenet.tiling import BlockGrid, TileGrid, is_streamed
 from tilenet.volume import Volume
 
 if TYPE_CHECKING:
@@ -129,15 +132,17 @@ class PredictTask:
         InvalidData
             When the output was replaced, or the process differs from those that the run began with.
         """
-        clock, dtype = Clock(), writer(self.output, self.run).dtype
-        values = self.compute(box, dtype, clock)
-        self.output.write(box, values, self.run)
+        clock, output = Clock(), writer(self.output, self.run)
+        predictor = self._load()
+        axis = predictor.row_axis
+        with Rows(self._write, box, axis=axis, depth=output.write_shape[axis]) as rows:
+            for values in self._planes(predictor, box, output.dtype, clock):
+                rows.add(values)
+                clock.phase("write")
         clock.phase("write")
         return BlockReport(box, clock.seconds)
 
-    def compute(
-        self, box: Box, dtype: npt.DTypeLike, clock: Clock | None = None
-    ) -> npt.NDArray[Any]:
+    def compute(self, box: Box, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Compute a block without storing it.
 
         Parameters
@@ -146,32 +151,66 @@ class PredictTask:
             The block, inside the volume.
         dtype : dtype
             Of the stored values.
-        clock : object, optional
-            Takes the seconds per phase.
 
         Returns
         -------
         ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
             What is stored.
         """
-        clock = clock or Clock()
-        inside = self._inside(box)
-        predictor = _predictor(
-            self.model, self.model_sha256, self.settings, self.intensity, self.facts
-        )
-        if inside is not None and not inside.any():
+        predictor = self._load()
+        axis = predictor.row_axis
+        found = list(self._planes(predictor, box, np.dtype(dtype), Clock()))
+        values = found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
+        return self._masked(box, values)
+
+    def _load(self) -> Predictor:
+        return _predictor(self.model, self.model_sha256, self.settings, self.intensity, self.facts)
+
+    def _planes(
+        self, predictor: Predictor, box: Box, dtype: np.dtype[Any], clock: Clock
+    ) -> Iterator[npt.NDArray[Any]]:
+        # The planes of a block in order along the row axis, not masked yet.
+        if not self._has_inside(box):
             channels = predictor.header.stored_channels
             leading = () if channels is None else (len(channels),)
-            return np.zeros((*leading, *box.shape), dtype)
+            for section in box.cut(predictor.row_axis, 1):
+                yield np.zeros((*leading, *section.shape), dtype)
+            return
         volume = reader(self.source, self.run)
         tiles = TileGrid(box, self.tile, self.architecture, volume.shape, self.orientations)
-        padded = _read_mirrored(volume, tiles)
-        clock.phase("read")
-        values = predictor.predict(padded, tiles, dtype)
-        if inside is not None:
-            values *= inside
-        clock.phase("compute")
-        return values
+        with feed_of(volume, tiles, self.settings) as feed:
+
+            def load(piece: slice) -> npt.NDArray[Any]:
+                clock.phase("compute")
+                planes = feed.planes(piece)
+                clock.phase("read")
+                return planes
+
+            # What is read first is read while another task of this worker computes.
+            with predictor.turn:
+                clock.phase("wait")
+                for values in predictor.planes(load, tiles, dtype):
+                    clock.phase("compute")
+                    yield values
+
+    def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
+        # Shard by shard, so that no more than one is encoded at once.
+        values = self._masked(box, values)
+        shape = writer(self.output, self.run).write_shape
+        for shard in BlockGrid(box.stop, shape, box):
+            inside = shard.relative_to(box.start).slices
+            self.output.write(shard, values[(..., *inside)], self.run)
+
+    def _masked(self, box: Box, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        inside = self._inside(box)
+        return values if inside is None else np.multiply(values, inside, out=values)
+
+    def _has_inside(self, box: Box) -> bool:
+        # A mask as fine as the volume is as large as a block, so section by section.
+        if self.mask is None:
+            return True
+        insides = (self._inside(section) for section in box.cut(0, 1))
+        return any(inside is not None and inside.any() for inside in insides)
 
     def _inside(self, box: Box) -> npt.NDArray[np.bool_] | None:
         if self.mask is None:
@@ -205,9 +244,38 @@ def factor_of(volume: Volume, mask: Volume) -> ZYX:
     return mask_factor(volume.shape, mask.shape, ratio)
 
 
-def _read_mirrored(volume: Volume, tiles: TileGrid) -> npt.NDArray[Any]:
-    stored = read_finite(volume, tiles.read_box)
-    return mirror(stored, tiles.read_box, input_box=tiles.input_box, volume_shape=volume.shape)
+def feed_of(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
+    """Begin to read a block's input.
+
+    Parameters
+    ----------
+    volume : Volume
+        The input.
+    tiles : TileGrid
+        The tiles of the block.
+    settings : Settings
+        Stream axis and slab.
+
+    Returns
+    -------
+    Feed
+        Its planes along the row axis; their first ones are being read.
+    """
+    architecture, box, axis = tiles.architecture, tiles.input_box, settings.axis
+    slab = settings.slab or tiles.input_shape[axis]
+    if architecture.is_planar:
+        box = box.with_range(0, tiles.block.start[0], tiles.block.stop[0])
+    elif is_streamed(tiles):
+        law, start = architecture.laws[axis], box.start[axis]
+        count = fed_planes(law, box.shape[axis], slab, tiles.block.shape[axis])
+        box = box.with_range(axis, start, start + count)
+    return Feed(
+        functools.partial(read_finite, volume),
+        box,
+        volume.shape,
+        axis=row_axis(architecture, axis),
+        granule=granule(architecture, axis, slab, volume.chunk_shape),
+    )
 
 
 def compute_block(task: PredictTask, dtype: str, block_info: Mapping[Any, Any]) -> npt.NDArray[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ from tilenet import __version__
 from tilenet.allocator import keep_freed_memory
 from tilenet.checkpoint import Model
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
-from tilenet.geometry import Box
+from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.orientation import IDENTITY, Orientation
 from tilenet.settings import Settings
+from tilenet.slabs import row_axis
 from tilenet.streaming import StreamedNetwork
-from tilenet.tiling import Tile, TileGrid
+from tilenet.tiling import Tile, TileGrid, is_streamed, sections
 
 #: Data type of the network by the name that --precision takes.
 PRECISIONS = {
@@ -57,8 +60,8 @@ class Predictor:
         self.settings = settings
         self.header = model.header
         self.intensity = intensity or model.intensity
-        # Two tasks of a worker read, write and convert at once, but only one computes.
-        self._device_lock = threading.Lock()
+        #: Held by the task that computes: those of a worker read and write at once.
+        self.turn = threading.Lock()
         network = model.network.to(device=self.device, dtype=PRECISIONS[settings.precision])
         self._network = StreamedNetwork(network, settings.axis)
         self._wide: type[np.floating[Any]] = (
@@ -68,7 +71,7 @@ class Predictor:
     def predict(
         self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> npt.NDArray[Any]:
-        """Compute a block, tile by tile.
+        """Compute a block in memory.
 
         Parameters
         ----------
@@ -82,20 +85,63 @@ class Predictor:
         Returns
         -------
         ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
-            Foreground probability of two softmax classes, or all channels; its mean over the tiles'
-            orientations. As uint8 a probability p is stored as 255 p, rounded to the nearest whole
-            number, halves to even.
+            See :meth:`planes`.
         """
+        axis = self.row_axis
+        found = list(self.planes(functools.partial(_planes_of, padded, axis), tiles, dtype))
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
+
+    @property
+    def row_axis(self) -> int:
+        """Axis along which a block is read and its result comes: 0, 1 or 2 for z, y or x."""
+        return row_axis(self.header.architecture, self.settings.axis)
+
+    def planes(
+        self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Compute a block plane by plane.
+
+        Parameters
+        ----------
+        load : callable
+            Gives a range of planes of the tiles' common input box along :attr:`row_axis`, as an
+            ndarray of shape (z, y, x) or (c, z, y, x); asked for in ascending order.
+        tiles : TileGrid
+            The tiles of the block.
+        dtype : dtype
+            Of the stored values: uint8, float16 or float32.
+
+        Yields
+        ------
+        ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
+            The next planes of the block: foreground probability of two softmax classes, or all
+            channels; its mean over the tiles' orientations. As uint8 a probability p is stored as
+            255 p, rounded to the nearest whole number, halves to even. A planar network gives
+            section after section; others what is complete along the stream axis, or the block
+            as a whole where it has several tiles or orientations.
+        """
+        torch.set_num_threads(self.settings.threads)
+        if self.header.architecture.is_planar:
+            for n, section in enumerate(sections(tiles)):
+                yield self._block(load(slice(n, n + 1)), section, dtype)
+        elif is_streamed(tiles):
+            shapes = tiles.input_shape, tiles.block.shape
+            yield from self._stream(load, shapes, tiles.block, dtype)
+        else:
+            size = tiles.input_box.shape[self.row_axis]
+            yield self._block(load(slice(0, size)), tiles, dtype)
+
+    def _block(
+        self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
+    ) -> npt.NDArray[Any]:
         block = np.empty((*self._leading, *tiles.block.shape), dtype)
-        with self._device_lock, torch.inference_mode():
-            torch.set_num_threads(self.settings.threads)
-            for tile in tiles:
-                kept = block[(..., *tile.kept.relative_to(tiles.block.start).slices)]
-                if tiles.orientations == (IDENTITY,):
-                    box = tile.input.relative_to(tiles.input_box.start)
-                    self._evaluate(padded[(..., *box.slices)], kept, tile.kept)
-                else:
-                    kept[...] = store(self._mean(padded, tiles, tile), dtype)
+        for tile in tiles:
+            kept = block[(..., *tile.kept.relative_to(tiles.block.start).slices)]
+            if tiles.orientations == (IDENTITY,):
+                box = tile.input.relative_to(tiles.input_box.start)
+                self._evaluate(padded[(..., *box.slices)], kept, tile.kept)
+            else:
+                kept[...] = store(self._mean(padded, tiles, tile), dtype)
         return block
 
     @property
@@ -127,35 +173,42 @@ class Predictor:
         if broken:
             raise NonFiniteOutput(str(box), broken, self.settings.precision)
 
-    def _evaluate(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], box: Box) -> None:
+    def _evaluate(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], kept: Box) -> None:
         # Fill ``out`` with the first voxels of the network's output; what lies beyond is cropped.
-        if not self._network.by_section:
-            self._stream(cut, out, box)
-            return
-        for z in range(out.shape[-3]):
-            self._stream(cut[..., z : z + 1, :, :], out[..., z : z + 1, :, :], box)
-
-    def _stream(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], box: Box) -> None:
-        axis, kept = self.settings.axis, [slice(n) for n in out.shape[-3:]]
-
-        def planes(piece: slice, others: list[slice]) -> tuple[Any, ...]:
-            return (..., *others[:axis], piece, *others[axis + 1 :])
-
-        def load(piece: slice) -> Tensor:
-            values = self.intensity.apply(cut[planes(piece, [slice(None)] * 3)], self._wide)
-            grey = torch.from_numpy(values)
-            grey = grey if grey.ndim == 4 else grey[None]
-            return grey.to(self.device, PRECISIONS[self.settings.precision])
-
-        done, wanted, size = 0, out.shape[axis - 3], cut.shape[axis - 3]
-        for scores in self._network.evaluate(load, size, self.settings.slab):
-            count = min(scores.shape[axis - 3], wanted - done)
-            values = self._values(scores)[planes(slice(count), kept)]
-            self._check_finite(values, box)
-            out[planes(slice(done, done + count), kept)] = store(values, out.dtype)
+        axis, done = self.settings.axis, 0
+        shapes = zyx(cut.shape[-3:]), zyx(out.shape[-3:])
+        load = functools.partial(_planes_of, cut, axis)
+        for values in self._stream(load, shapes, kept, out.dtype):
+            count = values.shape[axis - 3]
+            _planes_of(out, axis, slice(done, done + count))[...] = values
             done += count
-            if done == wanted:  # the rest overhangs the volume
+
+    @torch.inference_mode()
+    def _stream(
+        self,
+        load: Callable[[slice], npt.NDArray[Any]],
+        shapes: tuple[ZYX, ZYX],
+        kept: Box,
+        dtype: npt.DTypeLike,
+    ) -> Iterator[npt.NDArray[Any]]:
+        # The first planes and voxels that the network returns for an input, as many as wanted.
+        axis, (given, wanted) = self.settings.axis, shapes
+        inside, left = Box.of_shape(wanted), wanted[axis]
+        evaluation = self._network.evaluate(
+            lambda piece: self._grey(load(piece)), given[axis], self.settings.slab
+        )
+        for scores in evaluation:
+            values = _cut(self._values(scores), inside.with_range(axis, 0, left).slices)
+            self._check_finite(values, kept)
+            yield store(values, dtype)
+            left -= values.shape[axis - 3]
+            if not left:  # the rest overhangs the volume
                 return
+
+    def _grey(self, values: npt.NDArray[Any]) -> Tensor:
+        grey = torch.from_numpy(self.intensity.apply(values, self._wide))
+        grey = grey if grey.ndim == 4 else grey[None]
+        return grey.to(self.device, PRECISIONS[self.settings.precision])
 
     def _values(self, scores: Tensor) -> npt.NDArray[np.floating[Any]]:
         wide = torch.float64 if self.settings.precision == "float64" else torch.float32
@@ -167,6 +220,18 @@ class Predictor:
         if self.header.activation == "softmax":
             return torch.softmax(scores, dim=0)
         return torch.sigmoid(scores) if self.header.activation == "sigmoid" else scores
+
+
+def _planes_of(values: npt.NDArray[Any], axis: int, piece: slice) -> npt.NDArray[Any]:
+    slices = [slice(None)] * 3
+    slices[axis] = piece
+    return _cut(values, slices)
+
+
+def _cut(values: npt.NDArray[Any], slices: Sequence[slice]) -> npt.NDArray[Any]:
+    index: tuple[Any, ...] = (..., *slices)
+    part: npt.NDArray[Any] = values[index]
+    return part
 
 
 def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
