@@ -23,6 +23,12 @@ settings.register_profile(
 settings.load_profile("tilenet")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, and say so, what needs a device that is not here."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is here")
+
+
 @pytest.fixture(scope="session")
 def tilenet_data() -> Path:
     """The folder of real images, or a skip that says how to get them."""

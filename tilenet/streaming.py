@@ -95,6 +95,10 @@ class _Prepared:
             y = torch.conv3d(x, self.weight, self.bias)
         return _features(y)
 
+    def rectify(self, x: Tensor, out: Tensor) -> Tensor:
+        # The ReLU writes where the next convolution reads: no pass over memory of its own.
+        return torch.clamp_min(x, 0, out=out)
+
     def upsample(self, x: Tensor, out: Tensor) -> None:
         # Windows do not overlap: a matrix product, and its columns go to their places.
         values = functional.linear(x, self.weight, self.bias)
@@ -231,13 +235,14 @@ class _Convolution:
 
 
 def _chain(convolutions: Sequence[_Convolution], buffer: Tensor) -> Tensor | None:
-    # The ReLU writes where the next convolution reads: no pass over memory of its own.
     for convolution, following in zip(convolutions, (*convolutions[1:], None), strict=True):
         found = convolution(buffer)
-        if found is None or following is None:
-            return None if found is None else found.clamp_min_(0)
+        if found is None:
+            return None
+        if following is None:
+            return convolution.prepared.rectify(found, found)
         buffer, room = following.room(found.shape[:-1], found)
-        torch.clamp_min(found, 0, out=room)
+        convolution.prepared.rectify(found, room)
         del found  # not to be held while the next one is computed
     raise AssertionError("a level has one convolution at least")
 
