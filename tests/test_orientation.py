@@ -42,8 +42,8 @@ from tilenet.orientation import (
     stated,
     statement,
 )
-from tilenet.predictor import turn, turn_back
 from tilenet.tiling import BlockGrid, Tile, TileGrid
+from tilenet.turning import turn, turn_back
 
 #: What is averaged, and the oracle's names for it.
 AVERAGES: dict[str, tuple[tuple[Orientation, ...], list[tuple[bool, int]]]] = {

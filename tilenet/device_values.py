@@ -13,7 +13,12 @@ from torch import Tensor
 
 from tilenet.intensity import Intensity
 
-_STORED = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
+_STORED = {
+    "uint8": torch.uint8,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 
 
 class DeviceIntensity:
@@ -66,7 +71,7 @@ def stored(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     values : Tensor of float32 or float64, any shape
         Probabilities, or scores for a floating-point ``dtype``.
     dtype : dtype
-        uint8, float16 or float32.
+        uint8, float16, float32 or float64.
 
     Returns
     -------

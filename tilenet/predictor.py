@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,19 @@ from torch import Tensor
 
 from tilenet import __version__
 from tilenet.allocator import keep_freed_memory
+from tilenet.arithmetic import set_arithmetic
 from tilenet.checkpoint import Model
+from tilenet.device_values import DeviceIntensity, broken, stored
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
-from tilenet.orientation import IDENTITY, Orientation
+from tilenet.orientation import IDENTITY
 from tilenet.settings import Settings
 from tilenet.slabs import row_axis
 from tilenet.streaming import StreamedNetwork
 from tilenet.tiling import Tile, TileGrid, is_streamed, sections
+from tilenet.transfers import Pending, Transfers, ahead
+from tilenet.turning import turn, turn_back
 
 #: Data type of the network by the name that --precision takes.
 PRECISIONS = {
@@ -32,6 +37,13 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    # Stored values of a box, and how many of them were not finite, on their way to the host.
+    box: Box
+    pending: Pending
 
 
 class Predictor:
@@ -62,11 +74,16 @@ class Predictor:
         self.intensity = intensity or model.intensity
         #: Held by the task that computes: those of a worker read and write at once.
         self.turn = threading.Lock()
+        if self.device.type == "cuda":
+            set_arithmetic()
+        self._transfers = Transfers(self.device)
         network = model.network.to(device=self.device, dtype=PRECISIONS[settings.precision])
         self._network = StreamedNetwork(network, settings.axis)
         self._wide: type[np.floating[Any]] = (
             np.float64 if settings.precision == "float64" else np.float32
         )
+        wide = torch.float64 if settings.precision == "float64" else torch.float32
+        self._intensity = DeviceIntensity(self.intensity, self.device, wide)
 
     def predict(
         self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
@@ -122,27 +139,44 @@ class Predictor:
         """
         torch.set_num_threads(self.settings.threads)
         if self.header.architecture.is_planar:
-            for n, section in enumerate(sections(tiles)):
-                yield self._block(load(slice(n, n + 1)), section, dtype)
+            parts = ((section, load(slice(n, n + 1))) for n, section in enumerate(sections(tiles)))
+            yield from self._wholes(parts, dtype)
         elif is_streamed(tiles):
-            shapes = tiles.input_shape, tiles.block.shape
-            yield from self._stream(load, shapes, tiles.block, dtype)
+            stream = self._stream(load, tiles.input_shape, tiles.block, dtype)
+            for part in ahead(stream, self._transfers.depth):
+                yield self._arrived(part).astype(dtype, copy=False)
         else:
             size = tiles.input_box.shape[self.row_axis]
-            yield self._block(load(slice(0, size)), tiles, dtype)
+            yield from self._wholes([(tiles, load(slice(0, size)))], dtype)
 
-    def _block(
-        self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
-    ) -> npt.NDArray[Any]:
-        block = np.empty((*self._leading, *tiles.block.shape), dtype)
-        for tile in tiles:
-            kept = block[(..., *tile.kept.relative_to(tiles.block.start).slices)]
-            if tiles.orientations == (IDENTITY,):
-                box = tile.input.relative_to(tiles.input_box.start)
-                self._evaluate(padded[(..., *box.slices)], kept, tile.kept)
-            else:
-                kept[...] = store(self._mean(padded, tiles, tile), dtype)
-        return block
+    def _wholes(
+        self, inputs: Iterable[tuple[TileGrid, npt.NDArray[Any]]], dtype: npt.DTypeLike
+    ) -> Iterator[npt.NDArray[Any]]:
+        # What is complete when all its tiles are: a section, or a block.
+        box, whole = Box.of_shape((0, 0, 0)), np.empty(0)
+        # Without end from one to the next, so that a device is not idle in between.
+        for found, part in ahead(self._parts(inputs, dtype), self._transfers.depth):
+            if found != box:
+                if box.size:
+                    yield whole
+                box, whole = found, np.empty((*self._leading, *found.shape), dtype)
+            _cut(whole, part.box.relative_to(box.start).slices)[...] = self._arrived(part)
+        yield whole
+
+    def _parts(
+        self, inputs: Iterable[tuple[TileGrid, npt.NDArray[Any]]], dtype: npt.DTypeLike
+    ) -> Iterator[tuple[Box, _Part]]:
+        # Parts of the tiles of one input after the other, each with what it is a part of.
+        for tiles, padded in inputs:
+            for tile in tiles:
+                if tiles.orientations == (IDENTITY,):
+                    cut = _cut(padded, tile.input.relative_to(tiles.input_box.start).slices)
+                    load = functools.partial(_planes_of, cut, self.settings.axis)
+                    for part in self._stream(load, tiles.input_shape, tile.kept, dtype):
+                        yield tiles.block, part
+                else:
+                    mean = store(self._mean(padded, tiles, tile), dtype)
+                    yield tiles.block, _Part(tile.kept, Pending(_checked(mean)))
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -157,62 +191,67 @@ class Predictor:
         for orientation in tiles.orientations:
             seen = tiles.seen(tile, orientation)
             cut = padded[(..., *seen.input.relative_to(tiles.input_box.start).slices)]
-            # Turned by quarters a tile is square.
-            values = np.empty((*self._leading, *tiles.output_shape), self._wide)
-            self._evaluate(turn(cut, orientation), values, tile.kept)
+            values = self._evaluate(turn(cut, orientation), tiles.output_shape, tile.kept)
             values = turn_back(values, orientation)[(..., *seen.crop)]
-            with np.errstate(over="ignore", invalid="ignore"):  # found by _check_finite
+            with np.errstate(over="ignore", invalid="ignore"):  # found below
                 total = values if total is None else np.add(total, values, out=total)
         assert total is not None, "there is one orientation at least"
-        self._check_finite(total, tile.kept)
+        count = total.size - int(np.isfinite(total).sum())
+        if count:
+            self._refuse(count, tile.kept)
         return total / len(tiles.orientations)
 
-    def _check_finite(self, values: npt.NDArray[Any], box: Box) -> None:
-        # As uint8 a NaN would be stored as 0 and look like a result.
-        broken = values.size - int(np.isfinite(values).sum())
-        if broken:
-            raise NonFiniteOutput(str(box), broken, self.settings.precision)
-
-    def _evaluate(self, cut: npt.NDArray[Any], out: npt.NDArray[Any], kept: Box) -> None:
-        # Fill ``out`` with the first voxels of the network's output; what lies beyond is cropped.
-        axis, done = self.settings.axis, 0
-        shapes = zyx(cut.shape[-3:]), zyx(out.shape[-3:])
+    def _evaluate(
+        self, cut: npt.NDArray[Any], shape: ZYX, kept: Box
+    ) -> npt.NDArray[np.floating[Any]]:
+        # All that the network returns for one input; turned by quarters a tile is square.
+        axis = self.settings.axis
+        values = np.empty((*self._leading, *shape), self._wide)
         load = functools.partial(_planes_of, cut, axis)
-        for values in self._stream(load, shapes, kept, out.dtype):
-            count = values.shape[axis - 3]
-            _planes_of(out, axis, slice(done, done + count))[...] = values
-            done += count
+        stream = self._stream(load, zyx(cut.shape[-3:]), Box.of_shape(shape), self._wide)
+        for part in ahead(stream, self._transfers.depth):
+            _cut(values, part.box.slices)[...] = self._arrived(part, kept)
+        return values
 
     @torch.inference_mode()
     def _stream(
         self,
         load: Callable[[slice], npt.NDArray[Any]],
-        shapes: tuple[ZYX, ZYX],
+        input_shape: ZYX,
         kept: Box,
         dtype: npt.DTypeLike,
-    ) -> Iterator[npt.NDArray[Any]]:
-        # The first planes and voxels that the network returns for an input, as many as wanted.
-        axis, (given, wanted) = self.settings.axis, shapes
-        inside, left = Box.of_shape(wanted), wanted[axis]
+    ) -> Iterator[_Part]:
+        # The planes of a tile, cropped to what is kept of it: on a GPU on their way to the host.
+        axis, start, stop = self.settings.axis, kept.start[self.settings.axis], kept.stop
         evaluation = self._network.evaluate(
-            lambda piece: self._grey(load(piece)), given[axis], self.settings.slab
+            lambda piece: self._grey(load(piece)), input_shape[axis], self.settings.slab
         )
         for scores in evaluation:
-            values = _cut(self._values(scores), inside.with_range(axis, 0, left).slices)
-            self._check_finite(values, kept)
-            yield store(values, dtype)
-            left -= values.shape[axis - 3]
-            if not left:  # the rest overhangs the volume
+            count = min(scores.shape[axis - 3], stop[axis] - start)
+            box = kept.with_range(axis, start, start + count)
+            values = self._values(scores)[(..., *Box.of_shape(box.shape).slices)]
+            yield _Part(box, self._transfers.download(stored(values, dtype), broken(values)))
+            start += count
+            if start == stop[axis]:  # the rest overhangs the volume
                 return
 
-    def _grey(self, values: npt.NDArray[Any]) -> Tensor:
-        grey = torch.from_numpy(self.intensity.apply(values, self._wide))
-        grey = grey if grey.ndim == 4 else grey[None]
-        return grey.to(self.device, PRECISIONS[self.settings.precision])
+    def _arrived(self, part: _Part, kept: Box | None = None) -> npt.NDArray[Any]:
+        values, count = part.pending.numpy()
+        if count:  # as uint8 a NaN would be stored as 0 and look like a result
+            self._refuse(int(count), kept or part.box)
+        return values
 
-    def _values(self, scores: Tensor) -> npt.NDArray[np.floating[Any]]:
+    def _refuse(self, count: int, box: Box) -> None:
+        raise NonFiniteOutput(str(box), count, self.settings.precision)
+
+    def _grey(self, values: npt.NDArray[Any]) -> Tensor:
+        grey = self._intensity.apply(self._transfers.upload(values))
+        grey = grey if grey.ndim == 4 else grey[None]
+        return grey.to(PRECISIONS[self.settings.precision])
+
+    def _values(self, scores: Tensor) -> Tensor:
         wide = torch.float64 if self.settings.precision == "float64" else torch.float32
-        values: npt.NDArray[Any] = self._activate(scores.to(wide)).cpu().numpy()
+        values = self._activate(scores.to(wide))
         # Of two softmax classes the second is stored, the foreground.
         return values[1] if self.header.stored_channels is None else values
 
@@ -220,6 +259,10 @@ class Predictor:
         if self.header.activation == "softmax":
             return torch.softmax(scores, dim=0)
         return torch.sigmoid(scores) if self.header.activation == "sigmoid" else scores
+
+
+def _checked(values: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(values), torch.zeros((), dtype=torch.int64)
 
 
 def _planes_of(values: npt.NDArray[Any], axis: int, piece: slice) -> npt.NDArray[Any]:
@@ -232,53 +275,6 @@ def _cut(values: npt.NDArray[Any], slices: Sequence[slice]) -> npt.NDArray[Any]:
     index: tuple[Any, ...] = (..., *slices)
     part: npt.NDArray[Any] = values[index]
     return part
-
-
-def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Turn sections.
-
-    Parameters
-    ----------
-    values : ndarray, shape (..., y, x), any dtype
-        As they lie in the volume.
-    orientation : Orientation
-        How they are to be seen.
-
-    Returns
-    -------
-    ndarray, shape (..., y, x) or (..., x, y)
-        As the network sees them; ``values`` themselves where nothing is turned.
-    """
-    if orientation.transposed or any(orientation.flips):
-        values = values[_reversal(orientation)]
-        values = values.swapaxes(-1, -2) if orientation.transposed else values
-        # One memory layout for every evaluation; PyTorch takes no negative strides.
-        values = np.ascontiguousarray(values)
-    return values
-
-
-def turn_back(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Undo :func:`turn`.
-
-    Parameters
-    ----------
-    values : ndarray, shape (..., y, x) or (..., x, y), any dtype
-        As the network sees them.
-    orientation : Orientation
-        How they are seen.
-
-    Returns
-    -------
-    ndarray, shape (..., y, x)
-        As they lie in the volume; shares memory with ``values``.
-    """
-    values = values.swapaxes(-1, -2) if orientation.transposed else values
-    back: npt.NDArray[Any] = values[_reversal(orientation)]
-    return back
-
-
-def _reversal(orientation: Orientation) -> tuple[Any, ...]:
-    return (..., *(slice(None, None, -1 if flipped else 1) for flipped in orientation.flips))
 
 
 def store(values: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
