@@ -15,6 +15,7 @@ test: check
 	$(BIN)/python -m benchmarks.bench_predict --quick
 	$(BIN)/python -m benchmarks.bench_metrics --quick
 	$(BIN)/python -m benchmarks.bench_weight_map --quick
+	$(BIN)/python -m benchmarks.bench_gpu --device cpu --quick
 
 # Lint, types, import contracts, docstrings: what pre-commit runs too.
 check: .venv/ready

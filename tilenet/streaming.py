@@ -74,6 +74,7 @@ class StreamedNetwork:
             scores = stream.feed(load(piece))
             if scores is not None:
                 yield scores
+            del scores  # not to be held while the next ones are computed
 
 
 class _Prepared:
