@@ -126,13 +126,16 @@ def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | Non
     """
     stored = dict(begun.attributes["numeric_plan"]) if begun else {}
     itemsize = np.dtype(output_dtype(job, begun)).itemsize
+    channels = len(job.header.stored_channels or "1")
     request = Request(
         volume_shape=job.volume.shape,
         region=region,
         architecture=job.header.architecture,
         input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
-        output_bytes=itemsize * len(job.header.stored_channels or "1"),
+        output_bytes=itemsize * channels,
         chunk_bytes=job.volume.chunk_bytes,
+        chunk_shape=job.volume.chunk_shape,
+        output_channels=channels,
         precision=job.choices.precision or stored.get("precision", "float32"),
         device=job.choices.device.split(":")[0],
         workers=cluster.workers,

@@ -167,7 +167,7 @@ class Plan:
     def objects(self) -> int:
         """Objects that the output will have in the store."""
         sizes = zip(self.request.volume_shape, self.shard, strict=True)
-        return math.prod(-(-n // s) for n, s in sizes)
+        return self.request.output_channels * math.prod(-(-n // s) for n, s in sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the plan and its costs as JSON values.

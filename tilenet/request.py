@@ -30,6 +30,10 @@ class Request:
         Bytes of an output voxel, all channels.
     chunk_bytes : int
         Bytes of a decoded chunk of the input, all channels that it holds.
+    chunk_shape : tuple of int
+        Voxels of a chunk of the input, (z, y, x): as much as is decoded of it at least.
+    output_channels : int
+        Channels that are stored, each in objects of its own.
     precision : str
         Data type inside the network; one of :data:`tilenet.settings.VALUE_BYTES`.
     device : str
@@ -44,6 +48,14 @@ class Request:
         Block and shard shape chosen by the user, (z, y, x).
     orientations : tuple of Orientation
         Those whose predictions are averaged.
+    rate : float or None
+        Operations per second of a worker, all workers computing; None where it was not measured.
+    read_rate, write_rate : float or None
+        Bytes of voxels per second that a worker decodes, and encodes and stores.
+    start_seconds : float or None
+        Seconds until a new worker's first evaluation begins.
+    measured : str
+        The device and the day that the rates were measured on; empty where they are assumed.
     """
 
     volume_shape: ZYX
@@ -52,6 +64,8 @@ class Request:
     input_bytes: int
     output_bytes: int
     chunk_bytes: int = 0
+    chunk_shape: ZYX = (1, 1, 1)
+    output_channels: int = 1
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 1
@@ -62,3 +76,8 @@ class Request:
     block: ZYX | None = None
     shard: ZYX | None = None
     orientations: tuple[Orientation, ...] = (IDENTITY,)
+    rate: float | None = None
+    read_rate: float | None = None
+    write_rate: float | None = None
+    start_seconds: float | None = None
+    measured: str = ""
