@@ -193,10 +193,6 @@ class Plan:
             "slots": self.request.slots,
             "threads": self.request.threads,
             "memory_per_worker": self.request.memory,
-            "bytes_read": int(
-                self.grid.covered.size * self.request.input_bytes * self.read_amplification
-            ),
-            "bytes_written": self.grid.covered.size * self.request.output_bytes,
         }
 
 
