@@ -33,7 +33,7 @@ def rated_requests(draw: st.DrawFn) -> Request:
     """Any small request with rates, from a volume in chunks, on any device."""
     chunk = zyx(draw(st.integers(1, 20)) for _ in range(3))
     device = draw(st.sampled_from(["cpu", "cuda"]))
-    wanted = replace(draw(requests()), chunk_shape=chunk, device=device)
+    wanted = replace(draw(requests()), chunk=chunk, device=device)
     return with_rates(wanted, RATES)
 
 
@@ -41,7 +41,7 @@ def decoded(wanted: Request, box: Box) -> int:
     """The dumb way: voxels of every chunk that a box touches."""
     sides = []
     for start, stop, chunk, size in zip(
-        box.start, box.stop, wanted.chunk_shape, wanted.volume_shape, strict=True
+        box.start, box.stop, wanted.chunk, wanted.volume_shape, strict=True
     ):
         touched = {n // chunk for n in range(start, stop)}
         sides.append(sum(n // chunk in touched for n in range(size)))

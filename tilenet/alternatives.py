@@ -19,7 +19,7 @@ from tilenet.costs import Costs
 from tilenet.errors import NotEnoughMemory
 from tilenet.geometry import AXES, ZYX, round_up, zyx
 from tilenet.plan import Plan
-from tilenet.planner import BLOCK_SECONDS, BLOCKS_PER_WORKER, SLAB_BYTES, make_plan
+from tilenet.planner import BLOCKS_PER_WORKER, SLAB_BYTES, make_plan
 from tilenet.rates import THREAD_EXPONENT, kind
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
@@ -293,7 +293,7 @@ def _minded(chosen: Costs, other: Costs) -> str | None:
     if _working(other) > (1 + _SAME) * _working(chosen):
         return None
     plan, request = other.plan, other.plan.request
-    if other.block_seconds > max(BLOCK_SECONDS, chosen.block_seconds) * (1 + _SAME):
+    if other.block_seconds > max(request.block_seconds, chosen.block_seconds) * (1 + _SAME):
         return f"a preemption would lose {other.block_seconds / 60:.0f} min"
     blocks, enough = len(plan.grid), BLOCKS_PER_WORKER * request.workers
     if blocks < min(enough, len(chosen.plan.grid)):

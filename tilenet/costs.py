@@ -103,7 +103,7 @@ class Costs:
         if self._shares_cores:
             return 0.0  # counted with the blocks
         plan, rows = self.plan, 0 if self.plan.request.architecture.is_planar else self.plan.axis
-        ahead = round_up(1 if rows != plan.axis else plan.slab, plan.request.chunk_shape[rows])
+        ahead = round_up(1 if rows != plan.axis else plan.slab, plan.request.chunk[rows])
         first = min(1.0, ahead / max(self._cuts[rows].read))
         return first * self.read_seconds + plan.shard[rows] / plan.block[rows] * self.write_seconds
 
@@ -229,7 +229,7 @@ class _Cuts:
 def _cuts(plan: Plan, axis: int) -> _Cuts:
     request, lattice = plan.request, plan.grid.lattice
     size, block, tile = request.volume_shape[axis], plan.block[axis], plan.tile[axis]
-    halo, chunk = request.architecture.halo[axis], request.chunk_shape[axis]
+    halo, chunk = request.architecture.halo[axis], request.chunk[axis]
     excess = plan.tile_output[axis] - tile
     flipped = any(orientation.flips[axis] for orientation in request.orientations)
     found = []

@@ -11,6 +11,9 @@ from tilenet.orientation import IDENTITY, Orientation
 #: Memory of a GPU where the user says nothing: that of the paper's.
 DEVICE_BYTES = 6 * 10**9
 
+#: A block lasts about this long where the user says nothing.
+BLOCK_SECONDS = 600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -28,10 +31,10 @@ class Request:
         Bytes of a stored voxel, all channels.
     output_bytes : int
         Bytes of an output voxel, all channels.
+    chunk : tuple of int
+        Voxels of a chunk of the input, (z, y, x).
     chunk_bytes : int
         Bytes of a decoded chunk of the input, all channels that it holds.
-    chunk_shape : tuple of int
-        Voxels of a chunk of the input, (z, y, x): as much as is decoded of it at least.
     output_channels : int
         Channels that are stored, each in objects of its own.
     precision : str
@@ -46,6 +49,8 @@ class Request:
         Bytes that an evaluation may use on a GPU.
     block, shard : tuple of int, optional
         Block and shard shape chosen by the user, (z, y, x).
+    block_seconds : float
+        How long a block is to last, about: what a preemption loses.
     orientations : tuple of Orientation
         Those whose predictions are averaged.
     rate : float or None
@@ -63,8 +68,8 @@ class Request:
     architecture: UNetArchitecture
     input_bytes: int
     output_bytes: int
+    chunk: ZYX = (1, 1, 1)
     chunk_bytes: int = 0
-    chunk_shape: ZYX = (1, 1, 1)
     output_channels: int = 1
     precision: str = "float32"
     device: str = "cpu"
@@ -75,6 +80,7 @@ class Request:
     device_memory: int = DEVICE_BYTES
     block: ZYX | None = None
     shard: ZYX | None = None
+    block_seconds: float = BLOCK_SECONDS
     orientations: tuple[Orientation, ...] = (IDENTITY,)
     rate: float | None = None
     read_rate: float | None = None
