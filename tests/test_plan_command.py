@@ -1,4 +1,4 @@
-"""``tilenet plan``: volumes on paper, GPUs that are elsewhere, prices, alternatives, wrong usage."""
+"""``tilenet plan``: volumes on paper, GPUs elsewhere, prices, alternatives, wrong usage."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,8 @@ MEASURED_SECONDS = 2.0
 #: on a part of its width.
 FILL_SECONDS = 4.0
 
-#: Seconds that the narrowest slab may take; a network that needs more is not measured.
-MOST_SECONDS = 120.0
+#: Seconds that this may take with the narrowest slab; a network that needs more is not measured.
+MOST_SECONDS = 30.0
 
 #: Bytes of a shard that is written and read.
 SHARD_BYTES = 16 * 2**20
@@ -161,42 +161,78 @@ def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> floa
     float
         Floating-point operations per second.
     """
-    streamed = _network(trial)
+    device = trial.settings.device
+    with torch.inference_mode():
+        stream = steady_stream(trial)
+        while next(stream) is None:
+            pass
+        _timed(stream, 1, device)  # the first that gives all its planes: kernels are chosen
+        count = max(1, math.ceil(seconds / _timed(stream, 1, device)))
+        taken = _timed(stream, count, device)
+    return count * slab_operations(trial) / taken
+
+
+def slab_operations(trial: ComputeTrial) -> int:
+    """Count the operations of a slab in the steady state.
+
+    Parameters
+    ----------
+    trial : ComputeTrial
+        What is evaluated.
+
+    Returns
+    -------
+    int
+        Floating-point operations.
+    """
+    shape, axis = trial.input_shape, trial.settings.axis
+    slab = trial.settings.slab or shape[axis]
+    longer = _operations(trial.architecture, shape, axis, slab)
+    return longer - _operations(trial.architecture, shape, axis, 0)
+
+
+def steady_stream(trial: ComputeTrial) -> Iterator[Tensor | None]:
+    """Feed a network with noise, slab after slab, without an end.
+
+    Parameters
+    ----------
+    trial : ComputeTrial
+        What to evaluate.
+
+    Yields
+    ------
+    Tensor or None
+        What each slab gives: nothing until the queues are filled, then as many planes as it has.
+    """
     architecture, settings = trial.architecture, trial.settings
     slab = settings.slab or trial.input_shape[settings.axis]
-    with torch.inference_mode():
-        stream = Stream(streamed)
-        # What slabs() begins with; noise, because a GPU that multiplies zeros takes less power.
-        rest = architecture.laws[settings.axis].gain % slab
-        if rest:
-            stream.feed(_noise(trial, rest))
-        planes = _noise(trial, slab)
-        while stream.feed(planes) is None:
-            pass
-        _timed(lambda: stream.feed(planes), 1, settings.device)  # kernels are chosen here
-        one = _timed(lambda: stream.feed(planes), 1, settings.device)
-        count = max(1, math.ceil(seconds / one))
-        taken = _timed(lambda: stream.feed(planes), count, settings.device)
-    operations = _operations(architecture, trial.input_shape, settings.axis, slab)
-    operations -= _operations(architecture, trial.input_shape, settings.axis, 0)
-    return count * operations / taken
+    stream = Stream(_network(trial))
+    # What slabs() begins with, so that no pooling is left with a remainder.
+    rest = architecture.laws[settings.axis].gain % slab
+    if rest:
+        yield stream.feed(_noise(trial, rest))
+    planes = _noise(trial, slab)
+    while True:
+        yield stream.feed(planes)
 
 
 def _noise(trial: ComputeTrial, planes: int) -> Tensor:
+    # Not zeros: a GPU that multiplies them takes less power, and so is faster.
     settings, size = trial.settings, [trial.architecture.in_channels, *trial.input_shape]
     size[1 + settings.axis] = planes
     values = torch.rand(size, generator=torch.Generator().manual_seed(0))
     return values.to(settings.device, PRECISIONS[settings.precision])
 
 
-def _timed(call: Callable[[], object], count: int, device: str) -> float:
+def _timed(stream: Iterator[Tensor | None], count: int, device: str) -> float:
     # A GPU is given work ahead of time; only waiting for it on both sides times the work itself.
-    if device != "cpu":
+    on_gpu = device != "cpu"
+    if on_gpu:
         torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(count):
-        call()
-    if device != "cpu":
+        next(stream)
+    if on_gpu:
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
