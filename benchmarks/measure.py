@@ -23,8 +23,9 @@ from benchmarks.methods import Floats
 from benchmarks.processes import Pool
 from pipelines.checks import check_job
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.planning import plan_job
 from pipelines.predict import run_prediction
-from pipelines.prediction import Choices, plan_job
+from pipelines.prediction import Choices
 from tilenet.geometry import Box
 from tilenet.plan import Plan
 from tilenet.tasks import VolumeReference

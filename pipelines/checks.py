@@ -61,11 +61,7 @@ def check_job(
     header = read_header(model)
     volume = source.open()
     _check_channels(volume, header, model)
-    if choices.dtype == "uint8" and header.activation == "linear":
-        problem = "gives scores without bounds, which uint8 cannot hold"
-        raise ModelMismatch(model, problem, "Store them with --dtype float32.")
-    compressors(choices.codec)
-    check_quarter_turns(choices.orientations or (), header.architecture)
+    check_choices(model, header, choices)
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header)
         _check_square_voxels(volume, choices)
@@ -80,6 +76,30 @@ def check_job(
         mask=mask,
         choices=choices,
     )
+
+
+def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
+    """Refuse what a model cannot do, and a codec that there is not.
+
+    Parameters
+    ----------
+    model : str
+        The model file, for messages.
+    header : ModelHeader
+        What it says.
+    choices : Choices
+        What the user chose.
+
+    Raises
+    ------
+    TilenetError
+        Naming the choice.
+    """
+    if choices.dtype == "uint8" and header.activation == "linear":
+        problem = "gives scores without bounds, which uint8 cannot hold"
+        raise ModelMismatch(model, problem, "Store them with --dtype float32.")
+    compressors(choices.codec)
+    check_quarter_turns(choices.orientations or (), header.architecture)
 
 
 def _check_mask(volume: Volume, mask: Volume) -> None:

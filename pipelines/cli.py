@@ -21,7 +21,7 @@ COMMANDS = {
     "train": ("pipelines.train", "Train a U-Net on a volume and its labels."),
     "predict": ("pipelines.predict", "Predict a volume, Zarr to Zarr."),
     "evaluate": ("pipelines.evaluate", "Say how good a prediction is: errors and scores."),
-    "plan": ("pipelines.describe", "Say what a prediction would cost, and run nothing."),
+    "plan": ("pipelines.plan", "Say what a prediction would cost, and run nothing."),
     "info": ("pipelines.describe", "Describe a volume or a model."),
     "demo": ("pipelines.demo", "Synthetic EM, training, prediction and a picture."),
 }

@@ -14,6 +14,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from tilenet.errors import InvalidData, SchedulerLost, TilenetError
+from tilenet.rate_cache import machine_name
 
 #: Where the dashboard listens when the port is free: loopback only.
 DASHBOARD = ("127.0.0.1", 8787)
@@ -63,6 +64,10 @@ class ClusterOptions:
         output that is continued was begun with.
     memory : int
         Bytes that each local worker may use.
+    cores : int or None
+        Cores of this machine, where the plan may share them out to workers and threads.
+    machine : str or None
+        What the workers compute with, from :func:`tilenet.rate_cache.machine_name`; None asks here.
     """
 
     scheduler: str | None = None
@@ -70,6 +75,8 @@ class ClusterOptions:
     slots: int = 2
     threads: int | None = None
     memory: int = 4 * 2**30
+    cores: int | None = None
+    machine: str | None = None
 
 
 @contextlib.contextmanager
@@ -131,12 +138,13 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     """
     if options.scheduler is None and device != "cpu":
         total = options.memory * options.workers
-        return dataclasses.replace(options, workers=1, memory=total)
+        return dataclasses.replace(options, workers=1, memory=total, cores=None)
     if options.scheduler is None:
         return options
     with open_client(options) as client:
         # The workers are asked: the client's own list of them is an empty one at times.
-        slots, memory = zip(*client.run(_capacity).values(), strict=True)
+        answers = client.run(_capacity, device).values()
+        slots, memory, machines = zip(*answers, strict=True)
         # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
         # the most of them in the least memory, none uses more than it has, whatever it holds
         # beside its tasks; where workers differ much, that is more careful than it need be.
@@ -145,11 +153,13 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
             workers=len(slots),
             slots=max(slots),
             memory=min(limit or options.memory for limit in memory),
+            machine=" and ".join(sorted(set(machines))),
         )
 
 
-def _capacity(dask_worker: Any) -> tuple[int, int | None]:
-    return dask_worker.state.nthreads, dask_worker.memory_manager.memory_limit
+def _capacity(device: str, dask_worker: Any) -> tuple[int, int | None, str]:
+    limit: int | None = dask_worker.memory_manager.memory_limit
+    return dask_worker.state.nthreads, limit, machine_name(device)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""``tilenet plan`` and ``tilenet info``: say what is there and what it would cost; run nothing."""
+"""``tilenet info``: describe a volume or a model."""
 
 from __future__ import annotations
 
@@ -10,34 +10,10 @@ from typing import Any
 
 import click
 
-from pipelines.checks import check_job
-from pipelines.cluster import ClusterOptions, resolve
-from pipelines.options import cluster_options, prediction_options, region_box, source_argument
-from pipelines.prediction import Choices, plan_job
-from pipelines.tables import plan_text, table, words
+from pipelines.options import source_argument
+from pipelines.tables import table, words
 from tilenet.checkpoint import ModelHeader, model_sha256, read_header
 from tilenet.tasks import VolumeReference
-
-
-@click.command()
-@source_argument
-@prediction_options
-@cluster_options
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(
-    source: VolumeReference,
-    model: str,
-    *,
-    region: tuple[tuple[int, int], ...] | None,
-    mask: VolumeReference | None,
-    choices: Choices,
-    cluster: ClusterOptions,
-    as_json: bool,
-) -> None:
-    """Say how SOURCE would be predicted, and what that costs. Nothing is run or written."""
-    job = check_job(source, model, mask=mask, choices=choices)
-    planned = plan_job(job, region_box(region, job.volume.shape), resolve(cluster, choices.device))
-    click.echo(json.dumps(planned.to_dict(), indent=2) if as_json else plan_text(job, planned))
 
 
 @click.command()

@@ -13,11 +13,12 @@ import click
 import psutil
 from dask.utils import parse_bytes
 
+from pipelines.axis_values import AxisValues
 from pipelines.cluster import ClusterOptions
 from pipelines.prediction import Choices
 from tilenet.codecs import CODECS
 from tilenet.errors import RegionOutside
-from tilenet.geometry import AXES, ZYX, Box, zyx
+from tilenet.geometry import ZYX, Box, zyx
 from tilenet.orientation import ROTATIONS
 from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES
 from tilenet.settings import VALUE_BYTES
@@ -27,58 +28,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Share of the machine's available memory that workers may use together by default.
 MEMORY_SHARE = 0.75
-
-
-class AxisValues(click.ParamType[tuple[Any, ...]]):
-    """Three values along z, y and x: ``50,4,4`` or ``z=50,y=4,x=4``, in any order when named.
-
-    Parameters
-    ----------
-    convert_one : callable
-        Reads one value.
-    name : str
-        What a value is, for messages.
-    """
-
-    def __init__(self, convert_one: Callable[[str], Any], name: str) -> None:
-        self.convert_one = convert_one
-        self.name = name
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Read the three values.
-
-        Parameters
-        ----------
-        value : str or tuple
-            What the user wrote, or a value read already.
-        param, ctx : object
-            Passed on to Click's error.
-
-        Returns
-        -------
-        tuple
-            Three values, (z, y, x).
-        """
-        if isinstance(value, tuple):
-            return value
-        parts = _by_axis([part.strip() for part in str(value).split(",")])
-        if parts is None:
-            self.fail(f"{value!r} is not three values in z,y,x order or z=..,y=..,x=..", param, ctx)
-        try:
-            return tuple(self.convert_one(part) for part in parts)
-        except ValueError:
-            self.fail(f"{value!r} holds something that is not a {self.name}", param, ctx)
-
-
-def _by_axis(parts: Sequence[str]) -> Sequence[str] | None:
-    if len(parts) != 3:
-        return None
-    if not any("=" in part for part in parts):
-        return parts
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    return [named[axis] for axis in AXES] if set(named) == set(AXES) else None
 
 
 def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -219,9 +168,11 @@ def cluster_options(function: F) -> F:
     ) -> Any:
         count = workers or default_workers(threads or 1)
         total = memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
+        left_to_the_plan = scheduler is None and workers is None and threads is None
         cluster = ClusterOptions(
-            scheduler=scheduler, workers=count, slots=slots, threads=threads, memory=total // count
-        )
+            scheduler=scheduler, workers=count, slots=slots, threads=threads, memory=total // count,
+            cores=default_workers(1) if left_to_the_plan else None,
+        )  # fmt: skip
         return function(*args, cluster=cluster, **kwargs)
 
     return command  # type: ignore[return-value]
@@ -240,19 +191,42 @@ def source_argument(function: F) -> F:
     callable
         The command.
     """
+    return _with_source(function, required=True)
 
-    @click.argument("source")
+
+def optional_source(function: F) -> F:
+    """Add the argument SOURCE, which may be left out, and the options that say how to open it.
+
+    Parameters
+    ----------
+    function : callable
+        A command that takes ``source``, a :class:`tilenet.tasks.VolumeReference` or None.
+
+    Returns
+    -------
+    callable
+        The command.
+    """
+    return _with_source(function, required=False)
+
+
+def _with_source(function: F, *, required: bool) -> F:
+    @click.argument("source", required=required)
     @input_options
     @functools.wraps(function)
     def command(
         *args: Any,
-        source: str,
+        source: str | None,
         level: str | None,
         channel: int | None,
         axes: str | None,
         **kwargs: Any,
     ) -> Any:
-        reference = VolumeReference(source, level=level, channel=channel, axes=axes)
+        reference = (
+            None
+            if source is None
+            else VolumeReference(source, level=level, channel=channel, axes=axes)
+        )
         return function(*args, source=reference, **kwargs)
 
     return command  # type: ignore[return-value]
@@ -284,7 +258,7 @@ def prediction_options(function: F) -> F:
     Parameters
     ----------
     function : callable
-        A command that takes ``model``, ``region``, ``mask`` and ``choices``.
+        A command that takes ``region``, ``mask`` and ``choices``.
 
     Returns
     -------
@@ -293,7 +267,6 @@ def prediction_options(function: F) -> F:
     """
     names = {field.name for field in dataclasses.fields(Choices)}
 
-    @click.option("--model", required=True, help="Model file (.safetensors).")
     @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512,x=0:512.")
     @click.option("--mask", help="Low-resolution Zarr; where it is 0, 0 is stored.")
     @click.option("--block", type=SHAPE, help="Voxels per task, z,y,x; chosen by the plan.")

@@ -25,12 +25,11 @@ from pipelines.options import (
     region_box,
     source_argument,
 )
+from pipelines.planning import output_dtype, plan_job
 from pipelines.prediction import (
     Choices,
     Job,
     new_output,
-    output_dtype,
-    plan_job,
     provenance,
     settings,
 )
@@ -39,6 +38,7 @@ from pipelines.resume import check_resume
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.summary import Summary, check_stored
 from pipelines.tables import plan_text
+from tilenet.costs import Costs
 from tilenet.errors import BlocksFailed, InvalidData
 from tilenet.intensity import Intensity, Moments
 from tilenet.new_volume import create_volume
@@ -52,6 +52,7 @@ from tilenet.volume import Volume, open_volume
 @click.command()
 @source_argument
 @click.argument("output")
+@click.option("--model", required=True, help="Model file (.safetensors).")
 @prediction_options
 @click.option(
     "--intensity", default="model", show_default=True, callback=lambda c, p, v: IntensityRule(v),
@@ -131,8 +132,11 @@ def run_prediction(
     stored = begun.attributes["intensity"] if begun else {}
     known = rule.known(job.header, stored)
     check_inputs(job, plan, measured=known is None)
-    click.echo(plan_text(job, plan), err=True)
-    cluster = dataclasses.replace(cluster, threads=plan.request.threads)
+    click.echo(plan_text(job, Costs(plan)), err=True)
+    request = plan.request
+    cluster = dataclasses.replace(
+        cluster, workers=request.workers, threads=request.threads, memory=request.memory
+    )
     with stop_on_signals() as stop, open_client(cluster) as client:
         click.echo(f"Dashboard: {client.dashboard_link}", err=True)
         run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)

@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from pipelines.cluster import ClusterOptions
 from tilenet.checkpoint import ModelHeader
-from tilenet.errors import ResumeRefused
-from tilenet.geometry import AXES, ZYX, Box, zyx
+from tilenet.geometry import AXES, ZYX
 from tilenet.identity import identify
 from tilenet.new_volume import NewVolume
-from tilenet.orientation import IDENTITY, Orientation, averaged, stated, statement, words
-from tilenet.plan import Plan, check_memory
-from tilenet.planner import make_plan
-from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES, Request
+from tilenet.orientation import Orientation, averaged, statement
+from tilenet.plan import Plan
+from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES
 from tilenet.settings import Settings
 from tilenet.tasks import VolumeReference
 from tilenet.volume import Volume
@@ -106,93 +101,6 @@ class Job:
     header: ModelHeader
     mask: VolumeReference | None
     choices: Choices
-
-
-def plan_job(job: Job, region: Box, cluster: ClusterOptions, begun: Volume | None = None) -> Plan:
-    """Plan a prediction, or take up the plan of an output that was begun.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    region : Box
-        The part to predict.
-    cluster : ClusterOptions
-        Workers and memory.
-    begun : Volume, optional
-        The output to be continued.
-
-    Returns
-    -------
-    Plan
-        The plan.
-    """
-    stored = dict(begun.attributes["numeric_plan"]) if begun else {}
-    itemsize = np.dtype(output_dtype(job, begun)).itemsize
-    request = Request(
-        volume_shape=job.volume.shape,
-        region=region,
-        architecture=job.header.architecture,
-        input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
-        output_bytes=itemsize * len(job.header.stored_channels or "1"),
-        chunk_shape=job.volume.chunk_shape,
-        chunk_bytes=job.volume.chunk_bytes,
-        precision=job.choices.precision or stored.get("precision", "float32"),
-        device=job.choices.device.split(":")[0],
-        workers=cluster.workers,
-        slots=cluster.slots,
-        threads=cluster.threads or stored.get("threads", 1),
-        memory=cluster.memory,
-        device_memory=job.choices.device_memory,
-        block=job.choices.block,
-        shard=job.choices.shard,
-        block_seconds=60 * job.choices.block_minutes,
-        orientations=_orientations(job, begun),
-    )
-    if begun is None:
-        return make_plan(request)
-    shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
-    for name, size in shapes.items():
-        if (wanted := getattr(job.choices, name)) not in (None, size):
-            raise ResumeRefused(begun.location, {name: (size, wanted)})
-    shapes |= {"tile": zyx(stored["tile"]), "chunk": begun.chunk_shape}
-    axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
-    plan = Plan(request=request, axis=axis, slab=slab, **shapes)
-    check_memory(plan, "The plan that this output was begun with")
-    return plan
-
-
-def _orientations(job: Job, begun: Volume | None) -> tuple[Orientation, ...]:
-    chosen = job.choices.orientations
-    if begun is None:
-        return chosen or (IDENTITY,)
-    stored = stated(begun.attributes["test_time_augmentation"])
-    if chosen not in (None, stored):
-        difference = (words(stored), words(chosen or stored))
-        raise ResumeRefused(begun.location, {"test_time_augmentation": difference})
-    return stored
-
-
-def output_dtype(job: Job, begun: Volume | None) -> str:
-    """Choose the data type of the stored values.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    begun : Volume or None
-        The output to be continued.
-
-    Returns
-    -------
-    str
-        The user's choice, the begun output's, or uint8 (float32 for scores without bounds).
-    """
-    if job.choices.dtype is not None:
-        return job.choices.dtype
-    if begun is not None:
-        return str(begun.dtype)
-    return "float32" if job.header.activation == "linear" else "uint8"
 
 
 def provenance(

@@ -148,7 +148,7 @@ def test_the_tour_on_isbi_2012(tilenet_data: Path, tmp_path: Path) -> None:
         ),
         ("info", "membrane.safetensors"),
         ("info", "em.zarr"),
-        ("plan", "em.zarr", "--model", "membrane.safetensors"),
+        ("plan", "em.zarr", "--model", "membrane.safetensors", "--no-calibration"),
         (
             "predict", "em.zarr", "prediction.zarr", "--model", "membrane.safetensors",
             "--region", "z=0:2,y=0:512,x=0:512",
@@ -188,7 +188,9 @@ def test_the_demonstration_ends_with_a_picture_and_figures(tmp_path: Path) -> No
 def test_plan_says_what_it_costs_and_needs_no_worker(
     case: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("plan", case / "em.zarr", "--model", case / "model.safetensors")
+    arguments = (
+        "plan", case / "em.zarr", "--model", case / "model.safetensors", "--no-calibration"
+    )  # fmt: skip
     code, out, _ = run(capsys, *arguments)
     assert code == 0
     for words in ("blocks", "tiles", "operations", "memory", "workers"):

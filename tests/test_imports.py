@@ -37,5 +37,12 @@ def test_every_public_name_loads() -> None:
 
 
 def test_the_plan_and_info_commands_need_no_torch() -> None:
-    loaded = modules_after("import pipelines.describe, pipelines.cli")
+    loaded = modules_after("import pipelines.describe, pipelines.plan, pipelines.cli")
+    assert "torch" not in loaded
+
+
+def test_a_plan_that_measures_nothing_needs_no_torch() -> None:
+    arguments = ["plan", "--shape", "20,600,600", "--no-calibration"]
+    loaded = modules_after(f"from pipelines.cli import run\nassert run({arguments}) == 0")
+    assert "pipelines.plan" in loaded
     assert "torch" not in loaded

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.test_architecture import architectures, square
 from tests.test_imports import modules_after
 from tilenet.architecture import UNetArchitecture
+from tilenet.costs import Costs
 from tilenet.errors import InvalidData, NotEnoughMemory, UnalignedBlock
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.orientation import FLIPS, IDENTITY, ORIENTATIONS
@@ -361,7 +362,7 @@ def test_a_network_that_is_not_square_is_refused_before_planning() -> None:
 def test_a_volume_of_200_terabytes_is_planned_at_once(architecture: UNetArchitecture) -> None:
     start = time.perf_counter()
     plan = make_plan(request((20_000, 100_000, 100_000), architecture, workers=64))
-    figures = plan.to_dict()
+    figures = plan.to_dict() | Costs(plan).to_dict()
     assert time.perf_counter() - start < 4  # about one second; the margin is for a busy machine
     assert figures["bytes_written"] == 2 * 10**14
     assert figures["blocks"] == len(plan.grid) > 64

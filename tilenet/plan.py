@@ -194,7 +194,7 @@ class Plan:
     def objects(self) -> int:
         """Objects that the output will have in the store."""
         sizes = zip(self.request.volume_shape, self.shard, strict=True)
-        return math.prod(-(-n // s) for n, s in sizes)
+        return self.request.output_channels * math.prod(-(-n // s) for n, s in sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the plan and its costs as JSON values.
@@ -220,10 +220,6 @@ class Plan:
             "slots": self.request.slots,
             "threads": self.request.threads,
             "memory_per_worker": self.request.memory,
-            "bytes_read": int(
-                self.grid.covered.size * self.request.input_bytes * self.read_amplification
-            ),
-            "bytes_written": self.grid.covered.size * self.request.output_bytes,
         }
 
 

@@ -8,6 +8,7 @@ should hold, what a task may last, and how many workers there are to feed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,8 @@ from tilenet.geometry import (
     zyx,
 )
 from tilenet.orientation import check_quarter_turns
-from tilenet.plan import ASSUMED_RATE, Plan
+from tilenet.plan import Plan
+from tilenet.rates import planning_rate
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
 from tilenet.slabs import slab_for, stream_axis
@@ -90,9 +92,10 @@ def _cheapest(request: Request) -> Plan:
     for least, tile in tiles:
         if best is not None and least > _cost(best)[0]:
             break
-        fitting = [plan for plan in _streams(request, tile) if _fits(plan)]
+        # Larger slabs take no less memory.
+        fitting = itertools.takewhile(_fits, _streams(request, tile))
         best = min([*fitting, *([] if best is None else [best])], key=_cost, default=None)
-    return best or _refuse([plan for _, tile in tiles for plan in _streams(request, tile)])
+    return best or _refuse([next(_streams(request, tile)) for _, tile in tiles])
 
 
 def _least(request: Request, tile: ZYX) -> int:
@@ -165,19 +168,19 @@ def _sides(step: int, limit: int, shard: int, most: int) -> set[int]:
 
 
 def _block_voxels(request: Request) -> float:
-    rate = ASSUMED_RATE["cpu" if request.device == "cpu" else "cuda"] * request.threads
     per_voxel = request.architecture.operations_per_voxel * 1.5 * len(request.orientations)
-    return request.block_seconds * rate / per_voxel
+    return request.block_seconds * planning_rate(request) / per_voxel
 
 
 def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
-    # Fed by slabs of the size that is fastest, and by smaller ones in case they take too much.
+    # Fed by slabs of the size that is fastest, and before that by smaller ones, which take less.
     architecture = request.architecture
     given = architecture.input_for(architecture.output_for(tile))
     axis = stream_axis(architecture, given)
     kind = "cpu" if request.device == "cpu" else "cuda"
     values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
-    for slab in {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}:
+    slabs = {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}
+    for slab in sorted(slabs):
         block = request.block or _grow(request, tile, axis, slab)
         yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
 
@@ -206,6 +209,7 @@ def _part(size: int, most: int) -> int:
     return part if 4 * part >= min(size, most) else size
 
 
+@functools.lru_cache(maxsize=4096)  # asked for again and again
 def _divisor(size: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if size % n == 0)
 
@@ -218,6 +222,8 @@ def _grow(request: Request, tile: ZYX, axis: int, slab: int) -> ZYX:
         return block  # a longer one is a longer tile
     # Sections cost a planar network no further overlap, and shards of many are few objects.
     voxels, enough = _block_voxels(request), BLOCKS_PER_WORKER * request.workers
+    if not _fits(_with_block(request, block, tile=tile, axis=axis, slab=slab)):
+        return block
     while block[0] < request.volume_shape[0]:
         larger = zyx((2 * block[0], *block[1:]))
         if len(BlockGrid(request.volume_shape, larger)) < enough or math.prod(larger) > voxels:

@@ -35,6 +35,8 @@ class Request:
         Voxels of a chunk of the input, (z, y, x).
     chunk_bytes : int
         Bytes of a decoded chunk of the input, all channels that it holds.
+    output_channels : int
+        Channels that are stored, each in objects of its own.
     precision : str
         Data type inside the network; one of :data:`tilenet.settings.VALUE_BYTES`.
     device : str
@@ -51,6 +53,14 @@ class Request:
         How long a block is to last, about: what a preemption loses.
     orientations : tuple of Orientation
         Those whose predictions are averaged.
+    rate : float or None
+        Operations per second of a worker, all workers computing; None where it was not measured.
+    read_rate, write_rate : float or None
+        Bytes of voxels per second that a worker decodes, and encodes and stores.
+    start_seconds : float or None
+        Seconds until a new worker's first evaluation begins.
+    measured : str
+        The device and the day that the rates were measured on; empty where they are assumed.
     """
 
     volume_shape: ZYX
@@ -60,6 +70,7 @@ class Request:
     output_bytes: int
     chunk_shape: ZYX = (1, 1, 1)
     chunk_bytes: int = 0
+    output_channels: int = 1
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 1
@@ -71,3 +82,8 @@ class Request:
     shard: ZYX | None = None
     block_seconds: float = BLOCK_SECONDS
     orientations: tuple[Orientation, ...] = (IDENTITY,)
+    rate: float | None = None
+    read_rate: float | None = None
+    write_rate: float | None = None
+    start_seconds: float | None = None
+    measured: str = ""
