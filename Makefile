@@ -13,6 +13,7 @@ test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python -m benchmarks.bench_blockwise --quick
 	$(BIN)/python -m benchmarks.bench_predict --quick
+	$(BIN)/python -m benchmarks.bench_plan --quick
 	$(BIN)/python -m benchmarks.bench_metrics --quick
 	$(BIN)/python -m benchmarks.bench_weight_map --quick
 	$(BIN)/python -m benchmarks.bench_gpu --device cpu --quick
@@ -28,6 +29,7 @@ check: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.bench_blockwise --json benchmarks/results/blockwise.json
 	$(BIN)/python -m benchmarks.bench_predict --json benchmarks/results/predict.json
+	$(BIN)/python -m benchmarks.bench_plan --json benchmarks/results/plan.json
 	$(BIN)/python -m benchmarks.bench_metrics --json benchmarks/results/metrics.json
 	$(BIN)/python -m benchmarks.bench_weight_map --json benchmarks/results/weight_map.json
 

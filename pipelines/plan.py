@@ -78,7 +78,8 @@ def plan(
     costs, job, notes = _plan(ctx, choices, gpus, **options)
     found = alternatives(costs, options["cluster"].cores)
     if as_json:
-        told = {**costs.plan.to_dict(), **costs.to_dict(), **notes}
+        used = {"device": choices.device, "precision": costs.plan.request.precision}
+        told = {**used, **costs.plan.to_dict(), **costs.to_dict(), **notes}
         told["alternatives"] = [alternative.to_dict() for alternative in found]
         click.echo(json.dumps(told, indent=2))
     else:

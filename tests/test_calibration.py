@@ -46,7 +46,7 @@ from tilenet.settings import Settings
 TINY = UNetArchitecture.planar(2, 2, dropout=0.0)
 
 #: One worker with as much memory as there ever was, so that no plan depends on what is free now.
-LOCAL = ("--model", "model.safetensors", "--workers", "1", "--memory", "1GB")
+LOCAL = ("--workers", "1", "--memory", "1GB")
 
 
 @settings(max_examples=30)
@@ -137,29 +137,32 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plan(folder: Path, *more: str) -> tuple[dict[str, Any], str]:
-    """What a fresh ``tilenet plan`` says on stdout and on stderr."""
-    done = run_tilenet("plan", "em.zarr", *LOCAL, "--json", *more, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    values: dict[str, Any] = json.loads(done.stdout)
-    return values, done.stderr
+def plan_here(case: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[str, str]:
+    """What ``tilenet plan`` says on stdout and on stderr."""
+    paths = (str(case / "em.zarr"), "--model", str(case / "model.safetensors"))
+    assert cli.run(["plan", *paths, *more]) == 0
+    out, err = capsys.readouterr()
+    return out, err
 
 
 @pytest.mark.cluster
 def test_rates_are_measured_once_and_kept_and_measured_anew_when_asked(
-    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TILENET_CACHE", str(tmp_path / "cache"))
     stored = tmp_path / "cache" / "calibration.json"
-    first, said = plan(case)
+
+    def plan(*more: str) -> tuple[dict[str, Any], str]:
+        out, err = plan_here(case, capsys, *LOCAL, "--json", *more)
+        return json.loads(out), err
+
+    first, said = plan()
     assert said.count("\n") == 1
     assert "Measuring" in said
     assert first["rates"]["source"].startswith("measured on ")
     assert f"torch {torch.__version__}" in first["rates"]["source"]
-
-    again, said = plan(case)
-    assert (again, said) == (first, "")
-    assert plan(case, "--no-calibration") == (first, "")
+    assert plan() == (first, "")
+    assert plan("--no-calibration") == (first, "")
 
     # Another rate in the file: it is believed, until it is measured anew.
     values = json.loads(stored.read_text())
@@ -167,28 +170,20 @@ def test_rates_are_measured_once_and_kept_and_measured_anew_when_asked(
     # One that leads to the same plan: shapes follow from the nearest power of two.
     rates["compute"] = 2.0 ** round(math.log2(rates["compute"]))
     stored.write_text(json.dumps(values))
-    believed, said = plan(case)
+    believed, said = plan()
     assert (believed["rates"]["operations_per_second"], said) == (rates["compute"], "")
-    fresh, said = plan(case, "--calibrate")
+    fresh, said = plan("--calibrate")
     assert "Measuring" in said
     assert fresh["rates"]["operations_per_second"] > 1e6
 
     # A prediction plans by it, and measures nothing.
     before = stored.read_bytes()
-    output = str(tmp_path / "out.zarr")
-    done = run_tilenet("predict", "em.zarr", output, *LOCAL, cwd=case)
+    model = ("--model", "model.safetensors")
+    done = run_tilenet("predict", "em.zarr", tmp_path / "out.zarr", *model, *LOCAL, cwd=case)
     assert done.returncode == 0, done.stderr
     assert "measured on" in done.stderr
     assert "Measuring" not in done.stderr
     assert stored.read_bytes() == before
-
-
-def plan_here(case: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[str, str]:
-    """What ``tilenet plan`` says, in this process."""
-    paths = (str(case / "em.zarr"), "--model", str(case / "model.safetensors"))
-    assert cli.run(["plan", *paths, *more]) == 0
-    out, err = capsys.readouterr()
-    return out, err
 
 
 def test_a_corrupt_file_is_one_line_on_stderr(

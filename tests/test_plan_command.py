@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ import numpy as np
 import pytest
 
 from pipelines import cli
+from pipelines.checks import check_job
+from pipelines.cluster import ClusterOptions
 from pipelines.options import default_workers
+from pipelines.planning import request_for
+from pipelines.prediction import Choices
 from tests.oracles import random_network, save_softmax
 from tests.runs import store_volume
 from tilenet.architecture import UNetArchitecture
+from tilenet.geometry import Box
+from tilenet.orientation import IDENTITY, statement
+from tilenet.tasks import VolumeReference
 
 #: The example of the README: 200 TB on 64 GPUs.
 PAPER = ("--shape", "20000,100000,100000", "--gpus", "64")
@@ -99,7 +107,7 @@ def test_the_papers_card_is_what_is_planned_for(capsys: pytest.CaptureFixture[st
 
 
 def test_a_device_too_small_for_anything_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, *PAPER, "--device-memory", "100MB")
+    code, out, err = run(capsys, "--shape", "9,999,999", "--gpus", "1", "--device-memory", "100MB")
     assert (code, out) == (1, "")
     assert "Even the smallest tile, on the device, needs" in err
     assert "but 95 MiB are allowed" in err
@@ -161,6 +169,23 @@ def test_the_network_on_paper_is_the_papers_or_a_cube(capsys: pytest.CaptureFixt
     cube = told(capsys, *PAPER, "--network", "volumetric")
     assert flat == told(capsys, *PAPER)
     assert cube["network"] == "3-D, depth 3, 16 channels: taken for want of a --model"
+
+
+def test_an_output_begun_with_several_threads_is_continued_by_as_many_fewer_workers(
+    case: tuple[str, str],
+) -> None:
+    source = VolumeReference(case[0])
+    job = check_job(source, case[1], mask=None, choices=Choices())
+    stored = {
+        "numeric_plan": {"precision": "float32", "threads": 4},
+        "test_time_augmentation": statement((IDENTITY,), "softmax", "float32"),
+    }
+    begun = replace(source.open(), attributes=stored)
+    cluster = ClusterOptions(workers=9, memory=2**30, cores=9)
+    wanted = request_for(job, Box.of_shape(job.volume.shape), cluster, begun)
+    assert (wanted.workers, wanted.threads, wanted.memory) == (2, 4, 9 * 2**30 // 2)
+    chosen = replace(cluster, cores=None)
+    assert request_for(job, Box.of_shape(job.volume.shape), chosen, begun).workers == 9
 
 
 # -- wrong usage -------------------------------------------------------------------------------

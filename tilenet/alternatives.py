@@ -89,16 +89,20 @@ def alternatives(chosen: Costs, cores: int | None = None) -> list[Alternative]:
     list of Alternative
         A handful.
     """
-    plan = chosen.plan
-    found = [
-        Alternative(what, Costs(other), _reason(chosen, Costs(other)))
-        for what, other in (*_axes(plan), *_tiles(plan), *_slabs(plan))
+    plan, found = chosen.plan, []
+    others: list[tuple[str, Plan | NotEnoughMemory]] = [
+        *_axes(plan),
+        *_tiles(plan),
+        *_slabs(plan),
+        *(
+            (f"{r.workers} x {r.threads} threads", _planned(r))
+            for r in splits(plan.request, cores or 0)
+        ),
     ]
-    for request in splits(plan.request, cores or 0):
-        what = f"{request.workers} x {request.threads} threads"
-        other = _planned(request)
+    for what, other in others:
         if isinstance(other, Plan):
-            found.append(Alternative(what, Costs(other), _reason(chosen, Costs(other))))
+            costs = Costs(other)
+            found.append(Alternative(what, costs, _reason(chosen, costs)))
         else:
             found.append(Alternative(what, None, _memory("", other.needed, other.available)))
     return found

@@ -228,17 +228,26 @@ class _Cuts:
 
 def _cuts(plan: Plan, axis: int) -> _Cuts:
     request, lattice = plan.request, plan.grid.lattice
-    size, block, tile = request.volume_shape[axis], plan.block[axis], plan.tile[axis]
-    halo, chunk = request.architecture.halo[axis], request.chunk_shape[axis]
-    excess = plan.tile_output[axis] - tile
+    # What the network returns beyond a tile is context too; on the low side where it flips.
+    excess = plan.tile_output[axis] - plan.tile[axis]
     flipped = any(orientation.flips[axis] for orientation in request.orientations)
+    halo = request.architecture.halo[axis]
+    return _cut(
+        range(lattice.start[axis], lattice.stop[axis]),
+        (request.volume_shape[axis], plan.block[axis], plan.tile[axis], request.chunk_shape[axis]),
+        halo + (excess if flipped else 0),
+        halo + excess,
+    )
+
+
+@functools.lru_cache(maxsize=64)  # alternatives differ along one axis mostly
+def _cut(blocks: range, sizes: tuple[int, int, int, int], below: int, above: int) -> _Cuts:
+    size, block, tile, chunk = sizes
     found = []
-    for n in range(lattice.start[axis], lattice.stop[axis]):
+    for n in blocks:
         start, stop = n * block, min((n + 1) * block, size)
         tiles = -(-(stop - start) // tile)
-        # What the network returns beyond a tile is context too; on the low side where it flips.
-        low = start - halo - (excess if flipped else 0)
-        first, last = mirror_source(low, start + tiles * tile + excess + halo, size)
+        first, last = mirror_source(start - below, start + tiles * tile + above, size)
         decoded = min(round_up(last, chunk), size) - first // chunk * chunk
         found.append((tiles, decoded, stop - start))
     tiles_of, read, kept = zip(*found, strict=True)
