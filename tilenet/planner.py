@@ -27,7 +27,7 @@ from tilenet.geometry import (
 )
 from tilenet.orientation import check_quarter_turns
 from tilenet.plan import Plan
-from tilenet.rates import planning_rate
+from tilenet.rates import operations_per_byte, planning_rate
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
 from tilenet.slabs import slab_for, stream_axis
@@ -66,7 +66,7 @@ def make_plan(request: Request) -> Plan:
     Returns
     -------
     Plan
-        The plan with the fewest operations whose memory fits.
+        The cheapest plan whose memory fits: by operations, and bytes decoded.
 
     Raises
     ------
@@ -98,12 +98,14 @@ def _cheapest(request: Request) -> Plan:
     return best or _refuse([next(_streams(request, tile)) for _, tile in tiles])
 
 
-def _least(request: Request, tile: ZYX) -> int:
-    # No block of this tile costs less.
+def _least(request: Request, tile: ZYX) -> float:
+    # No block of this tile costs less: every voxel is read once at least.
     architecture = request.architecture
     evaluation = architecture.evaluation(architecture.input_for(architecture.output_for(tile)))
     counts = (-(-n // t) for n, t in zip(request.volume_shape, tile, strict=True))
-    return math.prod(counts) * evaluation.operations * len(request.orientations)
+    operations = math.prod(counts) * evaluation.operations * len(request.orientations)
+    stored = math.prod(request.volume_shape) * request.input_bytes
+    return operations + stored * operations_per_byte(request)
 
 
 def _fits(plan: Plan) -> bool:
@@ -127,8 +129,18 @@ def _cost(plan: Plan) -> tuple[float, bool, int, int]:
     # The last round of blocks counts in full: idle workers are not free.
     blocks = len(plan.grid)
     rounds = -(-blocks // plan.request.workers) * plan.request.workers
-    operations = plan.operations * rounds / blocks
-    return operations, not plan.is_streamed, -plan.slab, plan.evaluation_bytes
+    work = plan.operations / blocks + _decoded(plan) * operations_per_byte(plan.request)
+    return work * rounds, not plan.is_streamed, -plan.slab, plan.evaluation_bytes
+
+
+def _decoded(plan: Plan) -> int:
+    # Bytes of the chunks that a block cuts; those that it cuts in part are decoded as a whole.
+    request, voxels = plan.request, 1
+    sizes = zip(plan.block, plan.reach, request.chunk_shape, request.volume_shape, strict=True)
+    for block, reach, chunk, size in sizes:
+        whole = reach == 0 and block % chunk == 0
+        voxels *= min(size, block + 2 * reach + (0 if whole else chunk - 1))
+    return voxels * request.input_bytes
 
 
 def _tiles(request: Request) -> Iterator[ZYX]:
@@ -181,8 +193,8 @@ def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
     values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
     slabs = {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}
     for slab in sorted(slabs):
-        block = request.block or _grow(request, tile, axis, slab)
-        yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
+        for block in [request.block] if request.block else _blocks(request, tile, axis, slab):
+            yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
 
 
 def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int) -> Plan:
@@ -214,22 +226,28 @@ def _divisor(size: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if size % n == 0)
 
 
-def _grow(request: Request, tile: ZYX, axis: int, slab: int) -> ZYX:
+def _blocks(request: Request, tile: ZYX, axis: int, slab: int) -> Iterator[ZYX]:
     # Whole shards of the user's and whole alignments, which doubling keeps.
     units = zip(tile, request.architecture.alignment, request.shard or (1, 1, 1), strict=True)
     block = zyx(round_up(size, math.lcm(step, shard)) for size, step, shard in units)
     if not request.architecture.is_planar:
-        return block  # a longer one is a longer tile
+        yield block  # a longer one is a longer tile
+        return
+
+    def fits(block: ZYX) -> bool:
+        return _fits(_with_block(request, block, tile=tile, axis=axis, slab=slab))
+
     # Sections cost a planar network no further overlap, and shards of many are few objects.
     voxels, enough = _block_voxels(request), BLOCKS_PER_WORKER * request.workers
-    if not _fits(_with_block(request, block, tile=tile, axis=axis, slab=slab)):
-        return block
-    while block[0] < request.volume_shape[0]:
+    while block[0] < request.volume_shape[0] and fits(block):
         larger = zyx((2 * block[0], *block[1:]))
-        if len(BlockGrid(request.volume_shape, larger)) < enough or math.prod(larger) > voxels:
-            break
-        candidate = _with_block(request, larger, tile=tile, axis=axis, slab=slab)
-        if candidate.worker_bytes > request.memory:
+        few = len(BlockGrid(request.volume_shape, larger)) < enough
+        if few or math.prod(larger) > voxels or not fits(larger):
             break
         block = larger
-    return block
+    yield block
+    # As deep as chunks of the input, so that none is decoded for some of its sections only.
+    chunk = min(request.chunk_shape[0], request.volume_shape[0])
+    deep = zyx((round_up(block[0], math.lcm(chunk, (request.shard or block)[0])), *block[1:]))
+    if deep != block and math.prod(deep) <= voxels and fits(deep):
+        yield deep

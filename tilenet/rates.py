@@ -161,3 +161,20 @@ def planning_rate(request: Request) -> float:
         Of a worker, rounded to a power of two: a measurement's noise must not change a plan.
     """
     return float(2.0 ** round(math.log2(rates_of(request).compute)))
+
+
+def operations_per_byte(request: Request) -> float:
+    """Give how many operations a worker executes while it decodes a byte.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+
+    Returns
+    -------
+    float
+        A power of two, for the same reason.
+    """
+    rates = rates_of(request)
+    return float(2.0 ** round(math.log2(rates.compute / rates.read)))
