@@ -126,11 +126,15 @@ def _refuse(plans: Sequence[Plan]) -> Never:
 
 
 def _cost(plan: Plan) -> tuple[float, bool, int, int]:
-    # The last round of blocks counts in full: idle workers are not free.
-    blocks = len(plan.grid)
-    rounds = -(-blocks // plan.request.workers) * plan.request.workers
-    work = plan.operations / blocks + _decoded(plan) * operations_per_byte(plan.request)
-    return work * rounds, not plan.is_streamed, -plan.slab, plan.evaluation_bytes
+    # When the last worker ends, times the workers: those that are idle by then are not free.
+    blocks, workers = len(plan.grid), plan.request.workers
+    reading = _decoded(plan) * operations_per_byte(plan.request)
+    largest = len(plan.tiles_of_largest_block) * plan.operations / plan.tiles + reading
+    total = plan.operations + blocks * reading
+    # Rounds of blocks as large as the largest; or, of many, Graham's bound for tasks in any order.
+    rounds = -(-blocks // workers) * workers * largest
+    work = min(rounds, total + (workers - 1) * largest)
+    return work, not plan.is_streamed, -plan.slab, plan.evaluation_bytes
 
 
 def _decoded(plan: Plan) -> int:
