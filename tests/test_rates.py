@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from tests.test_imports import modules_after
 from tests.test_plan import request
+from tilenet.architecture import UNetArchitecture
+from tilenet.costs import Costs
+from tilenet.planner import make_plan
 from tilenet.rates import (
     ASSUMED_RATES,
     Rates,
@@ -59,3 +62,14 @@ def test_rates_load_the_standard_library_only() -> None:
     loaded = {name.split(".")[0] for name in modules_after("import tilenet.rates")}
     before = {name.split(".")[0] for name in modules_after("pass")}
     assert loaded - before - set(sys.stdlib_module_names) == {"tilenet"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_block_lasts_about_as_long_as_it_is_to(device: str) -> None:
+    # Whether computing takes most of the time, or reading and writing.
+    for network in (UNetArchitecture.planar(64), UNetArchitecture.planar(2, 1)):
+        wanted = request(
+            (2000, 40000, 40000), network, device=device, memory=2**40, device_memory=10**12
+        )
+        seconds = Costs(make_plan(wanted)).block_seconds
+        assert 100 < seconds < 1200, (network.channels, seconds)

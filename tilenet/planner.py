@@ -27,7 +27,7 @@ from tilenet.geometry import (
 )
 from tilenet.orientation import check_quarter_turns
 from tilenet.plan import Plan
-from tilenet.rates import operations_per_byte, planning_rate
+from tilenet.rates import operations_per_byte, voxels_within
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
 from tilenet.slabs import slab_for, stream_axis
@@ -184,8 +184,9 @@ def _sides(step: int, limit: int, shard: int, most: int) -> set[int]:
 
 
 def _block_voxels(request: Request) -> float:
-    per_voxel = request.architecture.operations_per_voxel * 1.5 * len(request.orientations)
-    return request.block_seconds * planning_rate(request) / per_voxel
+    # Half as many operations again as one infinite tile needs.
+    operations = request.architecture.operations_per_voxel * 1.5 * len(request.orientations)
+    return voxels_within(request, request.block_seconds, operations)
 
 
 def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:

@@ -160,7 +160,7 @@ def planning_rate(request: Request) -> float:
     float
         Of a worker, rounded to a power of two: a measurement's noise must not change a plan.
     """
-    return float(2.0 ** round(math.log2(rates_of(request).compute)))
+    return _rounded(rates_of(request).compute)
 
 
 def operations_per_byte(request: Request) -> float:
@@ -177,4 +177,35 @@ def operations_per_byte(request: Request) -> float:
         A power of two, for the same reason.
     """
     rates = rates_of(request)
-    return float(2.0 ** round(math.log2(rates.compute / rates.read)))
+    return _rounded(rates.compute / rates.read)
+
+
+def voxels_within(request: Request, seconds: float, operations: float) -> float:
+    """Give how many voxels a worker reads, computes and writes in a time, about.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+    seconds : float
+        The time.
+    operations : float
+        Per voxel.
+
+    Returns
+    -------
+    float
+        By rates that are rounded to powers of two.
+    """
+    rates = rates_of(request)
+    computing = operations / planning_rate(request)
+    reading = request.input_bytes / _rounded(rates.read)
+    writing = request.output_bytes / _rounded(rates.write)
+    # On CPUs decoding and encoding take the cores that compute; beside a GPU they do not.
+    if kind(request.device) == "cpu":
+        return seconds / (computing + reading + writing)
+    return seconds / max(computing, reading + writing)
+
+
+def _rounded(rate: float) -> float:
+    return float(2.0 ** round(math.log2(rate)))
