@@ -1,9 +1,9 @@
 """What a plan was chosen over, and why. Pure: standard library only.
 
 Every alternative changes one thing of a plan: the stream axis, the tile (and with it the block),
-the slab, or how the cores are shared out to workers and threads. Its costs are counted as the
-plan's are; what speaks against it is the first of: too little memory, more time, and what the plan
-looks at beside time.
+the sections of a block, the slab, or how the cores are shared out to workers and threads. Its costs
+are counted as the plan's are; what speaks against it is the first of: too little memory, more time,
+and what the plan looks at beside time.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def alternatives(chosen: Costs, cores: int | None = None) -> list[Alternative]:
     others: list[tuple[str, Plan | NotEnoughMemory]] = [
         *_axes(plan),
         *_tiles(plan),
+        *_depths(plan),
         *_slabs(plan),
         *(
             (f"{r.workers} x {r.threads} threads", _planned(r))
@@ -228,6 +229,22 @@ def _with_tile(plan: Plan, tile: ZYX) -> Plan:
     return dataclasses.replace(plan, tile=tile, block=zyx(block), shard=zyx(shard))
 
 
+def _depths(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    # Sections of a planar network's block cost no operations, but chunks of several are decoded.
+    request, (depth, *across) = plan.request, plan.block
+    if not request.architecture.is_planar or request.block is not None:
+        return
+    for sections in (-(-depth // 2), 2 * depth):
+        if sections != depth and min(sections, depth) < request.volume_shape[0]:
+            stored = plan.shard[0] if sections % plan.shard[0] == 0 else sections
+            shard = zyx((stored, *plan.shard[1:]))
+            block = zyx((sections, *across))
+            yield (
+                f"blocks of {sections} sections",
+                dataclasses.replace(plan, block=block, shard=shard),
+            )
+
+
 def _slabs(plan: Plan) -> Iterator[tuple[str, Plan]]:
     unit, size = plan.request.architecture.alignment[plan.axis], plan.tile_input[plan.axis]
     for slab in (round_up(plan.slab // 2, unit), 2 * plan.slab):
@@ -307,9 +324,13 @@ def _minded(chosen: Costs, other: Costs) -> str | None:
         return f"no faster: slabs beyond what is fast, and {memory:.2f} x the memory"
     if plan.slab < chosen.plan.slab:
         return "no faster: every slab costs some time of its own"
-    if memory > 1 + _SAME:
-        return f"no faster, and {memory:.2f} x the memory"
-    return None
+    more = {
+        "memory": memory,
+        "bytes read": other.bytes_read / chosen.bytes_read,
+        "objects": plan.objects / chosen.plan.objects,
+    }
+    found = [f"{ratio:.2f} x the {what}" for what, ratio in more.items() if ratio > 1 + _SAME]
+    return f"no faster, and {' and '.join(found)}" if found else None
 
 
 def _held(costs: Costs) -> int:

@@ -32,9 +32,6 @@ ENCODING_COPIES = 2
 #: however little of it is read.
 CHUNK_COPIES = 2
 
-#: Operations per second that are assumed where nothing was measured, per thread and per GPU.
-ASSUMED_RATE = {"cpu": 4e10, "cuda": 2e13}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
