@@ -44,7 +44,10 @@ from tilenet.tasks import VolumeReference
 #: are for other benchmarks.
 FULL = (
     (Case("2d-16", UNetArchitecture.planar(16), (48, 1024, 1024), (1, 1, 1), (1, 1, 1)), "float32"),
-    (Case("2d-64", UNetArchitecture.planar(64), (8, 768, 768), (1, 1, 1), (1, 1, 1)), "bfloat16"),
+    (
+        Case("2d-64-bf16", UNetArchitecture.planar(64), (8, 768, 768), (1, 1, 1), (1, 1, 1)),
+        "bfloat16",
+    ),
     (Case("3d-16", UNetArchitecture.volumetric(16), (192,) * 3, (1, 1, 1), (1, 1, 1)), "float32"),
 )
 
@@ -56,11 +59,20 @@ Record = dict[str, Any]
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A tiny network, once: checks, and no figures.")
+@click.option(
+    "--cases",
+    "names",
+    type=click.Choice([case.name for case, _ in FULL]),
+    multiple=True,
+    help="Only these; repeatable.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Runs of each case; 2, quick 1.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write all figures here.")
-def main(quick: bool, repeats: int | None, path: Path | None) -> None:
+def main(quick: bool, names: Sequence[str], repeats: int | None, path: Path | None) -> None:
     """Compare what plans promise with what happens."""
     cases = [(QUICK[-1], "float32")] if quick else list(FULL)
+    if names:
+        cases = [(case, precision) for case, precision in FULL if case.name in names]
     cores = min(2, default_workers(1)) if quick else default_workers(1)
     memory = int(psutil.virtual_memory().available * MEMORY_SHARE) // cores
     cluster = ClusterOptions(workers=cores, slots=2, threads=1, memory=memory)
