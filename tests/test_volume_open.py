@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +169,7 @@ def test_an_array_has_no_levels(pyramid: str) -> None:
         open_volume(f"{pyramid}/s0", level="s1")
 
 
-# -- large chunks ------------------------------------------------------------------------------
+# -- many chunks and large ones ----------------------------------------------------------------
 
 
 class Spy:
@@ -185,20 +187,65 @@ class Spy:
 
 
 @pytest.mark.parametrize("chunks", [(1, 2, 2, 3), (2, 9, 9, 9), (1, 3, 5, 1)])
-def test_large_chunks_are_read_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, ...]
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_chunks_are_read_in_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, ...], at_once: int
 ) -> None:
-    monkeypatch.setattr("tilenet.volume.LARGE_CHUNK", 1)
     values = np.stack([DATA, DATA + 1000])
     zarr.create_array(tmp_path / "a", data=values, chunks=chunks)
     volume = open_volume(str(tmp_path / "a"), axes="czyx")
-    spy: Any = Spy(volume.array)
+    # Half a chunk more: it does not make another one.
+    monkeypatch.setattr("tilenet.volume.READ_BYTES", volume.chunk_bytes * (2 * at_once + 1) // 2)
     for box in (WHOLE, INNER, Box((3, 4, 5), (4, 5, 6))):
+        spy: Any = Spy(volume.array)
         read = replace(volume, array=spy).read(box)
         np.testing.assert_array_equal(read, values[:, *box.slices])
-    for index in spy.read:
-        for part, chunk in zip(index, chunks, strict=True):
-            assert part.start // chunk == (part.stop - 1) // chunk
+        seen = [chunks_of(index, values.shape, chunks) for index in spy.read]
+        assert max(len(group) for group in seen) <= at_once
+        # Each chunk is read in one group only: none is decoded twice.
+        assert len(set().union(*seen)) == sum(len(group) for group in seen)
+
+
+def chunks_of(
+    index: tuple[slice, ...], shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> set[tuple[int, ...]]:
+    """The chunks that an index cuts, voxel by voxel."""
+    voxels = np.argwhere(np.ones(shape, bool)[index]) + [s.start or 0 for s in index]
+    return {tuple(place) for place in (voxels // chunks).tolist()}
+
+
+def test_what_fits_is_read_at_once(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a", data=DATA, chunks=(1, 2, 3))
+    volume = open_volume(str(tmp_path / "a"), axes="zyx")
+    spy: Any = Spy(volume.array)
+    replace(volume, array=spy).read(INNER)
+    assert spy.read == [INNER.slices]
+
+
+#: Reads two planes of 32 chunks of 4 MiB and prints by how many MiB the process has grown.
+THIN = """
+import sys
+from benchmarks.memory import peak_bytes
+from tilenet.geometry import Box
+from tilenet.volume import open_volume
+volume = open_volume(sys.argv[1], axes="zyx")
+volume.read(Box((0, 0, 0), (1, 1, 1)))
+before = peak_bytes()
+assert (volume.read(Box((30, 0, 0), (32, 2048, 1024))) == 7).all()
+print((peak_bytes() - before) // 2**20)
+"""
+
+
+def test_a_thin_box_through_many_chunks_takes_little_memory(tmp_path: Path) -> None:
+    shape, chunks = (64, 2048, 1024), (64, 256, 256)
+    array = zarr.create_array(tmp_path / "a", shape=shape, chunks=chunks, dtype="uint8")
+    array[:] = 7
+    process = subprocess.run(
+        [sys.executable, "-c", THIN, str(tmp_path / "a")],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # 4 MiB wanted, 16 MiB of chunks at once, twice while they are decoded; all are 128 MiB.
+    assert int(process.stdout) < 64
 
 
 # -- time, channels, series --------------------------------------------------------------------

@@ -22,9 +22,11 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.provenance import CREATION
 from tilenet.volume_layout import Layout, find_layout
 
-#: Chunks of so many bytes are read one after the other. zarrs decodes all that a box cuts and keeps
-#: them until the last is read: eight of 64 MiB took 620 MiB, for a box of 32 voxels a side.
-LARGE_CHUNK = 16 * 2**20
+#: Chunks are read in groups of so many bytes, one chunk at least. Of an array without shards zarrs
+#: keeps every chunk that a box cuts until it has read the last; of one with shards it decodes as
+#: many chunks at once as there are cores, and zarr-python ten. Measured: a plane of 4 MiB through
+#: 32 chunks of 8 MiB took 285 MiB. Groups cost at most a tenth of a read's time.
+READ_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -127,18 +129,28 @@ class Volume:
         return values if "z" in kept else np.expand_dims(values, -3)
 
     def _stored(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        if self.chunk_bytes < LARGE_CHUNK:
-            return np.asarray(self.array[index])
         ranges = [range(*s.indices(n)) for s, n in zip(index, self.array.shape, strict=True)]
+        groups = self._groups(ranges)
+        if len(groups) == 1:
+            return np.asarray(self.array[index])
         values = np.empty([len(wanted) for wanted in ranges], self.dtype)
-        cuts = [_cuts(wanted, c) for wanted, c in zip(ranges, self.array.chunks, strict=True)]
-        for part in itertools.product(*cuts):
+        for part in groups:
             inside = (
                 slice(s.start - r.start, s.stop - r.start)
                 for s, r in zip(part, ranges, strict=True)
             )
             values[tuple(inside)] = self.array[part]
         return values
+
+    def _groups(self, ranges: Sequence[range]) -> list[tuple[slice, ...]]:
+        # Parts of a box that cut no more chunks than may be read at once; whole rows of them first.
+        room, cuts = max(1, READ_BYTES // self.chunk_bytes), list[list[slice]]()
+        for wanted, chunk in zip(reversed(ranges), reversed(self.array.chunks), strict=True):
+            first = wanted.start // chunk
+            count = max(1, min(room, math.ceil(wanted.stop / chunk) - first))
+            cuts.insert(0, _cuts(wanted, first * chunk, count * chunk))
+            room //= count
+        return list(itertools.product(*cuts))
 
     def write(self, box: Box, values: npt.NDArray[Any]) -> None:
         """Write the voxels of a block, durably.
@@ -272,9 +284,9 @@ def reopen_for_writing(location: str) -> Volume:
     return Volume(location, array, volume.layout, volume.attributes)
 
 
-def _cuts(wanted: range, chunk: int) -> list[slice]:
-    # The parts of a range that lie in one chunk each.
-    starts = [wanted.start, *range((wanted.start // chunk + 1) * chunk, wanted.stop, chunk)]
+def _cuts(wanted: range, first: int, step: int) -> list[slice]:
+    # The parts of a range that lie in one step each, counted from the first.
+    starts = [wanted.start, *range(first + step, wanted.stop, step)]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], wanted.stop], strict=True)]
 
 
