@@ -183,7 +183,7 @@ def writing(bench: Bench, images: dict[str, Array]) -> list[Timing]:
     """Compare pipelines that write one shard."""
     shape = bench.divided(BLOCK, "sections")
     raw = np.ascontiguousarray(images["sections"][Box.of_shape(shape).slices])
-    timings = []
+    timings: list[Timing] = []
     for case, values in {"raw": raw, "probabilities": probabilities(raw)}.items():
         path = bench.folder / "written.zarr"
         methods = {
