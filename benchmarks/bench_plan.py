@@ -31,7 +31,8 @@ from benchmarks.memory import peak_bytes
 from pipelines.calibrating import Workplace
 from pipelines.checks import check_job
 from pipelines.cluster import ClusterOptions, open_client
-from pipelines.options import MEMORY_SHARE, default_workers
+from pipelines.cluster.profile import MEMORY_SHARE
+from pipelines.options import default_workers
 from pipelines.planning import request_for
 from pipelines.predict import run_prediction
 from pipelines.prediction import Choices

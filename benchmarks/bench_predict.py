@@ -19,8 +19,8 @@ from benchmarks.cases import FULL, QUICK, Case
 from benchmarks.machine import machine
 from benchmarks.processes import Pool
 from benchmarks.report import Record, print_table
-from pipelines.cluster import ClusterOptions
-from pipelines.options import MEMORY_SHARE, default_workers
+from pipelines.cluster import ClusterOptions, default_workers
+from pipelines.cluster.profile import MEMORY_SHARE
 
 NAMES = [case.name for case in (*FULL, *QUICK)]
 

@@ -148,7 +148,10 @@ def measured(plan: Plan, place: Workplace) -> Rates | None:
     Rates or None
         None where it is impossible; stderr says why.
     """
-    if place.cluster.scheduler is None and place.device != "cpu" and gpu_name() is None:
+    if place.cluster.batch is not None:
+        _note("No job is submitted to measure its rates: they are assumed.")
+        return None
+    if place.cluster.local and place.device != "cpu" and gpu_name() is None:
         _note("There is no NVIDIA GPU here: rates are assumed.")
         return None
     _note(f"Measuring {place.machine}, some ten seconds (--no-calibration skips it)")
@@ -186,7 +189,7 @@ def _measure(plan: Plan, place: Workplace) -> Rates | None:
         read=read,
         write=write,
         # Workers of a scheduler that run already say nothing of what a new one takes.
-        start=started if cluster.scheduler is None else ASSUMED_START,
+        start=started if cluster.local else ASSUMED_START,
         measured=f"{place.machine}, {today}",
     )
 

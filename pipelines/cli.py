@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("pipelines.predict", "Predict a volume, Zarr to Zarr."),
     "evaluate": ("pipelines.evaluate", "Say how good a prediction is: errors and scores."),
     "plan": ("pipelines.plan", "Say what a prediction would cost, and run nothing."),
+    "cluster": ("pipelines.show_cluster", "Show where a command would compute."),
     "info": ("pipelines.describe", "Describe a volume or a model."),
     "demo": ("pipelines.demo", "Synthetic EM, training, prediction and a picture."),
 }

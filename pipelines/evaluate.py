@@ -156,8 +156,8 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     depth = _depth(comparison, cluster) if by_section else 1
     block = _pair_block(comparison, cluster) if "volume" in comparison.figures else None
     with stop_on_signals() as stop, contextlib.ExitStack() as stack:
-        alone = cluster.scheduler is None and comparison.region.size <= SMALL
-        client = None if alone else stack.enter_context(open_client(cluster))
+        alone = cluster.local and comparison.region.size <= SMALL
+        client = None if alone else stack.enter_context(open_client(cluster, stop))
         run = _Run(comparison, client, stop, uuid.uuid4().hex)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
-import psutil
-from dask.utils import parse_bytes
 
 from pipelines.axis_values import AxisValues
-from pipelines.cluster import ClusterOptions
+from pipelines.cluster import default_workers as default_workers
+from pipelines.cluster_options import bytes_option
+from pipelines.cluster_options import cluster_options as cluster_options
 from pipelines.prediction import Choices
 from tilenet.codecs import CODECS
 from tilenet.errors import RegionOutside
@@ -25,9 +24,6 @@ from tilenet.settings import VALUE_BYTES
 from tilenet.tasks import VolumeReference
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: Share of the machine's available memory that workers may use together by default.
-MEMORY_SHARE = 0.75
 
 
 def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -81,32 +77,6 @@ def region_box(region: Sequence[tuple[int, int]] | None, shape: ZYX) -> Box:
     return box
 
 
-def read_bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read a number of bytes such as ``8GB`` or ``512MiB``.
-
-    Parameters
-    ----------
-    ctx, param : object
-        Given by Click.
-    value : str or None
-        What the user wrote.
-
-    Returns
-    -------
-    int or None
-        Bytes.
-    """
-    if value is None:
-        return None
-    try:
-        count = int(parse_bytes(value))
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not a size such as 8GB or 512MiB") from error
-    if count <= 0:
-        raise click.BadParameter(f"{value!r} is not positive")
-    return count
-
-
 def input_options(function: F) -> F:
     """Add the options that say what an input means where its metadata do not.
 
@@ -129,53 +99,6 @@ def input_options(function: F) -> F:
     ):
         function = option(function)
     return function
-
-
-def cluster_options(function: F) -> F:
-    """Add the options that say where to compute.
-
-    Parameters
-    ----------
-    function : callable
-        A command that takes ``cluster``, a :class:`pipelines.cluster.ClusterOptions`.
-
-    Returns
-    -------
-    callable
-        The command with ``--workers``, ``--slots``, ``--threads``, ``--memory``, ``--scheduler``.
-    """
-
-    @click.option("--scheduler", help="Address of a running Dask scheduler to join.")
-    @click.option("--workers", type=click.IntRange(1), help="Worker processes; one per core.")
-    @click.option(
-        "--slots", type=click.IntRange(1), default=2, show_default=True,
-        help="Blocks at once per worker: one computes while another reads or writes.",
-    )  # fmt: skip
-    @click.option("--threads", type=click.IntRange(1), help="CPU threads per worker; 1 by default.")
-    @click.option(
-        "--memory", callback=read_bytes,
-        help="Memory that all local workers may use together, e.g. 16GB.",
-    )  # fmt: skip
-    @functools.wraps(function)
-    def command(
-        *args: Any,
-        scheduler: str | None,
-        workers: int | None,
-        slots: int,
-        threads: int | None,
-        memory: int | None,
-        **kwargs: Any,
-    ) -> Any:
-        count = workers or default_workers(threads or 1)
-        total = memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        left_to_the_plan = scheduler is None and workers is None and threads is None
-        cluster = ClusterOptions(
-            scheduler=scheduler, workers=count, slots=slots, threads=threads, memory=total // count,
-            cores=default_workers(1) if left_to_the_plan else None,
-        )  # fmt: skip
-        return function(*args, cluster=cluster, **kwargs)
-
-    return command  # type: ignore[return-value]
 
 
 def source_argument(function: F) -> F:
@@ -284,7 +207,7 @@ def prediction_options(function: F) -> F:
         help="cpu, cuda or cuda:N.",
     )  # fmt: skip
     @click.option(
-        "--device-memory", callback=read_bytes, default=f"{DEVICE_BYTES // 10**9}GB",
+        "--device-memory", callback=bytes_option, default=f"{DEVICE_BYTES // 10**9}GB",
         show_default=True, help="Memory of the GPU that an evaluation may use.",
     )  # fmt: skip
     @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
@@ -302,22 +225,3 @@ def prediction_options(function: F) -> F:
         return function(*args, mask=reference, choices=choices, **kwargs)
 
     return command  # type: ignore[return-value]
-
-
-def default_workers(threads: int) -> int:
-    """Give the number of local worker processes that fill the machine.
-
-    Parameters
-    ----------
-    threads : int
-        Threads of each.
-
-    Returns
-    -------
-    int
-        At least 1.
-    """
-    # A container or a job may be allowed fewer cores than the machine has; macOS cannot say.
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, cores // threads)

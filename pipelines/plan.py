@@ -171,7 +171,7 @@ def _check_usage(ctx: click.Context) -> None:
     clash("shape", "mask", "level", "channel", "axes")
     clash("source", "network", "dtype_of_input")
     clash("model", "network")
-    clash("gpus", "workers", "scheduler", "device", "calibrate")
+    clash("gpus", "workers", "scheduler", "cluster", "device", "calibrate")
 
 
 def _flag(name: str) -> str:

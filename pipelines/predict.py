@@ -122,7 +122,7 @@ def run_prediction(
     """
     rule = rule or IntensityRule("model")
     choices = choices or Choices()
-    if cluster.scheduler is None and choices.device != "cpu":
+    if cluster.local and choices.device != "cpu":
         # Refuses a device that is not there; on the CPU only the workers need load PyTorch.
         numeric_facts(choices.device)
     job = check_job(source, model, mask=mask, choices=choices)
@@ -137,7 +137,7 @@ def run_prediction(
     cluster = dataclasses.replace(
         cluster, workers=request.workers, threads=request.threads, memory=request.memory
     )
-    with stop_on_signals() as stop, open_client(cluster) as client:
+    with stop_on_signals() as stop, open_client(cluster, stop) as client:
         click.echo(f"Dashboard: {client.dashboard_link}", err=True)
         run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)
         return run.compute(run.prepare(rule, known, begun, overwrite))

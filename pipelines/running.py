@@ -119,6 +119,6 @@ def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
     """
     with stop_on_signals() as stop, contextlib.ExitStack() as stack:
         # One block is done sooner than a cluster is started.
-        alone = cluster.scheduler is None and blocks <= 1
-        client = None if alone else stack.enter_context(open_client(cluster))
+        alone = cluster.local and blocks <= 1
+        client = None if alone else stack.enter_context(open_client(cluster, stop))
         yield Runner(client, stop)

@@ -301,7 +301,7 @@ def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_bad_input_gets_its_message_and_changes_nothing(
     case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.cluster.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("pipelines.cluster.joined.CONNECT_SECONDS", 2)
     rows = bad_inputs(case)
     close(case / "closed", monkeypatch)
     before = files_below(case)

@@ -10,6 +10,7 @@
     |  `- RegionOutside       a region that leaves the volume
     |- ArchitectureError      a description of a network that no network can have
     |- InvalidRecipe          a training recipe with unknown or impossible keys
+    |- InvalidProfile         a cluster profile with unknown or impossible keys
     |- VolumeError
     |  |- UnreadableVolume    missing, not a volume, or with metadata that say something impossible
     |  |- AmbiguousVolume     several readings are possible, and the user has to choose
@@ -27,7 +28,10 @@
     |- ResourceError
     |  |- NotEnoughMemory     even the smallest tile does not fit
     |  |- DeviceUnavailable   there is no such device
-    |  `- SchedulerLost       the Dask scheduler ended or is out of reach
+    |  |- SchedulerLost       the Dask scheduler ended or is out of reach
+    |  |- QueueRefused        a command of the batch system failed
+    |  |- JobsNotStarted      no job of the batch system started in time
+    |  `- JobsFailed          job after job ended before it was of use
     `- BlocksFailed           some blocks failed; the others are done
 
 Classes take fields, not text: a caller can read the value that was wrong, and an error that a
@@ -151,6 +155,19 @@ class InvalidRecipe(TilenetError):
         lines = (f"  {line}" for line in self.problems)
         cure = "Correct the recipe, or the option that changes it; tilenet train --help lists both."
         return "\n".join([f"Recipe {self.where}:", *lines, cure])
+
+
+@dataclasses.dataclass(eq=False)
+class InvalidProfile(TilenetError):
+    """A cluster profile, or options of its kind, that cannot be read or carried out."""
+
+    where: str
+    problems: Sequence[str]
+
+    def message(self) -> str:
+        lines = (f"  {line}" for line in self.problems)
+        cure = "Correct it, or the option of the same name; tilenet cluster show --help lists them."
+        return "\n".join([f"Cluster {self.where}:", *lines, cure])
 
 
 class VolumeError(TilenetError):
@@ -391,6 +408,55 @@ class SchedulerLost(ResourceError):
             f"Scheduler {self.address}: the connection to it was lost. Blocks that are stored "
             "stay; once it is back, run the same command again to compute what is missing."
         )
+
+
+@dataclasses.dataclass(eq=False)
+class QueueRefused(ResourceError):
+    """A command of the batch system failed."""
+
+    command: str
+    answer: str
+
+    def message(self) -> str:
+        return (
+            f"{self.command} failed: {self.answer}\nSee what is submitted with "
+            "'tilenet cluster show', correct the profile or its options, and run it again."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class JobsNotStarted(ResourceError):
+    """No job of the batch system started in time."""
+
+    system: str
+    waited: str
+    states: Sequence[str]
+
+    def message(self) -> str:
+        head = f"No {self.system} job gave a worker within {self.waited} (--start-timeout)."
+        cure = (
+            "They were cancelled, and what is stored stays. Wait longer, ask for less (time, "
+            "memory, GPUs, another queue), and run the same command again."
+        )
+        return "\n".join([f"{head} The queue said:", *(f"  {s}" for s in self.states), cure])
+
+
+@dataclasses.dataclass(eq=False)
+class JobsFailed(ResourceError):
+    """Job after job ended before it was of use."""
+
+    system: str
+    count: int
+    last: str
+    log: Sequence[str]
+
+    def message(self) -> str:
+        head = (
+            f"{self.count} {self.system} jobs in a row ended before they were of use, so no more "
+            f"are submitted. The last was {self.last}; its log ends:"
+        )
+        cure = "Mend the cause and run the same command again; what is stored stays."
+        return "\n".join([head, *(f"  {line}" for line in self.log), cure])
 
 
 @dataclasses.dataclass(eq=False)

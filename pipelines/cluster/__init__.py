@@ -1,0 +1,23 @@
+"""The one door to Dask clusters.
+
+:class:`ClusterOptions` says which one: worker processes on this machine, also one per GPU
+(``local``); jobs of SLURM, LSF, PBS or SGE (``jobs``, with the script of ``batch`` and the commands
+of ``queues``); or a scheduler that is running already (``joined``). ``profile`` makes it out of a
+TOML file and the command's options; ``tls`` checks certificates; ``worker`` and
+``worker_settings`` are what every worker process of ours is given.
+"""
+
+from pipelines.cluster.door import open_client, resolve
+from pipelines.cluster.joined import CONNECT_SECONDS
+from pipelines.cluster.local import default_workers
+from pipelines.cluster.options import Batch, ClusterOptions, Tls
+
+__all__ = [
+    "CONNECT_SECONDS",
+    "Batch",
+    "ClusterOptions",
+    "Tls",
+    "default_workers",
+    "open_client",
+    "resolve",
+]

@@ -1,0 +1,144 @@
+"""Open the cluster that the options describe, whichever it is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from distributed import Client
+
+from pipelines.cluster.job_client import job_client
+from pipelines.cluster.joined import joined_client
+from pipelines.cluster.local import local_client, visible_gpus
+from pipelines.cluster.options import ClusterOptions
+from pipelines.stopping import Stop
+from tilenet import __version__
+from tilenet.errors import InvalidData
+from tilenet.rate_cache import machine_name
+
+
+@contextlib.contextmanager
+def open_client(options: ClusterOptions, stop: Stop | None = None) -> Iterator[Client]:
+    """Start or join a cluster, and leave nothing behind.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Which cluster to use.
+    stop : Stop, optional
+        Ends the wait for jobs that do not start.
+
+    Yields
+    ------
+    distributed.Client
+        Connected, with at least one worker.
+
+    Raises
+    ------
+    InvalidData
+        When the scheduler cannot be reached or has no workers, or workers have not this tilenet.
+    SchedulerLost
+        When it ended in the meantime.
+    QueueRefused, JobsNotStarted, JobsFailed
+        When the batch system gives no workers.
+    Stopped
+        When a signal arrived before there were any.
+    """
+    if options.local:
+        with local_client(options) as client:
+            yield client
+        return
+    if options.scheduler is not None:
+        opened = joined_client(options)
+    else:
+        opened = job_client(options, Stop() if stop is None else stop)
+    with opened as client:
+        check_workers(client)
+        yield client
+
+
+def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
+    """Find out what the workers have: a running scheduler's are asked.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Which cluster to use.
+    device : str
+        Device that the workers compute on. On this machine "cuda" is every GPU that it shows, one
+        worker process each, and "cuda:1" that one alone.
+
+    Returns
+    -------
+    ClusterOptions
+        With the number of workers, the most slots and the least memory that one of them has.
+    """
+    if options.scheduler is not None:
+        return _ask(options, device)
+    if options.batch is not None:
+        # What its nodes are is not known here, so no measured rates are either.
+        return dataclasses.replace(options, machine=f"jobs of {options.batch.system}")
+    if device == "cpu":
+        return options
+    gpus = visible_gpus() if device == "cuda" else 0
+    workers = max(1, gpus)
+    memory = options.memory * options.workers // workers
+    return dataclasses.replace(options, workers=workers, memory=memory, gpus=gpus, cores=None)
+
+
+def _ask(options: ClusterOptions, device: str) -> ClusterOptions:
+    with open_client(options) as client:
+        # The workers are asked: the client's own list of them is an empty one at times.
+        answers = client.run(_capacity, device).values()
+        slots, memory, machines = zip(*answers, strict=True)
+        # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
+        # the most of them in the least memory, none uses more than it has, whatever it holds
+        # beside its tasks; where workers differ much, that is more careful than it need be.
+        return dataclasses.replace(
+            options,
+            workers=len(slots),
+            slots=max(slots),
+            memory=min(limit or options.memory for limit in memory),
+            machine=" and ".join(sorted(set(machines))),
+        )
+
+
+def _capacity(device: str, dask_worker: Any) -> tuple[int, int | None, str]:
+    limit: int | None = dask_worker.memory_manager.memory_limit
+    return dask_worker.state.nthreads, limit, machine_name(device)
+
+
+def check_workers(client: Client) -> None:
+    """See that every worker has tilenet, and of this version.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Raises
+    ------
+    InvalidData
+        Naming the worker and what it has.
+    """
+    for worker, found in client.run(_version_asker()).items():
+        if found == __version__:
+            continue
+        problem = f"has tilenet {found}, and this is {__version__}" if found else "lacks tilenet"
+        cure = "Start its workers in an environment that has this version of tilenet."
+        raise InvalidData(f"Worker {worker}", problem, cure)
+
+
+def _version_asker() -> Callable[[], str | None]:
+    # A function of its own is sent as code, not as a name that only tilenet's installation knows.
+    def version() -> str | None:
+        try:
+            import pipelines
+            import tilenet
+        except ImportError:
+            return None
+        return tilenet.__version__ if pipelines else None
+
+    return version

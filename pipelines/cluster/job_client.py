@@ -1,0 +1,77 @@
+"""A scheduler in this process, whose workers are jobs of a batch system."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import dask
+from distributed import Client, Scheduler, SpecCluster
+
+from pipelines.cluster.batch import load_library, make_job
+from pipelines.cluster.jobs import Jobs
+from pipelines.cluster.local import free_dashboard
+from pipelines.cluster.options import Batch, ClusterOptions
+from pipelines.cluster.queues import check_installed
+from pipelines.cluster.tls import security
+from pipelines.stopping import Stop
+
+
+@contextlib.contextmanager
+def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
+    """Start workers in jobs, and leave none behind.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        With ``batch``.
+    stop : Stop
+        Ends the wait for the first worker.
+
+    Yields
+    ------
+    distributed.Client
+        Connected, with at least one worker.
+
+    Raises
+    ------
+    InvalidData
+        When the library or the batch system's commands are missing.
+    QueueRefused, JobsNotStarted, JobsFailed
+        When the batch system gives no workers, at the beginning or later.
+    Stopped
+        When a signal arrived before there were any.
+    """
+    assert options.batch is not None
+    load_library(options.batch.system)
+    check_installed(make_job(options, address="", job_name="", worker=""))
+    with (
+        # The dashboard listens on loopback, whatever the workers' network is.
+        dask.config.set({"distributed.dashboard.link": "{scheme}://127.0.0.1:{port}/status"}),
+        _scheduler(options, options.batch) as cluster,
+        Client(cluster) as client,
+        Jobs(options, cluster, client) as jobs,
+    ):
+        jobs.wait(stop)
+        try:
+            yield client
+        except Exception as error:
+            if jobs.problem is None:
+                raise
+            raise jobs.problem from error
+
+
+def _scheduler(options: ClusterOptions, batch: Batch) -> SpecCluster:
+    how = {
+        "interface": batch.interface,
+        "protocol": "tls://" if options.tls else None,
+        "security": security(options.tls),
+        "dashboard_address": free_dashboard(),
+    }
+    return SpecCluster(
+        scheduler={"cls": Scheduler, "options": how},
+        security=security(options.tls),
+        silence_logs=logging.CRITICAL,
+        name="tilenet",
+    )

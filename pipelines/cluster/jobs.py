@@ -1,0 +1,318 @@
+"""Workers in jobs of a batch system: started, watched, replaced, and cancelled at the end.
+
+A thread of its own looks after the jobs, so that the command computes meanwhile. The scheduler is
+in this process: what it knows of its workers costs nothing to ask. The queue is asked only about
+jobs whose workers are not there, and less and less often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from distributed import Client, SpecCluster
+from distributed.core import Status
+
+from pipelines.cluster.batch import make_job
+from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.queues import Listed, cancel, listed, submit
+from pipelines.progress import LINE_SECONDS, clock
+from pipelines.stopping import Stop, Stopped
+from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
+
+#: Seconds between two looks at the workers.
+LOOK_SECONDS = 1.0
+
+#: Seconds between two questions to the queue: at first, and at most.
+ASK_SECONDS = (1.0, 30.0)
+
+#: Seconds that a submitted job may be missing in the queue's list before it counts as ended.
+UNLISTED_SECONDS = 10.0
+
+#: Jobs in a row that may end before they were of use while there is no other worker.
+MAX_FAILED = 3
+
+#: Seconds that a worker has to be there for its job to have been of use; or half its lifetime.
+USEFUL_SECONDS = 60.0
+
+#: Seconds to submit nothing after a job failed or was refused while others compute.
+PAUSE_SECONDS = 60.0
+
+#: Seconds that a job has nothing to do before it is given back.
+IDLE_SECONDS = 60.0
+
+#: Seconds to try to cancel jobs.
+CANCEL_SECONDS = 60.0
+
+# Seconds between two looks at a request to stop.
+_WAKE_SECONDS = 0.2
+
+
+@dataclass
+class _Job:
+    # A job, named after its worker, or after what the names of its workers begin with.
+    name: str
+    number: str
+    submitted: float
+    arrived: float | None = None
+    busy: float = 0.0
+    ending: bool = False
+
+
+@dataclass(frozen=True)
+class _Worker:
+    address: str
+    name: str
+    busy: bool
+    ending: bool
+
+    @property
+    def job(self) -> str:
+        return self.name.split("-")[0]
+
+
+class Jobs:
+    """The jobs of one command.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        With ``batch``.
+    cluster : distributed.SpecCluster
+        The scheduler.
+    client : distributed.Client
+        Closed when no worker comes any more.
+    """
+
+    def __init__(self, options: ClusterOptions, cluster: SpecCluster, client: Client) -> None:
+        assert options.batch is not None
+        self.options, self.batch = options, options.batch
+        self.cluster, self.client = cluster, client
+        self.job_name = f"tilenet-{uuid.uuid4().hex[:6]}"
+        self.problem: Exception | None = None
+        self.jobs: dict[str, _Job] = {}
+        self.said: dict[str, Listed] = {}
+        self.count = self.failed = 0
+        self._silent: frozenset[str] = frozenset()
+        self._ask_at, self._ask_pause = 0.0, ASK_SECONDS[0]
+        self._start_at = 0.0
+        self._alone_since: float | None = time.monotonic()
+        self._line_at = self._alone_since + LINE_SECONDS / 5
+        self._ready, self._over = threading.Event(), threading.Event()
+        # Not a daemon: however the command ends, the jobs are cancelled first.
+        self._thread = threading.Thread(target=self._tend, name="jobs")
+
+    def __enter__(self) -> Self:
+        Path(self.batch.log_directory).mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def wait(self, stop: Stop) -> None:
+        """Wait for the first worker.
+
+        Parameters
+        ----------
+        stop : Stop
+            Ends the wait.
+
+        Raises
+        ------
+        QueueRefused, JobsNotStarted, JobsFailed
+            When there will be none.
+        Stopped
+            When a signal arrived.
+        """
+        while not self._ready.wait(_WAKE_SECONDS):
+            if stop.signal is not None:
+                raise Stopped(stop.signal)
+        if self.problem is not None:
+            raise self.problem
+
+    def _tend(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._look()
+                self._over.wait(LOOK_SECONDS)
+        except Exception as error:  # whatever it is: the command must not wait for ever
+            self.problem = error
+            if self._ready.is_set():
+                self.client.close()
+            self._ready.set()
+        finally:
+            self._cancel_all()
+
+    def _look(self) -> None:
+        workers, tasks = self.cluster.sync(self._view)
+        now = time.monotonic()
+        self._meet(workers, now)
+        self._ask(workers, now)
+        self._start(workers, tasks, now)
+        self._give_back(workers, tasks, now)
+        self._report(workers, now)
+
+    async def _view(self) -> tuple[list[_Worker], int]:
+        # On the scheduler's own thread.
+        scheduler = self.cluster.scheduler
+        workers = [
+            _Worker(ws.address, str(ws.name), bool(ws.processing), ws.status != Status.running)
+            for ws in scheduler.workers.values()
+        ]
+        return workers, len(scheduler.tasks)
+
+    def _meet(self, workers: list[_Worker], now: float) -> None:
+        for worker in workers:
+            if (job := self.jobs.get(worker.job)) is None:
+                continue
+            job.arrived = job.arrived or now
+            job.busy = now if worker.busy or not job.busy else job.busy
+            job.ending = job.ending or worker.ending
+
+    def _ask(self, workers: list[_Worker], now: float) -> None:
+        silent = frozenset(self.jobs) - {worker.job for worker in workers}
+        if silent != self._silent:
+            self._silent, self._ask_pause, self._ask_at = silent, ASK_SECONDS[0], now
+        if not silent or now < self._ask_at:
+            return
+        self._ask_at = now + self._ask_pause
+        self._ask_pause = min(2 * self._ask_pause, ASK_SECONDS[1])
+        try:
+            self.said = listed(self.batch.system, self.job_name)
+        except QueueRefused:
+            return  # busy or restarted, as now and then: it is asked again
+        for name in silent:
+            job = self.jobs[name]
+            said = self.said.get(job.number)
+            unlisted = said is None and now - job.submitted > UNLISTED_SECONDS
+            if unlisted or (said is not None and said.phase == "ended"):
+                self._forget(job, said, bool(workers), now)
+
+    def _forget(self, job: _Job, said: Listed | None, others: bool, now: float) -> None:
+        del self.jobs[job.name]
+        words = said.words if said else "no longer in the queue"
+        click.echo(f"Job {job.number} ended: {words}", err=True)
+        useful = min(USEFUL_SECONDS, self.batch.lifetime / 2)
+        if job.arrived is not None and (job.ending or now - job.arrived >= useful):
+            self.failed = 0
+            return
+        self.failed += 1
+        if others:
+            self._start_at = now + PAUSE_SECONDS
+        elif self.failed >= MAX_FAILED:
+            last = f"{job.number}, {words}"
+            log = _end_of_log(Path(self.batch.log_directory), job.number)
+            raise JobsFailed(self.batch.system, self.failed, last, log)
+
+    def _wanted(self, tasks: int) -> int:
+        slots = self.options.slots * self.batch.workers
+        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.batch.max_jobs)
+
+    def _start(self, workers: list[_Worker], tasks: int, now: float) -> None:
+        # A job whose workers take no further block is replaced while they finish.
+        there = sum(not job.ending for job in self.jobs.values())
+        for _ in range(self._wanted(tasks) - there):
+            if now < self._start_at or self._over.is_set():
+                return
+            try:
+                self._submit(now)
+            except QueueRefused as error:
+                if not self.jobs:
+                    raise
+                click.echo(f"{error}\nThe other jobs go on.", err=True)
+                self._start_at = now + PAUSE_SECONDS
+
+    def _submit(self, now: float) -> None:
+        self.count += 1
+        name = f"job{self.count}"
+        self.jobs[name] = _Job(name, submit(self._make(name)), now)
+
+    def _make(self, worker: str) -> Any:
+        address = self.cluster.scheduler.address
+        return make_job(self.options, address=address, job_name=self.job_name, worker=worker)
+
+    def _give_back(self, workers: list[_Worker], tasks: int, now: float) -> None:
+        spare = len(self.jobs) - self._wanted(tasks)
+        idle = [
+            job for job in self.jobs.values() if now - max(job.busy, job.submitted) > IDLE_SECONDS
+        ][: max(0, spare)]
+        for job in idle:
+            there = [worker.address for worker in workers if worker.job == job.name]
+            if self.cluster.sync(self._retire, there):
+                del self.jobs[job.name]
+                with contextlib.suppress(QueueRefused):  # it ends by itself, or is cancelled below
+                    cancel(self._make(job.name), [job.number])
+
+    async def _retire(self, addresses: list[str]) -> bool:
+        # On the scheduler's own thread, so that no block is sent to them in between.
+        scheduler = self.cluster.scheduler
+        if any(scheduler.workers[a].processing for a in addresses if a in scheduler.workers):
+            return False
+        await scheduler.retire_workers(workers=addresses, close_workers=True, remove=True)
+        return True
+
+    def _report(self, workers: list[_Worker], now: float) -> None:
+        if workers:
+            if self._alone_since is not None:
+                took = clock(now - self._alone_since)
+                click.echo(f"Workers of {self.batch.system} jobs came after {took}", err=True)
+            self._alone_since = None
+            self._ready.set()
+            return
+        if self._alone_since is None:
+            self._alone_since, self._line_at = now, now + LINE_SECONDS
+        waited = now - self._alone_since
+        limit = clock(self.batch.start_timeout)
+        if waited > self.batch.start_timeout:
+            raise JobsNotStarted(self.batch.system, limit, self._states())
+        if now >= self._line_at:
+            self._line_at = now + LINE_SECONDS
+            states = "; ".join(self._states()[:3])
+            head = f"Waiting for workers, {clock(waited)} of at most {limit}"
+            click.echo(f"{head}: {states}", err=True)
+
+    def _states(self) -> list[str]:
+        words = {job.number: self.said.get(job.number) for job in self.jobs.values()}
+        return [f"job {n}: {s.words if s else 'submitted'}" for n, s in words.items()]
+
+    def _cancel_all(self) -> None:
+        # Until the queue says that none is left: a command of it may fail, and a job may have been
+        # submitted whose number was never learnt.
+        deadline, trouble = time.monotonic() + CANCEL_SECONDS, "they go on"
+        while self.count:
+            try:
+                states = listed(self.batch.system, self.job_name)
+                alive = [number for number, job in states.items() if job.phase != "ended"]
+                if not alive:
+                    return
+                cancel(self._make("none"), alive)
+            except QueueRefused as error:
+                trouble = str(error)
+            if time.monotonic() > deadline:
+                cure = f"look for jobs of the name {self.job_name}, and cancel them"
+                click.echo(f"Jobs may be left: {trouble}; {cure}", err=True)
+                return
+            time.sleep(_WAKE_SECONDS)
+
+
+def _end_of_log(folder: Path, number: str) -> list[str]:
+    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return [f"no log of it in {folder}"]
+    text = logs[-1].read_text(errors="replace").splitlines()
+    return [str(logs[-1]), *[line for line in text if line.strip()][-5:]]

@@ -1,0 +1,113 @@
+"""A scheduler that runs already, by its address or its scheduler file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from distributed import Client
+
+from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.tls import security
+from tilenet.errors import InvalidData, SchedulerLost, TilenetError
+
+#: Seconds to wait for a scheduler to answer, and for its first worker.
+CONNECT_SECONDS = 30
+
+_CURE = "Check the address, and that 'dask scheduler' and workers are running."
+
+
+@contextlib.contextmanager
+def joined_client(options: ClusterOptions) -> Iterator[Client]:
+    """Join a running scheduler.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        With ``scheduler``.
+
+    Yields
+    ------
+    distributed.Client
+        Connected, with at least one worker.
+
+    Raises
+    ------
+    InvalidData
+        When the scheduler cannot be reached or has no workers.
+    SchedulerLost
+        When it ended in the meantime.
+    """
+    address = find_address(str(options.scheduler))
+    with _connect(address, options) as client:
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            problem = f"has no workers within {CONNECT_SECONDS} s"
+            raise InvalidData(f"Scheduler {address}", problem, _CURE) from error
+        try:
+            yield client
+        except Exception as error:
+            # Whatever was asked of a scheduler that is gone fails in its own way.
+            if client.status == "running" or isinstance(error, TilenetError):
+                raise
+            raise SchedulerLost(address) from error
+
+
+def find_address(scheduler: str) -> str:
+    """Give the address of a scheduler.
+
+    Parameters
+    ----------
+    scheduler : str
+        The address, or the path of a scheduler file (.json).
+
+    Returns
+    -------
+    str
+        The address.
+
+    Raises
+    ------
+    InvalidData
+        When the file is missing or is not a scheduler file.
+    """
+    if not scheduler.endswith(".json"):
+        return scheduler
+    what = f"Scheduler file {scheduler}"
+    cure = "It is what 'dask scheduler --scheduler-file' makes."
+    try:
+        return str(json.loads(Path(scheduler).read_text())["address"])
+    except OSError as error:
+        raise InvalidData(what, f"{error.strerror or error}", cure) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidData(what, "does not hold the address of a scheduler", cure) from error
+
+
+def _connect(address: str, options: ClusterOptions) -> Client:
+    what = f"Scheduler {address}"
+    if address.startswith("tls://") and options.tls is None:
+        cure = "Give --tls-ca, --tls-cert and --tls-key."
+        raise InvalidData(what, "wants certificates", cure)
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, security=security(options.tls))
+    except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        problem = f"does not answer within {CONNECT_SECONDS} s"
+        if (refusal := _tls_refusal(error)) is not None:
+            problem, cure = f"refuses the TLS connection: {refusal}", "Check the --tls files."
+            raise InvalidData(what, problem, cure) from error
+        if options.tls is not None and not address.startswith("tls://"):
+            cure = "Encrypted ones have addresses that begin with tls://."
+            raise InvalidData(what, problem, cure) from error
+        raise InvalidData(what, problem, _CURE) from error
+
+
+def _tls_refusal(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return getattr(error, "verify_message", None) or str(error.reason)
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,98 @@
+"""Worker processes on this machine: as many as it has cores, or one per GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+
+import dask
+from distributed import Client, LocalCluster
+
+from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.worker_settings import worker_settings
+
+#: Where the dashboard listens when the port is free: loopback only.
+DASHBOARD = ("127.0.0.1", 8787)
+
+
+@contextlib.contextmanager
+def local_client(options: ClusterOptions) -> Iterator[Client]:
+    """Start worker processes, and end them.
+
+    GPU workers offer Dask's resource GPU, one of it per slot: several blocks share a device, one
+    computing while others are read and written. Each worker sees one device.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        How many, and what each may use.
+
+    Yields
+    ------
+    distributed.Client
+        Connected to all of them.
+    """
+    with (
+        dask.config.set(worker_settings(options.threads, options.gpus)),
+        LocalCluster(
+            n_workers=options.workers,
+            threads_per_worker=options.slots,
+            processes=True,
+            memory_limit=options.memory,
+            host="127.0.0.1",
+            dashboard_address=free_dashboard(),
+            silence_logs=logging.CRITICAL,
+            resources={"GPU": options.slots} if options.gpus else None,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def visible_gpus() -> int:
+    """Count the GPUs that this process may use.
+
+    Returns
+    -------
+    int
+        Those that CUDA_VISIBLE_DEVICES leaves of the machine's.
+    """
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def free_dashboard() -> str:
+    """Choose where the dashboard listens.
+
+    Returns
+    -------
+    str
+        An address on loopback; another port where Dask's usual one is taken.
+    """
+    host, port = DASHBOARD
+    with socket.socket() as probe:
+        busy = probe.connect_ex((host, port)) == 0
+    return f"{host}:{0 if busy else port}"
+
+
+def default_workers(threads: int) -> int:
+    """Give the number of local worker processes that fill the machine.
+
+    Parameters
+    ----------
+    threads : int
+        Threads of each.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    # A container or a job may be allowed fewer cores than the machine has; macOS cannot say.
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // threads)

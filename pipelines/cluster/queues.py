@@ -1,0 +1,281 @@
+"""What a batch system says of jobs, and how they are submitted and cancelled.
+
+Jobs are found by the name that they share, which no other run's have: so those are found too whose
+number was never learnt, because the command was interrupted while it submitted them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tilenet.errors import InvalidData, QueueRefused
+
+#: Seconds that a command of a batch system may take.
+COMMAND_SECONDS = 60
+
+Phase = Literal["waiting", "running", "ended"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the queue says of a job.
+
+    Parameters
+    ----------
+    phase : {"waiting", "running", "ended"}
+        Where it is.
+    words : str
+        The same in the system's own words, with its reason.
+    """
+
+    phase: Phase
+    words: str
+
+
+def submit(job: Any) -> str:
+    """Submit a job.
+
+    Parameters
+    ----------
+    job : dask_jobqueue.core.Job
+        The job.
+
+    Returns
+    -------
+    str
+        Its number.
+
+    Raises
+    ------
+    QueueRefused
+        When the system does not take it.
+    """
+    answer = _run(shlex.split(job.submit_command), script=job.job_script())
+    match = re.search(job.job_id_regexp, answer)
+    if match is None:
+        raise QueueRefused(job.submit_command, f"no job number in its answer {answer!r}")
+    return match["job_id"]
+
+
+def cancel(job: Any, numbers: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended meanwhile do not matter.
+
+    Parameters
+    ----------
+    job : dask_jobqueue.core.Job
+        One of them: it knows the command.
+    numbers : sequence of str
+        Numbers of them all.
+
+    Raises
+    ------
+    QueueRefused
+        When the command fails.
+    """
+    if numbers:
+        _run([*shlex.split(job.cancel_command), *numbers])
+
+
+def check_installed(job: Any) -> None:
+    """See that the batch system's commands are on this machine.
+
+    Parameters
+    ----------
+    job : dask_jobqueue.core.Job
+        A job.
+
+    Raises
+    ------
+    InvalidData
+        When jobs cannot be submitted here.
+    """
+    if shutil.which(job.submit_command) is None:
+        cure = "Run it on a machine that submits jobs, or with another --cluster."
+        raise InvalidData("Cluster", f"there is no {job.submit_command} on this machine", cure)
+
+
+def listed(system: str, name: str) -> dict[str, Listed]:
+    """Ask the queue for the jobs of a name.
+
+    Parameters
+    ----------
+    system : str
+        The batch system.
+    name : str
+        Name of the jobs.
+
+    Returns
+    -------
+    dict
+        What it says, by the job's number; jobs that it has forgotten are not there.
+
+    Raises
+    ------
+    QueueRefused
+        When it does not answer.
+    """
+    return _ASK[system](name)
+
+
+def _run(command: Sequence[str], *, script: str | None = None, none: str | None = None) -> str:
+    # In a session of its own: Ctrl-C is meant for us, and must not reach a command half-way.
+    words = shlex.join(command)
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, input=script, capture_output=True, text=True, timeout=COMMAND_SECONDS,
+            check=False, start_new_session=True,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QueueRefused(words, str(error)) from error
+    said = " ".join(done.stderr.split() or done.stdout.split())
+    if done.returncode == 0:
+        return done.stdout
+    if none is not None and re.search(none, said, re.IGNORECASE):
+        return done.stdout  # what it says of the others
+    raise QueueRefused(words, said or f"exit code {done.returncode}")
+
+
+def _ask_slurm(name: str) -> dict[str, Listed]:
+    form = ("--noheader", "--states=all", "--format=%i|%T|%r")
+    return read_slurm(_run(["squeue", "--name", name, *form]))
+
+
+def read_slurm(text: str) -> dict[str, Listed]:
+    """Read what ``squeue --format=%i|%T|%r`` prints.
+
+    Parameters
+    ----------
+    text : str
+        Number, state and reason of a job on each line.
+
+    Returns
+    -------
+    dict
+        By number.
+    """
+    waiting = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD")
+    running = ("RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT")
+    return _table(text, waiting, running)
+
+
+def _ask_lsf(name: str) -> dict[str, Listed]:
+    form = ("-a", "-noheader", "-o", "jobid stat pend_reason delimiter='|'")
+    none = "no .*job found|is not found"
+    return read_lsf(_run(["bjobs", "-J", name, *form], none=none))
+
+
+def read_lsf(text: str) -> dict[str, Listed]:
+    """Read what ``bjobs -o "jobid stat pend_reason delimiter='|'"`` prints.
+
+    Parameters
+    ----------
+    text : str
+        Number, state and reason of a job on each line.
+
+    Returns
+    -------
+    dict
+        By number.
+    """
+    waiting, running = ("PEND", "PSUSP", "WAIT"), ("RUN", "USUSP", "SSUSP", "PROV", "UNKWN")
+    return _table(text, waiting, running)
+
+
+def _table(text: str, waiting: Sequence[str], running: Sequence[str]) -> dict[str, Listed]:
+    found = {}
+    for line in filter(None, text.splitlines()):
+        number, state, reason = (part.strip() for part in line.split("|", 2))
+        found[number] = Listed(_phase(state, waiting, running), _words(state, reason))
+    return found
+
+
+def _phase(state: str, waiting: Sequence[str], running: Sequence[str]) -> Phase:
+    return "waiting" if state in waiting else "running" if state in running else "ended"
+
+
+def _words(state: str, reason: str) -> str:
+    return state if reason in ("", "-", "None") else f"{state} ({reason})"
+
+
+def _ask_pbs(name: str) -> dict[str, Listed]:
+    numbers = _run(["qselect", "-N", name]).split()
+    # A job may end between the two questions: it is then unknown to the second.
+    return read_pbs(_run(["qstat", "-f", *numbers], none="unknown job")) if numbers else {}
+
+
+def read_pbs(text: str) -> dict[str, Listed]:
+    """Read what ``qstat -f`` of PBS prints.
+
+    Parameters
+    ----------
+    text : str
+        A paragraph for each job; long lines go on after a tab.
+
+    Returns
+    -------
+    dict
+        By number, without the server's name.
+    """
+    found = {}
+    for paragraph in re.split(r"^Job Id:", text.replace("\n\t", ""), flags=re.MULTILINE)[1:]:
+        number = re.split(r"[.\s]", paragraph.strip())[0]
+        fields = dict(re.findall(r"^\s+(\w+) = (.*)$", paragraph, flags=re.MULTILINE))
+        state = fields.get("job_state", "")
+        phase = _phase(state, ("Q", "H", "W", "T"), ("R", "E", "B", "S", "U"))
+        found[number] = Listed(phase, _words(state, fields.get("comment", "")))
+    return found
+
+
+def _ask_sge(name: str) -> dict[str, Listed]:
+    text = _run(["qstat", "-xml", "-u", "*"])
+    found = read_sge(text, name)
+    waits = [number for number, job in found.items() if job.phase == "waiting"]
+    for number in waits[:1]:  # the reason is long, and that of one is that of all
+        reason = _sge_reason(_run(["qstat", "-j", number], none="do not exist"))
+        found[number] = Listed("waiting", _words(found[number].words, reason))
+    return found
+
+
+def read_sge(text: str, name: str) -> dict[str, Listed]:
+    """Read what ``qstat -xml`` of Grid Engine prints.
+
+    Parameters
+    ----------
+    text : str
+        XML.
+    name : str
+        Name of the jobs that are asked for.
+
+    Returns
+    -------
+    dict
+        By number.
+    """
+    found = {}
+    for job in ET.fromstring(text).iter("job_list"):  # noqa: S314  (of the system itself)
+        if job.findtext("JB_name") != name:
+            continue
+        state = job.findtext("state") or ""
+        phase: Phase = "waiting" if "q" in state or "E" in state else "running"
+        found[job.findtext("JB_job_number") or ""] = Listed(phase, state)
+    return found
+
+
+def _sge_reason(text: str) -> str:
+    match = re.search(r"^scheduling info:\s*(.*)$", text, flags=re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
+_ASK: dict[str, Callable[[str], dict[str, Listed]]] = {
+    "slurm": _ask_slurm,
+    "lsf": _ask_lsf,
+    "pbs": _ask_pbs,
+    "sge": _ask_sge,
+}

@@ -1,0 +1,67 @@
+"""Sizes and durations as a user writes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dask.utils import parse_bytes
+
+
+def read_bytes(value: Any) -> int:
+    """Read a number of bytes.
+
+    Parameters
+    ----------
+    value : str or int
+        For example "8GB" or "512MiB".
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or not positive.
+    """
+    try:
+        count = int(parse_bytes(value))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{value!r} is not a size such as 8GB or 512MiB") from error
+    if count <= 0:
+        raise ValueError(f"{value!r} is not positive")
+    return count
+
+
+def read_seconds(value: Any) -> int:
+    """Read a duration.
+
+    Parameters
+    ----------
+    value : str
+        "12:00:00" (hours, minutes, seconds), "2-12:00:00" (with days), or with a unit (s, min, h,
+        d): "90min".
+
+    Returns
+    -------
+    int
+        Seconds.
+
+    Raises
+    ------
+    ValueError
+        When it is none, not positive, or without a unit: batch systems disagree on what that is.
+    """
+    text = str(value).strip()
+    if match := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text):
+        seconds = int(float(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]])
+    else:
+        raise ValueError(f"{text!r} is not a duration such as 12:00:00, 2-00:00:00 or 90min")
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not positive")
+    return seconds

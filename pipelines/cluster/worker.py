@@ -1,0 +1,84 @@
+"""What runs in every worker process of ours before its first block; loaded by Dask's preload."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from typing import Any
+
+from distributed.core import Status
+
+from pipelines.cluster.worker_settings import ENDS, GPUS
+
+#: Seconds between two looks at whether a worker that ends is done.
+_LOOK = 0.2
+
+# An event loop keeps no strong reference to its tasks.
+_running: set[asyncio.Task[None]] = set()
+
+
+def dask_setup(worker: Any) -> None:
+    """Set up a worker process.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+        The worker.
+    """
+    # Signals often reach the whole process group; only the command may decide what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _take_gpu(str(worker.name))
+    if ENDS in os.environ:
+        task = asyncio.get_running_loop().create_task(end_in_time(worker, float(os.environ[ENDS])))
+        _running.add(task)
+
+
+def _take_gpu(name: str) -> None:
+    # Before CUDA is loaded: a process sees the GPUs that it saw first.
+    if GPUS not in os.environ:
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = visible.split(",") if visible else [str(i) for i in range(int(os.environ[GPUS]))]
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[position(name) % len(devices)]
+
+
+def position(name: str) -> int:
+    """Give the place of a worker among those of its machine or job.
+
+    Parameters
+    ----------
+    name : str
+        Its name: a number on this machine, and job7-2 for the third worker of a job.
+
+    Returns
+    -------
+    int
+        From 0; 0 for the only one.
+    """
+    match = re.search(r"(?:^|-)(\d+)$", name)
+    return int(match[1]) if match else 0
+
+
+async def end_in_time(worker: Any, ends: float) -> None:
+    """End a worker before its job is killed, and lose none of its blocks.
+
+    Dask's own ``--lifetime`` gives the running blocks to other workers at once, so that each is
+    computed twice. Here the worker takes no further block, finishes those that run, and leaves.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+        The worker.
+    ends : float
+        When, seconds since 1970.
+    """
+    await asyncio.sleep(max(0.0, ends - time.time()))
+    worker.status = Status.paused
+    # What is held is the reports that the command has not fetched yet.
+    while worker.state.executing or worker.data:
+        await asyncio.sleep(_LOOK)
+    await worker.close_gracefully(restart=False, reason="the job ends soon")

@@ -1,0 +1,90 @@
+"""What every worker process of ours is given: rules of memory, environment, preload."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import dask
+
+#: Environment variable: how many workers of one machine or job share its GPUs, one each.
+GPUS = "TILENET_GPUS"
+
+#: Environment variable: when a worker takes no further block, seconds since 1970.
+ENDS = "TILENET_WORKER_ENDS"
+
+# Where tilenet is missing, the worker joins all the same, and is told of by name.
+_PRELOAD = """\
+try:
+    from pipelines.cluster.worker import dask_setup
+except ImportError:
+    pass
+"""
+
+# Workers hold no data between tasks, so pausing or spilling could only stall them; the nanny ends
+# a worker that nears its limit, and its block is retried.
+_RULES: dict[str, Any] = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.preload": [_PRELOAD],
+}
+
+# glibc hands every large tensor back to the system and faults its pages in anew, which costs up to
+# half of an evaluation's time; Dask's own setting makes it do so sooner. These keep the memory:
+# a worker needs it again for the next tile.
+_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**40),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
+    """Give the settings of Dask under which worker processes are started.
+
+    Parameters
+    ----------
+    threads : int or None
+        Threads that numerical libraries may use; None is 1.
+    gpus : int
+        GPUs that the workers of a machine or job share, one each; 0 leaves them as they are.
+
+    Returns
+    -------
+    dict
+        For ``dask.config.set``.
+    """
+    # Set before the process begins: later is too late for the allocator and the libraries.
+    key = "distributed.nanny.pre-spawn-environ"
+    variables = {**_ALLOCATOR, **dict.fromkeys(_THREADS, str(threads or 1))}
+    if gpus:
+        variables[GPUS] = str(gpus)
+    return {**_RULES, key: {**dask.config.get(key), **variables}}
+
+
+def exports(settings: Mapping[str, Any]) -> list[str]:
+    """Write settings of Dask as shell lines, for workers that a script starts.
+
+    Parameters
+    ----------
+    settings : mapping
+        As :func:`worker_settings` gives them.
+
+    Returns
+    -------
+    list of str
+        One ``export`` each.
+    """
+    lines = []
+    for name, value in settings.items():
+        variable = "DASK_" + name.replace(".", "__").replace("-", "_").upper()
+        # Dask reads Python's literals; JSON's are the same but for the words, and quote better.
+        literal = json.dumps(value) if isinstance(value, list | dict) else repr(value)
+        lines.append(f"export {variable}={shlex.quote(literal)}")
+    return lines

@@ -1,0 +1,75 @@
+"""``tilenet cluster``: what a profile or options of a cluster mean."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.cluster import ClusterOptions
+from pipelines.cluster.batch import make_job
+from pipelines.cluster_options import cluster_options
+
+
+@click.group()
+def cluster() -> None:
+    """Show where a command would compute."""
+
+
+@cluster.command()
+@cluster_options
+def show(cluster: ClusterOptions) -> None:
+    """Print the job script that would be submitted, and start nothing.
+
+    It takes what the commands take that compute: --cluster and the options that replace what it
+    says. Without jobs it says in words where the workers would be.
+    """
+    if cluster.batch is None:
+        click.echo(in_words(cluster))
+        return
+    click.echo(limits(cluster), err=True)
+    job = make_job(cluster, address="ADDRESS", job_name="tilenet", worker="job1")
+    click.echo(job.job_script(), nl=False)
+
+
+def in_words(options: ClusterOptions) -> str:
+    """Say where the workers are that are in no job.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Without ``batch``.
+
+    Returns
+    -------
+    str
+        A line.
+    """
+    if options.scheduler is not None:
+        tls = ", encrypted" if options.tls else ""
+        return f"The workers of the running scheduler {options.scheduler}{tls}"
+    memory = f"{options.memory / 2**30:.1f} GiB"
+    return (
+        f"This machine: {options.workers} worker processes of {options.slots} slots, "
+        f"{options.threads or 1} CPU threads and {memory} each; with --device cuda one per GPU"
+    )
+
+
+def limits(options: ClusterOptions) -> str:
+    """Say how many jobs there would be, and when they end.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        With ``batch``.
+
+    Returns
+    -------
+    str
+        A line.
+    """
+    batch = options.batch
+    assert batch is not None
+    return (
+        f"{batch.min_jobs} to {batch.max_jobs} jobs of {batch.system}, {batch.workers} workers of "
+        f"{options.slots} slots and {options.memory / 2**30:.1f} GiB each; a worker takes no "
+        f"further block {batch.lifetime - batch.stagger} to {batch.lifetime} s after its job began"
+    )

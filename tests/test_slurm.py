@@ -1,0 +1,268 @@
+"""Workers in jobs of a real SLURM: results, replacements, refusals, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from distributed import Client
+
+from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.predict import task_resources
+from tests.oracles import random_network, save_softmax
+from tests.runs import Silent, environment, run_tilenet, store_volume, tilenet_command
+from tests.slurm import Slow, jobs, missing, slurm, wait_until
+from tilenet.architecture import UNetArchitecture
+from tilenet.geometry import Box
+from tilenet.synthetic import synthetic_em
+from tilenet.tiling import BlockGrid
+from tilenet.volume import open_volume
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}"),
+]
+
+LOCAL = ("--workers", "1", "--memory", "3GB")
+BLOCKS = ("--model", "model.safetensors", "--block", "1,64,64", "--json")
+
+#: Jobs as a user describes them; the network is loopback, and everything is small.
+PROFILE = """\
+kind = "slurm"
+walltime = "00:10:00"
+memory = "2GB"
+interface = "lo"
+min_jobs = 2
+"""
+
+BATCH = Batch(system="slurm", walltime=600, lifetime=500, stagger=0, interface="lo")
+JOBS = ClusterOptions(batch=BATCH, slots=2, memory=10**9)
+
+#: Commands in the background; what a failed test leaves of them is killed.
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def queue() -> Iterator[Path]:
+    """SLURM of one node."""
+    with slurm() as folder:
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: Path) -> Iterator[None]:
+    """After every test no job is in the queue, and no worker runs."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    for process in STARTED:
+        process.kill()
+        process.communicate()
+    STARTED.clear()
+    wait_until(lambda: not jobs(), 15)
+    wait_until(lambda: not job_workers(), 15)
+
+
+def job_workers() -> list[int]:
+    """Processes that SLURM's jobs have started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "distributed.cli.dask_worker" in process.cmdline():
+                found.append(process.pid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume, a model, profiles, and a prediction by processes of this machine."""
+    folder = tmp_path_factory.mktemp("slurm")
+    store_volume(folder / "em.zarr", synthetic_em((8, 192, 192), seed=3).raw, chunk=(2, 64, 64))
+    network = random_network(UNetArchitecture.planar(32, 3, dropout=0.0))
+    save_softmax(folder / "model.safetensors", network)
+    (folder / "hpc.toml").write_text(PROFILE)
+    done = run_tilenet("predict", "em.zarr", "good.zarr", *BLOCKS, *LOCAL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def start(folder: Path, output: str, *arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        tilenet_command("predict", "em.zarr", output, *BLOCKS, *arguments),
+        cwd=folder, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    STARTED.append(process)
+    return process
+
+
+def wait_for_blocks(process: subprocess.Popen[str], output: Path, count: int = 4) -> None:
+    def there() -> bool:
+        assert process.poll() is None, process.communicate()
+        return stored(output) >= count
+
+    wait_until(there, 120)
+
+
+def stored(output: Path) -> int:
+    shards = (output / "0" / "c").rglob("*")
+    return sum(path.is_file() and path.suffix != ".partial" for path in shards)
+
+
+def same(folder: Path, output: str) -> bool:
+    first, second = open_volume(str(folder / "good.zarr")), open_volume(str(folder / output))
+    whole = Box.of_shape(first.shape)
+    return np.array_equal(first.read(whole), second.read(whole))
+
+
+def test_two_jobs_give_the_local_result_though_one_is_cancelled_in_the_middle(case: Path) -> None:
+    process = start(case, "out.zarr", "--cluster", "hpc.toml")
+    wait_for_blocks(process, case / "out.zarr")
+    first, second = jobs("RUNNING")
+    subprocess.run(["scancel", first], check=True)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    assert (summary["computed"], summary["failed"]) == (72, [])
+    assert same(case, "out.zarr")
+    # The cancelled one was noticed, and not the other.
+    assert f"Job {first} ended: CANCELLED" in err
+    assert f"Job {second} ended" not in err
+
+
+def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) -> None:
+    name = "stopped.zarr"
+    process = start(case, name, "--cluster", "hpc.toml", "--min-jobs", "1")
+    wait_for_blocks(process, case / name)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert json.loads(out)["stopped_by"] == signal.SIGTERM
+    assert not jobs("PENDING,RUNNING")
+    assert 0 < stored(case / name) < 72
+    again = run_tilenet("predict", "em.zarr", name, *BLOCKS, *LOCAL, cwd=case)
+    assert again.returncode == 0, again.stderr
+    assert same(case, name)
+
+
+def test_a_job_that_does_not_start_is_reported_with_the_reason_of_the_queue(case: Path) -> None:
+    held = ("--cluster", "hpc.toml", "--directive=--hold", "--start-timeout", "4s")
+    done = run_tilenet("predict", "em.zarr", "held.zarr", *BLOCKS, *held, cwd=case)
+    assert done.returncode == 1, done.stderr
+    # A line meanwhile, and an error at the end; nothing is begun.
+    assert "Waiting for workers, 0:00:02 of at most 0:00:04: job " in done.stderr
+    assert "No slurm job gave a worker within 0:00:04" in done.stderr
+    assert done.stderr.count("PENDING (JobHeldUser)") >= 3
+    assert not (case / "held.zarr").exists()
+    assert not jobs("PENDING,RUNNING")
+
+
+def test_ctrl_c_ends_the_wait_for_jobs(case: Path) -> None:
+    process = start(case, "held.zarr", "--cluster", "hpc.toml", "--directive=--hold")
+    wait_until(lambda: len(jobs("PENDING")) == 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert not jobs("PENDING,RUNNING")
+    assert not (case / "held.zarr").exists()
+
+
+def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: Path) -> None:
+    broken = dataclasses.replace(BATCH, setup=("echo no such module >&2", "exit 3"))
+    started = open_client(dataclasses.replace(JOBS, batch=broken))
+    with pytest.raises(Exception, match="3 slurm jobs in a row ended") as caught, started:
+        pass
+    assert "no such module" in str(caught.value)
+    assert "FAILED (NonZeroExitCode)" in str(caught.value)
+    assert len(list((tmp_path / "tilenet-logs").iterdir())) == 3
+
+
+def test_a_queue_that_is_not_there_is_refused_in_the_words_of_slurm(case: Path) -> None:
+    there = ("--cluster", "hpc.toml", "--queue", "nowhere")
+    done = run_tilenet("predict", "em.zarr", "no.zarr", *BLOCKS, *there, cwd=case)
+    assert done.returncode == 1
+    assert "Error: sbatch failed: " in done.stderr
+    assert "invalid partition" in done.stderr
+    assert not (case / "no.zarr").exists()
+
+
+def run_slowly(client: Client, notes: Path, blocks: int, seconds: float) -> list[list[str]]:
+    grid = BlockGrid((blocks, 1, 1), (1, 1, 1))
+    task, options = Slow(str(notes), seconds), RunOptions(name="slow", reporter=Silent())
+    outcome = run_on_cluster(task, grid, options, client=client)
+    assert outcome.computed == blocks, outcome.failed
+    return [line.split() for line in notes.read_text().splitlines()]
+
+
+def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
+    tmp_path: Path,
+) -> None:
+    short = dataclasses.replace(BATCH, walltime=60, lifetime=12)
+    with open_client(dataclasses.replace(JOBS, batch=short, slots=1)) as client:
+        begun = run_slowly(client, tmp_path / "notes", 28, 0.5)
+    assert Counter(block for block, _ in begun) == {str(i): 1 for i in range(28)}
+    assert len({job for _, job in begun}) > 1  # at least one was replaced
+
+
+def test_as_many_jobs_as_there_is_work_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cluster.jobs.IDLE_SECONDS", 2.0)
+    elastic = dataclasses.replace(BATCH, max_jobs=2)
+    with open_client(dataclasses.replace(JOBS, batch=elastic, slots=1)) as client:
+        assert len(jobs("PENDING,RUNNING")) == 1
+        begun = run_slowly(client, tmp_path / "notes", 40, 0.4)
+        assert len({job for _, job in begun}) == 2
+        wait_until(lambda: len(jobs("PENDING,RUNNING")) == 1, 30)
+        assert run_slowly(client, tmp_path / "more", 2, 0.1)  # the one that is left works
+
+
+def settings(dask_worker: Any) -> dict[str, Any]:
+    """What a worker was given that decides how it computes."""
+    import signal
+
+    import dask
+
+    names = ("MALLOC_", "OMP_", "MKL_", "OPENBLAS_")
+    variables = {k: v for k, v in os.environ.items() if k.startswith(names)}
+    memory = dask.config.get("distributed.worker.memory")
+    rules = {name: memory[name] for name in ("target", "spill", "pause", "terminate")}
+    ignored = [signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)]
+    threads = dask_worker.state.nthreads
+    return {"variables": variables, **rules, "ignored": ignored, "threads": threads}
+
+
+def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path: Path) -> None:
+    batch = dataclasses.replace(BATCH, gpus=2, workers=2, cores=2)
+    there = dataclasses.replace(JOBS, batch=batch, slots=3, threads=2, memory=10**9)
+    with open_client(there) as client:
+        client.wait_for_workers(2, timeout=60)
+        found = list(client.run(settings).values())
+        devices = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+        assert task_resources(client) == {"GPU": 1}
+        assert str(client.dashboard_link).startswith("http://127.0.0.1:")
+    # SLURM gives a job the numbers of its GPUs, and each worker sees one of them.
+    assert sorted(devices.values()) == ["0", "1"]
+    local = ClusterOptions(workers=1, slots=3, threads=2, memory=10**9)
+    with open_client(local) as client:
+        expected = next(iter(client.run(settings).values()))
+    assert found == [expected] * 2
+
+
+def test_the_script_that_is_shown_is_one_that_slurm_takes(case: Path) -> None:
+    shown = run_tilenet("cluster", "show", "--cluster", "hpc.toml", "--queue", "main", cwd=case)
+    assert shown.returncode == 0, shown.stderr
+    assert "#SBATCH -p main" in shown.stdout
+    checked = subprocess.run(
+        ["sbatch", "--test-only"], input=shown.stdout, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
