@@ -7,6 +7,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import dask
 
 from tilenet.geometry import Box
 from tilenet.tasks import BlockReport
@@ -175,3 +179,14 @@ class Slow:
             file.write(f"{box.start[0]} {os.environ['SLURM_JOB_ID']}\n")
         time.sleep(self.seconds)
         return BlockReport(box, {})
+
+
+def settings(dask_worker: Any) -> dict[str, Any]:
+    """What a worker was given that decides how it computes."""
+    names = ("MALLOC_", "OMP_", "MKL_", "OPENBLAS_")
+    variables = {k: v for k, v in os.environ.items() if k.startswith(names)}
+    memory = dask.config.get("distributed.worker.memory")
+    rules = {name: memory[name] for name in ("target", "spill", "pause", "terminate")}
+    ignored = [signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)]
+    threads = dask_worker.state.nthreads
+    return {"variables": variables, **rules, "ignored": ignored, "threads": threads}

@@ -43,13 +43,13 @@ T = TypeVar("T")
 class Processes(contextlib.ExitStack):
     """``dask scheduler`` and ``dask worker`` processes, ended with the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *security: str) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.security = folder, security
         self.count = 0
         self.scheduler = self.dask(
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-            "--scheduler-file", str(folder / "scheduler.json"),
+            "--scheduler-file", str(folder / "scheduler.json"), *security,
         )  # fmt: skip
         self.address = wait_for(self._address)
 
@@ -74,7 +74,7 @@ class Processes(contextlib.ExitStack):
     ) -> subprocess.Popen[bytes]:
         return self.dask(
             "worker", self.address, "--name", name, "--nthreads", str(threads), "--no-nanny",
-            "--memory-limit", memory, "--no-dashboard",
+            "--memory-limit", memory, "--no-dashboard", *self.security,
             OMP_NUM_THREADS="1", **variables,
         )  # fmt: skip
 

@@ -10,8 +10,8 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -21,10 +21,12 @@ from distributed import Client
 from pipelines.blockwise import RunOptions, run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
 from pipelines.predict import task_resources
+from tests.certificates import make
 from tests.oracles import random_network, save_softmax
 from tests.runs import Silent, environment, run_tilenet, store_volume, tilenet_command
-from tests.slurm import Slow, jobs, missing, slurm, wait_until
+from tests.slurm import Slow, jobs, missing, settings, slurm, wait_until
 from tilenet.architecture import UNetArchitecture
+from tilenet.errors import JobsFailed, JobsNotStarted
 from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
 from tilenet.tiling import BlockGrid
@@ -49,6 +51,8 @@ min_jobs = 2
 
 BATCH = Batch(system="slurm", walltime=600, lifetime=500, stagger=0, interface="lo")
 JOBS = ClusterOptions(batch=BATCH, slots=2, memory=10**9)
+
+PARTITION = ("scontrol", "update", "PartitionName=main")
 
 #: Commands in the background; what a failed test leaves of them is killed.
 STARTED: list[subprocess.Popen[str]] = []
@@ -181,7 +185,7 @@ def test_ctrl_c_ends_the_wait_for_jobs(case: Path) -> None:
 def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: Path) -> None:
     broken = dataclasses.replace(BATCH, setup=("echo no such module >&2", "exit 3"))
     started = open_client(dataclasses.replace(JOBS, batch=broken))
-    with pytest.raises(Exception, match="3 slurm jobs in a row ended") as caught, started:
+    with pytest.raises(JobsFailed, match="3 slurm jobs in a row ended") as caught, started:
         pass
     assert "no such module" in str(caught.value)
     assert "FAILED (NonZeroExitCode)" in str(caught.value)
@@ -215,6 +219,26 @@ def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
     assert len({job for _, job in begun}) > 1  # at least one was replaced
 
 
+def test_a_queue_that_closes_in_the_middle_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    impatient = dataclasses.replace(BATCH, start_timeout=4.0)
+    started = open_client(dataclasses.replace(JOBS, batch=impatient, slots=1))
+
+    def close_queue() -> None:
+        wait_until((tmp_path / "notes").exists)
+        subprocess.run([*PARTITION, "State=DOWN"], check=True)
+        subprocess.run(["scancel", *jobs("RUNNING")], check=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(close_queue)
+        try:
+            with pytest.raises(JobsNotStarted) as caught, started as client:
+                run_slowly(client, tmp_path / "notes", 100, 0.5)
+        finally:
+            closed.result()
+            subprocess.run([*PARTITION, "State=UP"], check=True)
+    assert "PENDING (PartitionDown)" in str(caught.value)
+
+
 def test_as_many_jobs_as_there_is_work_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.cluster.jobs.IDLE_SECONDS", 2.0)
     elastic = dataclasses.replace(BATCH, max_jobs=2)
@@ -226,29 +250,16 @@ def test_as_many_jobs_as_there_is_work_for(tmp_path: Path, monkeypatch: pytest.M
         assert run_slowly(client, tmp_path / "more", 2, 0.1)  # the one that is left works
 
 
-def settings(dask_worker: Any) -> dict[str, Any]:
-    """What a worker was given that decides how it computes."""
-    import signal
-
-    import dask
-
-    names = ("MALLOC_", "OMP_", "MKL_", "OPENBLAS_")
-    variables = {k: v for k, v in os.environ.items() if k.startswith(names)}
-    memory = dask.config.get("distributed.worker.memory")
-    rules = {name: memory[name] for name in ("target", "spill", "pause", "terminate")}
-    ignored = [signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)]
-    threads = dask_worker.state.nthreads
-    return {"variables": variables, **rules, "ignored": ignored, "threads": threads}
-
-
 def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path: Path) -> None:
     batch = dataclasses.replace(BATCH, gpus=2, workers=2, cores=2)
-    there = dataclasses.replace(JOBS, batch=batch, slots=3, threads=2, memory=10**9)
+    tls = make(tmp_path, "cluster")
+    there = dataclasses.replace(JOBS, batch=batch, slots=3, threads=2, memory=10**9, tls=tls)
     with open_client(there) as client:
         client.wait_for_workers(2, timeout=60)
         found = list(client.run(settings).values())
         devices = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
         assert task_resources(client) == {"GPU": 1}
+        assert all(address.startswith("tls://") for address in devices)
         assert str(client.dashboard_link).startswith("http://127.0.0.1:")
     # SLURM gives a job the numbers of its GPUs, and each worker sees one of them.
     assert sorted(devices.values()) == ["0", "1"]

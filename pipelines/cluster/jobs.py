@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import click
@@ -122,7 +124,8 @@ class Jobs:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        self._thread.join()
+        with _undisturbed():
+            self._thread.join()
 
     def wait(self, stop: Stop) -> None:
         """Wait for the first worker.
@@ -308,6 +311,23 @@ class Jobs:
                 click.echo(f"Jobs may be left: {trouble}; {cure}", err=True)
                 return
             time.sleep(_WAKE_SECONDS)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    # Whoever is impatient presses Ctrl-C again, and would leave jobs behind.
+    def handle(number: int, frame: FrameType | None) -> None:
+        click.echo(f"Cancelling the jobs, for {CANCEL_SECONDS:.0f} s at most.", err=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_of_log(folder: Path, number: str) -> list[str]:

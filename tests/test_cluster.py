@@ -1,0 +1,345 @@
+"""Clusters as users describe them: profiles and options, scripts, what queues say, certificates."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
+from pipelines.cluster.batch import make_job
+from pipelines.cluster.profile import Profile, lifetime_of, make_options
+from pipelines.cluster.queues import Listed, read_lsf, read_pbs, read_sge, read_slurm
+from pipelines.cluster.tls import check_tls
+from pipelines.cluster.values import read_seconds
+from pipelines.cluster.worker import position
+from pipelines.predict import task_resources
+from tests.certificates import make, openssl
+from tests.runs import run_tilenet
+from tilenet.errors import InvalidData, InvalidProfile
+
+PROFILE = """\
+kind = "slurm"
+queue = "gpu"
+account = "lab"
+walltime = "12:00:00"
+memory = "64GB"
+gpus = 4
+slots = 3
+threads = 2
+max_jobs = 10
+directives = ["--constraint=a100", "--exclusive"]
+setup = ["module load cuda"]
+start_timeout = "2h"
+"""
+
+HOUR = {"walltime": "1:00:00", "memory": 8 * 10**9}
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> str:
+    path = tmp_path / "hpc.toml"
+    path.write_text(PROFILE)
+    return str(path)
+
+
+def script(cluster: str, **flags: Any) -> list[str]:
+    options = make_options(cluster, flags)
+    job = make_job(options, address="tcp://10.0.0.1:99", job_name="tilenet-0", worker="job7")
+    return [line for line in job.job_script().splitlines() if line]
+
+
+def test_a_profile_says_everything_and_options_win(profile: str) -> None:
+    options = make_options(profile, {"queue": "long", "max_jobs": None, "slots": 2})
+    batch = options.batch
+    assert batch is not None
+    assert (batch.system, batch.queue, batch.account) == ("slurm", "long", "lab")
+    assert (batch.walltime, batch.lifetime, batch.start_timeout) == (43200, 42300, 7200)
+    assert (batch.workers, batch.gpus, batch.cores) == (4, 4, 8)
+    assert (batch.min_jobs, batch.max_jobs) == (1, 10)
+    # What is planned for: all workers that there may be, and the memory of each.
+    assert (options.workers, options.slots, options.memory) == (40, 2, 16 * 10**9)
+    assert resolve(options, "cuda") == options
+
+
+def test_the_script_of_a_job_asks_for_what_the_profile_says(profile: str) -> None:
+    lines = script(profile)
+    for line in (
+        "#SBATCH -J tilenet-0", "#SBATCH -p gpu", "#SBATCH -A lab", "#SBATCH -n 1",
+        "#SBATCH --cpus-per-task=8", "#SBATCH --mem=60G", "#SBATCH -t 12:00:00",
+        "#SBATCH --gres=gpu:4", "#SBATCH --constraint=a100", "#SBATCH --exclusive",
+        "module load cuda",
+        "export TILENET_WORKER_ENDS=$(( $(date +%s) + 42300 - RANDOM % 601 ))",
+    ):  # fmt: skip
+        assert line in lines
+    workers = lines[-1]
+    for words in (
+        "-m distributed.cli.dask_worker tcp://10.0.0.1:99", "--name job7", "--nthreads 3",
+        "--nworkers 4", "--memory-limit 14.90GiB", "--resources GPU=3", "--nanny",
+    ):  # fmt: skip
+        assert words in workers
+
+
+@pytest.mark.parametrize(
+    ("system", "extra", "lines"),
+    [
+        ("lsf", {}, ["#BSUB -q q", '#BSUB -P "a"', "#BSUB -n 2", "#BSUB -W 01:00", '-gpu "num=2"']),
+        ("pbs", {}, ["#PBS -A a", "select=1:ncpus=2:mem=7630MB:ngpus=2", "walltime=01:00:00"]),
+        ("sge", {"directives": ("-pe smp 2",)}, ["#$ -P a", "gpu=2", "h_rt=01:00:00", "-pe smp 2"]),
+    ],
+)
+def test_other_systems_are_asked_in_their_own_words(
+    system: str, extra: dict[str, Any], lines: list[str]
+) -> None:
+    text = "\n".join(script(system, queue="q", account="a", gpus=2, **HOUR, **extra))
+    for line in lines:
+        assert line in text
+
+
+def test_time_is_left_to_finish_a_block_before_a_job_is_killed() -> None:
+    for walltime in (60, 600, 3600, 43200, 7 * 86400):
+        left = walltime - lifetime_of(walltime)
+        assert left == min(900, walltime / 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12:00:00", 43200), ("2-00:00:30", 172830), ("90min", 5400), ("1.5 h", 5400), ("30s", 30)],
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert read_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ('waltime = "1:00:00"', "waltime: unknown key; did you mean walltime"),
+        ("zzz = 1", "zzz: unknown key; known are kind, scheduler, workers"),
+        ('[tls]\ncaa = "x"', "tls.caa: unknown key; did you mean ca"),
+        ('kind = "slurn"', "kind = 'slurn': input should be 'local', 'slurm'"),
+        ('queue = "q"', "queue is of jobs: add kind (--cluster), one of slurm"),
+        ('kind = "slurm"\nmemory = "8GB"', "walltime is missing: say what a job of slurm needs"),
+        ('kind = "pbs"\nwalltime = "1h"', "memory is missing: say what a job of pbs needs"),
+        ('kind = "lsf"\nscheduler = "tcp://a:1"', "scheduler joins one that runs, kind lsf starts"),
+        ('kind = "slurm"\nwalltime = "60"', "walltime = '60': '60' is not a duration such as"),
+        ('kind = "slurm"\nwalltime = 60', "walltime = 60: '60' is not a duration such as"),
+        ('memory = "much"', "'much' is not a size such as 8GB"),
+        ("memory = -1", "is not positive"),
+        ("workers = 0", "workers = 0: input should be greater than or equal to 1"),
+        ('workers = "2"', "workers = '2': input should be a valid integer"),
+        ("workers = true", "workers = True: input should be a valid integer"),
+        ("[tls]\n", None),
+        ('[tls]\nca = "a"', "tls needs ca, cert and key: cert, key missing"),
+        ('[tls]\nca = "a"\ncert = "b"\nkey = "c"', "tls is for a running scheduler or jobs"),
+        ("tls = 3", "tls = 3"),
+        ("a = = 1", "is not TOML"),
+    ],
+)
+def test_profiles_that_mean_nothing_are_refused(
+    tmp_path: Path, values: str, words: str | None
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(values)
+    if words is None:
+        assert make_options(str(path), {}).local
+        return
+    with pytest.raises(InvalidProfile) as caught:
+        make_options(str(path), {})
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"Cluster {path}:")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"min_jobs": 3, "max_jobs": 2}, "min_jobs 3 is more than max_jobs 2"),
+        ({"gpus": 2, "workers": 3}, "workers 3: there is one per GPU, so 2"),
+        ({"lifetime": "2h"}, "lifetime is longer than the walltime"),
+        ({"lifetime": "10s", "lifetime_stagger": "10s"}, "lifetime_stagger leaves nothing"),
+        ({"queue": "a\n#SBATCH -p b"}, "queue ="),
+        ({"directives": ("--x\nrm",)}, "directives.0 ="),
+    ],
+)
+def test_options_of_jobs_that_contradict_one_another_are_refused(
+    flags: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidProfile) as caught:
+        make_options("slurm", HOUR | flags)
+    assert words in str(caught.value)
+
+
+def test_grid_engine_is_told_the_parallel_environment_of_the_site() -> None:
+    with pytest.raises(InvalidProfile, match='"-pe NAME 4"'):
+        make_options("sge", HOUR | {"threads": 4})
+    assert make_options("sge", HOUR).batch is not None
+
+
+def test_every_key_of_a_profile_is_described() -> None:
+    described = Profile.__doc__ or ""
+    assert all(f"{name}" in described for name in Profile.model_fields)
+
+
+def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InvalidData, match=r"pip install 'tilenet\[jobqueue\]'"):
+        make_options("slurm", HOUR)
+
+
+def test_the_library_does_not_take_ctrl_c_for_itself() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    make_options("slurm", HOUR)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_machine_that_submits_no_jobs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    started = open_client(make_options("slurm", HOUR))
+    with pytest.raises(InvalidData, match="there is no sbatch on this machine"), started:
+        pass
+
+
+def test_the_command_shows_where_it_would_compute(profile: str) -> None:
+    shown = run_tilenet("cluster", "show", "--cluster", profile, "--queue", "long")
+    assert shown.returncode == 0, shown.stderr
+    assert "#SBATCH -p long" in shown.stdout.splitlines()
+    assert "1 to 10 jobs of slurm, 4 workers of 3 slots and 14.9 GiB each" in shown.stderr
+    local = run_tilenet("cluster", "show", "--workers", "2", "--memory", "4GiB")
+    assert local.stdout.startswith("This machine: 2 worker processes of 2 slots, 1 CPU threads and")
+
+
+# What queues print. SLURM's is asked for real in test_slurm; the others' are their manuals' forms.
+
+
+def test_what_slurm_says() -> None:
+    text = "12|PENDING|Priority\n13|RUNNING|None\n14|TIMEOUT|TimeLimit\n15|COMPLETING|None\n"
+    assert read_slurm(text) == {
+        "12": Listed("waiting", "PENDING (Priority)"),
+        "13": Listed("running", "RUNNING"),
+        "14": Listed("ended", "TIMEOUT (TimeLimit)"),
+        "15": Listed("ended", "COMPLETING"),
+    }
+
+
+def test_what_lsf_says() -> None:
+    text = "7|PEND|New job is waiting for scheduling;\n8|RUN|-\n9|EXIT|-\n"
+    assert read_lsf(text) == {
+        "7": Listed("waiting", "PEND (New job is waiting for scheduling;)"),
+        "8": Listed("running", "RUN"),
+        "9": Listed("ended", "EXIT"),
+    }
+
+
+def test_what_pbs_says() -> None:
+    text = (
+        "Job Id: 21.server\n    Job_Name = tilenet-0\n    job_state = Q\n"
+        "    comment = Not Running: Insufficient amount of resource: ncpus (R: 8 A: 4 \n"
+        "\tT: 16)\n    queue = workq\n\n"
+        "Job Id: 22.server\n    job_state = R\n    comment = Job run at Wed on (n1:ncpus=8)\n\n"
+        "Job Id: 23.server\n    job_state = F\n\n"
+    )
+    reason = "Not Running: Insufficient amount of resource: ncpus (R: 8 A: 4 T: 16)"
+    assert read_pbs(text) == {
+        "21": Listed("waiting", f"Q ({reason})"),
+        "22": Listed("running", "R (Job run at Wed on (n1:ncpus=8))"),
+        "23": Listed("ended", "F"),
+    }
+
+
+def test_what_grid_engine_says() -> None:
+    row = (
+        '<job_list state="{0}"><JB_job_number>{1}</JB_job_number><JB_name>{2}</JB_name>'
+        "<state>{3}</state></job_list>"
+    )
+    rows = [
+        row.format("running", 31, "tilenet-0", "r"),
+        row.format("pending", 32, "tilenet-0", "qw"),
+        row.format("pending", 33, "another", "qw"),
+    ]
+    text = f"<?xml version='1.0'?><job_info><queue_info>{''.join(rows)}</queue_info></job_info>"
+    found = {"31": Listed("running", "r"), "32": Listed("waiting", "qw")}
+    assert read_sge(text, "tilenet-0") == found
+
+
+# Certificates.
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return make(tmp_path_factory.mktemp("ours"), "ours")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return make(tmp_path_factory.mktemp("others"), "others")
+
+
+def test_certificates_that_belong_together_are_taken(ours: Tls) -> None:
+    check_tls(ours)
+    flags = {f"tls_{name}": getattr(ours, name) for name in ("ca", "cert", "key")}
+    assert make_options("slurm", HOUR | flags).tls == ours
+    lines = script("slurm", **HOUR, **flags)
+    assert f"--tls-ca-file {ours.ca} --tls-cert {ours.cert} --tls-key {ours.key}" in lines[-1]
+
+
+def test_certificates_that_do_not_belong_together_are_refused(
+    ours: Tls, others: Tls, tmp_path: Path
+) -> None:
+    cases = {
+        Tls(
+            ca=ours.ca, cert=ours.cert, key=others.key
+        ): f"{others.key}: is not the key of --tls-ce",
+        Tls(ca=others.ca, cert=ours.cert, key=ours.key): f"is not accepted by --tls-ca {others.ca}",
+        Tls(ca=str(tmp_path / "no"), cert=ours.cert, key=ours.key): "No such file or directory",
+        Tls(ca=str(tmp_path), cert=ours.cert, key=ours.key): "Is a directory",
+        Tls(ca=ours.key, cert=ours.cert, key=ours.key): "is not a certificate in PEM form",
+        Tls(ca=ours.ca, cert=ours.key, key=ours.key): "are not a certificate and a key in PEM form",
+        Tls(ca=ours.ca, cert=ours.cert, key=ours.cert): "are not a certificate and a key in PEM",
+        Tls(ca=ours.ca, cert=ours.cert, key=locked(ours, tmp_path)): "is encrypted. Give one",
+    }
+    for files, words in cases.items():
+        with pytest.raises(InvalidData) as caught:
+            check_tls(files)
+        assert words in str(caught.value)
+
+
+def locked(tls: Tls, folder: Path) -> str:
+    """The same key behind a password, which nobody is asked for."""
+    openssl("ec", "-in", tls.key, "-aes256", "-passout", "pass:x", "-out", str(folder / "locked"))
+    return str(folder / "locked")
+
+
+# GPUs of this machine: without one, two names stand for them.
+
+
+def test_workers_of_a_machine_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cluster.door.visible_gpus", lambda: 2)
+    asked = ClusterOptions(workers=6, slots=3, memory=10**9)
+    gpus = resolve(asked, "cuda")
+    assert (gpus.workers, gpus.gpus, gpus.memory) == (2, 2, 3 * 10**9)
+    one = resolve(asked, "cuda:1")
+    assert (one.workers, one.gpus, one.memory) == (1, 0, 6 * 10**9)
+    assert resolve(asked, "cpu") == asked
+
+
+@pytest.mark.cluster
+def test_a_local_worker_sees_its_gpu_alone_and_offers_it_in_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e")
+    with open_client(ClusterOptions(workers=2, gpus=2, slots=3, memory=10**9)) as client:
+        seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+        offered = client.run(lambda dask_worker: dask_worker.state.total_resources)
+        assert task_resources(client) == {"GPU": 1}
+    assert sorted(seen.values()) == ["3", "GPU-5e"]
+    assert list(offered.values()) == [{"GPU": 3}] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("0", 0), ("3", 3), ("job12", 0), ("job12-0", 0), ("job1-2", 2)]
+)
+def test_a_workers_name_says_its_place_on_the_machine(name: str, place: int) -> None:
+    assert position(name) == place
