@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ queue = "gpu"
 account = "lab"
 walltime = "12:00:00"
 memory = "64GB"
-gpus = 4
+gpus_per_job = 4
 slots = 3
 threads = 2
 max_jobs = 10
@@ -63,7 +64,7 @@ def test_a_profile_says_everything_and_options_win(profile: str) -> None:
     assert (batch.min_jobs, batch.max_jobs) == (1, 10)
     # What is planned for: all workers that there may be, and the memory of each.
     assert (options.workers, options.slots, options.memory) == (40, 2, 16 * 10**9)
-    assert resolve(options, "cuda") == options
+    assert resolve(options, "cuda") == replace(options, machine="jobs of slurm")
 
 
 def test_the_script_of_a_job_asks_for_what_the_profile_says(profile: str) -> None:
@@ -95,7 +96,7 @@ def test_the_script_of_a_job_asks_for_what_the_profile_says(profile: str) -> Non
 def test_other_systems_are_asked_in_their_own_words(
     system: str, extra: dict[str, Any], lines: list[str]
 ) -> None:
-    text = "\n".join(script(system, queue="q", account="a", gpus=2, **HOUR, **extra))
+    text = "\n".join(script(system, queue="q", account="a", gpus_per_job=2, **HOUR, **extra))
     for line in lines:
         assert line in text
 
@@ -157,7 +158,7 @@ def test_profiles_that_mean_nothing_are_refused(
     ("flags", "words"),
     [
         ({"min_jobs": 3, "max_jobs": 2}, "min_jobs 3 is more than max_jobs 2"),
-        ({"gpus": 2, "workers": 3}, "workers 3: there is one per GPU, so 2"),
+        ({"gpus_per_job": 2, "workers": 3}, "workers 3: there is one per GPU, so 2"),
         ({"lifetime": "2h"}, "lifetime is longer than the walltime"),
         ({"lifetime": "10s", "lifetime_stagger": "10s"}, "lifetime_stagger leaves nothing"),
         ({"queue": "a\n#SBATCH -p b"}, "queue ="),
@@ -176,6 +177,15 @@ def test_grid_engine_is_told_the_parallel_environment_of_the_site() -> None:
     with pytest.raises(InvalidProfile, match='"-pe NAME 4"'):
         make_options("sge", HOUR | {"threads": 4})
     assert make_options("sge", HOUR).batch is not None
+
+
+def test_the_profile_of_the_readme_is_legal(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    lines = readme.split("    # hpc.toml")[1].split("\n\n")[0].splitlines()[1:]
+    (tmp_path / "hpc.toml").write_text("\n".join(lines))
+    batch = make_options(str(tmp_path / "hpc.toml"), {}).batch
+    assert batch is not None
+    assert (batch.gpus, batch.workers, batch.max_jobs, batch.interface) == (2, 2, 20, "ib0")
 
 
 def test_every_key_of_a_profile_is_described() -> None:

@@ -38,14 +38,14 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     client: Client | None = None
     if request.param == "cluster":
         client = request.getfixturevalue("client")
-    monkeypatch.setattr("pipelines.running.open_client", lambda _: contextlib.nullcontext(client))
+    monkeypatch.setattr("pipelines.running.open_client", lambda *_: contextlib.nullcontext(client))
     return str(request.param)
 
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run all blocks in this process."""
-    monkeypatch.setattr("pipelines.running.open_client", lambda _: contextlib.nullcontext(None))
+    monkeypatch.setattr("pipelines.running.open_client", lambda *_: contextlib.nullcontext(None))
 
 
 def masks() -> npt.NDArray[np.uint8]:
