@@ -158,7 +158,7 @@ def test_profiles_that_mean_nothing_are_refused(
     ("flags", "words"),
     [
         ({"min_jobs": 3, "max_jobs": 2}, "min_jobs 3 is more than max_jobs 2"),
-        ({"gpus_per_job": 2, "workers": 3}, "workers 3: there is one per GPU, so 2"),
+        ({"gpus_per_job": 2, "workers": 3}, "workers 3: it is one per GPU, so 2"),
         ({"lifetime": "2h"}, "lifetime is longer than the walltime"),
         ({"lifetime": "10s", "lifetime_stagger": "10s"}, "lifetime_stagger leaves nothing"),
         ({"queue": "a\n#SBATCH -p b"}, "queue ="),

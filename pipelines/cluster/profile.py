@@ -14,14 +14,15 @@ from pipelines.cluster.options import Batch, ClusterOptions, System, Tls
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_bytes, read_seconds
 from tilenet.errors import InvalidProfile
+from tilenet.request import BLOCK_SECONDS
 from tilenet.strict import load, validate
 
 #: Share of the machine's available memory that workers may use together by default.
 MEMORY_SHARE = 0.75
 
-#: Seconds that a block is planned to last, at least half as much again is left to finish it before
-#: a job ends: a quarter of the walltime at most.
-BLOCK_SECONDS, BLOCK_SHARE = 600, 1 / 4
+#: What is left of a job's walltime to finish blocks that its workers have begun: so many times what
+#: a block is planned to last, and this share of the walltime at most.
+BLOCKS_LEFT, SHARE_LEFT = 1.5, 1 / 4
 
 #: Share of a job's lifetime by which the lifetimes of jobs differ at most, and seconds at most.
 STAGGER_SHARE, STAGGER_SECONDS = 1 / 10, 600
@@ -159,7 +160,7 @@ class Profile(_Part):
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is missing: say what a job of {self.kind} needs")
         if self.gpus_per_job and self.workers not in (None, self.gpus_per_job):
-            raise ValueError(f"workers {self.workers}: there is one per GPU, so {self.gpus_per_job}")
+            raise ValueError(f"workers {self.workers}: it is one per GPU, so {self.gpus_per_job}")
         if self.lowest > self.highest:
             raise ValueError(f"min_jobs {self.lowest} is more than max_jobs {self.highest}")
         self._check_times()
@@ -303,4 +304,4 @@ def lifetime_of(walltime: int) -> int:
     int
         Seconds; what is left is enough to finish a block of the usual length.
     """
-    return walltime - int(min(1.5 * BLOCK_SECONDS, walltime * BLOCK_SHARE))
+    return walltime - int(min(BLOCKS_LEFT * BLOCK_SECONDS, walltime * SHARE_LEFT))
