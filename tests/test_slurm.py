@@ -69,6 +69,7 @@ def queue() -> Iterator[Path]:
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: Path) -> Iterator[None]:
     """After every test no job is in the queue, and no worker runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # for workers of this process
     yield
     for process in STARTED:
         process.kill()
