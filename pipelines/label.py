@@ -13,6 +13,7 @@ import click
 from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.parts import Part, check_part, part_option, share_of
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
@@ -99,6 +100,7 @@ class _Job:
 @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
 @input_options
 @cluster_options
+@part_option
 @click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
 def label(
     masks: str,
@@ -112,6 +114,7 @@ def label(
     channel: int | None,
     axes: str | None,
     cluster: ClusterOptions,
+    part: Part | None,
     **options: Any,
 ) -> int:
     """Label the connected components of MASKS, and store them as the instances OUTPUT.
@@ -125,8 +128,9 @@ def label(
         by_value=by_value,
     )  # fmt: skip
     source = VolumeReference(masks, level=level, channel=channel, axes=axes)
-    summary = run_label(source, output, rule, options=LabelOptions(**options), cluster=cluster)
-    if summary.outcome.stopped_by is None and not summary.outcome.failed:
+    chosen = LabelOptions(**options)
+    summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
+    if part is None and summary.outcome.stopped_by is None and not summary.outcome.failed:
         count = open_volume(output).attributes["instances"]
         click.echo(f"{output}: {count:,} instances", err=True)
     return summary.finish()
@@ -192,6 +196,7 @@ def run_label(
     *,
     options: LabelOptions,
     cluster: ClusterOptions,
+    part: Part | None = None,
 ) -> Summary:
     """Label a volume, or go on with an output that was begun.
 
@@ -207,6 +212,8 @@ def run_label(
         How to store.
     cluster : ClusterOptions
         Where to run.
+    part : Part, optional
+        Compute a share of the blocks only; the first pass is part 1's.
 
     Returns
     -------
@@ -220,11 +227,12 @@ def run_label(
     """
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
-    grid, run = job.grid, uuid.uuid4().hex
+    grid, run = share_of(job.grid, part), uuid.uuid4().hex
     missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
     joined = not missing or (job.begun is not None and has_join(output))
-    with open_runner(cluster, len(missing) if joined else len(grid)) as runner:
-        if job.begun is not None:
+    check_part(part, output, begun=joined, first_pass=True, overwrite=options.overwrite)
+    with open_runner(cluster, len(missing) if joined else len(job.grid)) as runner:
+        if job.begun is not None and part is None:
             storage.remove_partial_files(output)
         creation = None if job.begun is None else job.begun.creation
         if not joined:
@@ -234,7 +242,7 @@ def run_label(
         outcome = runner.run("Label", task, grid, missing=missing)
     stored = open_volume(output)
     check_stored(stored, grid, outcome)
-    if not (outcome.failed or outcome.stopped_by):
+    if part is None and not (outcome.failed or outcome.stopped_by):
         remove_join(output)
     return Summary("label", output, len(grid), len(grid) - len(missing), outcome)
 

@@ -25,6 +25,7 @@ from pipelines.options import (
     region_box,
     source_argument,
 )
+from pipelines.parts import Part, check_part, part_option, share_of, with_others
 from pipelines.planning import output_dtype, plan_job
 from pipelines.prediction import (
     Choices,
@@ -61,6 +62,7 @@ from tilenet.volume import Volume, open_volume
 @click.option("--void", type=float, help="Grey value outside the specimen (--intensity volume).")
 @click.option("--invert", is_flag=True, help="Negate the normalised grey values.")
 @cluster_options
+@part_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def predict(
@@ -72,7 +74,8 @@ def predict(
     is continued by the same command; a later run with another --region extends it.
     """
     rule = dataclasses.replace(intensity, void=void, invert=invert)
-    return run_prediction(rule=rule, **options).finish(as_json=as_json)
+    run = functools.partial(run_prediction, rule=rule, **options)
+    return with_others(run, options["part"]).finish(as_json=as_json)
 
 
 def run_prediction(
@@ -86,6 +89,7 @@ def run_prediction(
     choices: Choices | None = None,
     rule: IntensityRule | None = None,
     overwrite: bool = False,
+    part: Part | None = None,
 ) -> Summary:
     """Predict a volume.
 
@@ -109,6 +113,8 @@ def run_prediction(
         Grey values; the model's rule by default.
     overwrite : bool
         Replace an output that is there.
+    part : Part, optional
+        Compute a share of the blocks only.
 
     Returns
     -------
@@ -131,6 +137,8 @@ def run_prediction(
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
     stored = begun.attributes["intensity"] if begun else {}
     known = rule.known(job.header, stored)
+    started = begun is not None
+    check_part(part, output, begun=started, first_pass=known is None, overwrite=overwrite)
     check_inputs(job, plan, measured=known is None)
     click.echo(plan_text(job, Costs(plan)), err=True)
     request = plan.request
@@ -139,7 +147,7 @@ def run_prediction(
     )
     with stop_on_signals() as stop, open_client(cluster, stop) as client:
         click.echo(f"Dashboard: {client.dashboard_link}", err=True)
-        run = _Run(job, plan, output, client, stop, uuid.uuid4().hex)
+        run = _Run(job, plan, output, client, stop, uuid.uuid4().hex, part)
         return run.compute(run.prepare(rule, known, begun, overwrite))
 
 
@@ -152,6 +160,7 @@ class _Run:
     client: Client
     stop: Stop
     name: str
+    part: Part | None
 
     def prepare(
         self, rule: IntensityRule, known: Intensity | None, begun: Volume | None, overwrite: bool
@@ -166,7 +175,7 @@ class _Run:
             new = new_output(self.job, self.plan, dtype, stated)
             creation: str | None = create_volume(self.output, new, overwrite=overwrite)
         else:
-            check_resume(self.job, self.plan, begun, stated)
+            check_resume(self.job, self.plan, begun, stated, alone=self.part is None)
             creation = begun.creation
         return PredictTask(
             source=self.job.source,
@@ -203,7 +212,7 @@ class _Run:
         return dataclasses.replace(total.intensity, invert=rule.invert)
 
     def compute(self, task: PredictTask) -> Summary:
-        grid, stored = self.plan.grid, open_volume(self.output)
+        grid, stored = share_of(self.plan.grid, self.part), open_volume(self.output)
         missing = stored.missing(grid)
         before = len(grid) - len(missing)
         with make_reporter("Predict", len(grid), before) as reporter:

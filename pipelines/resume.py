@@ -16,7 +16,9 @@ from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 
 
-def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]) -> None:
+def check_resume(
+    job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any], *, alone: bool = True
+) -> None:
     """Refuse to go on under other conditions; clean up after interrupted writes.
 
     Input shards that were corrupt and are restored change their size. That is no other input as
@@ -32,6 +34,8 @@ def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any])
         The output.
     stated : mapping
         What would determine the values of the missing blocks.
+    alone : bool
+        Whether nobody else writes: what is half written was then interrupted, and is removed.
 
     Raises
     ------
@@ -46,7 +50,8 @@ def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any])
     refuse_if_different(begun.location, stored, stated)
     if restored:
         replace_attributes(begun.location, stored)
-    storage.remove_partial_files(begun.location)
+    if alone:
+        storage.remove_partial_files(begun.location)
 
 
 def _restored_shards(

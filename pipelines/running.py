@@ -14,6 +14,7 @@ from pipelines.cluster import ClusterOptions, open_client
 from pipelines.progress import make_reporter
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from tilenet.errors import BlocksFailed
+from tilenet.geometry import Box
 from tilenet.tiling import BlockGrid
 
 
@@ -33,7 +34,7 @@ class Runner:
     stop: Stop
 
     def run(
-        self, name: str, task: Task, grid: BlockGrid, *, missing: Sequence[int] | None = None,
+        self, name: str, task: Task, grid: Sequence[Box], *, missing: Sequence[int] | None = None,
         keep_reports: bool = False,
     ) -> Outcome:  # fmt: skip
         """Run a task over blocks, and show how far it is.
@@ -44,7 +45,7 @@ class Runner:
             What is being done.
         task : callable
             Takes a box and returns a report.
-        grid : BlockGrid
+        grid : sequence of Box
             All blocks.
         missing : sequence of int, optional
             Positions of those to be done; all of them by default.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from pipelines.blockwise import Outcome
 from pipelines.progress import clock, rate
 from tilenet.errors import BlocksFailed
-from tilenet.tiling import BlockGrid
+from tilenet.geometry import Box
 from tilenet.volume import Volume
 
 
@@ -98,14 +99,14 @@ class Summary:
         return 128 + self.outcome.stopped_by
 
 
-def check_stored(volume: Volume, grid: BlockGrid, outcome: Outcome) -> None:
+def check_stored(volume: Volume, grid: Sequence[Box], outcome: Outcome) -> None:
     """Ask the store before success is said: a block that is not there has failed.
 
     Parameters
     ----------
     volume : Volume
         The output.
-    grid : BlockGrid
+    grid : sequence of Box
         The blocks that should be stored.
     outcome : Outcome
         What became of them; blocks that are missing for no known reason are added.

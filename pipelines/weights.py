@@ -13,6 +13,7 @@ import click
 from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.parts import Part, check_part, part_option, share_of
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
@@ -110,6 +111,7 @@ class _Job:
 @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
 @input_options
 @cluster_options
+@part_option
 @click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
 def weights(
     instances: str,
@@ -119,6 +121,7 @@ def weights(
     axes: str | None,
     per_section: bool | None,
     cluster: ClusterOptions,
+    part: Part | None,
     **chosen: Any,
 ) -> int:
     """Compute the loss weight of every voxel of INSTANCES, and store it as OUTPUT.
@@ -137,7 +140,8 @@ def weights(
     )
     for note in notes(volume, rule):
         click.echo(note, err=True)
-    return run_weights(source, output, rule, options=options, cluster=cluster).finish()
+    summary = run_weights(source, output, rule, options=options, cluster=cluster, part=part)
+    return summary.finish()
 
 
 def labelled_per_section(volume: Volume) -> bool:
@@ -195,6 +199,7 @@ def run_weights(
     *,
     options: WeightOptions,
     cluster: ClusterOptions,
+    part: Part | None = None,
 ) -> Summary:
     """Compute a weight map, or go on with one that was begun.
 
@@ -210,6 +215,8 @@ def run_weights(
         How to store.
     cluster : ClusterOptions
         Where to run.
+    part : Part, optional
+        Compute a share of the blocks only; the first pass is part 1's.
 
     Returns
     -------
@@ -223,9 +230,13 @@ def run_weights(
     """
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
-    grid, run = job.grid, uuid.uuid4().hex
+    # Every part has to mean the same blocks, whatever memory its machine has: shards.
+    blocks = job.grid if part is None else BlockGrid(job.volume.shape, job.new.shard)
+    grid, run = share_of(blocks, part), uuid.uuid4().hex
     missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
-    with open_runner(cluster, len(missing)) as runner:
+    begun = job.begun is not None
+    check_part(part, output, begun=begun, first_pass=True, overwrite=options.overwrite)
+    with open_runner(cluster, len(missing) if begun else len(job.grid)) as runner:
         if job.begun is None:
             counts = _count(job, runner, run)
             attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
@@ -233,7 +244,8 @@ def run_weights(
             creation: str | None = create_volume(output, new, overwrite=options.overwrite)
         else:
             counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation
-            storage.remove_partial_files(output)
+            if part is None:
+                storage.remove_partial_files(output)
         written = OutputReference(output, creation)
         task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
         outcome = runner.run("Weights", task, grid, missing=missing)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections import Counter
@@ -268,6 +269,20 @@ def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path
     with open_client(local) as client:
         expected = next(iter(client.run(settings).values()))
     assert found == [expected] * 2
+
+
+def test_an_array_of_jobs_shares_a_prediction_out(case: Path) -> None:
+    arguments = ("em.zarr", "array.zarr", *BLOCKS, *LOCAL)
+    command = shlex.join(tilenet_command("predict", *arguments, "--part", "auto"))
+    # The numbers of an array need neither begin at 1 nor be next to one another.
+    array = ("--array=3-5:2", "--wait", "--output=array-%a.log", f"--wrap={command}")
+    sent = subprocess.run(["sbatch", *array], cwd=case, env=environment(), check=False, timeout=120)
+    logs = [(case / f"array-{n}.log").read_text() for n in (3, 5)]
+    assert sent.returncode == 0, logs
+    assert all('"computed": 36' in log for log in logs)
+    last = run_tilenet("predict", *arguments, cwd=case)
+    assert (last.returncode, json.loads(last.stdout)["done_before"]) == (0, 72), last.stderr
+    assert same(case, "array.zarr")
 
 
 def test_the_script_that_is_shown_is_one_that_slurm_takes(case: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from tilenet.errors import OutputExists, UnreadableVolume
 from tilenet.geometry import ZYX
 from tilenet.ome import image_attributes
 from tilenet.provenance import CREATION
+
+#: Seconds after which a folder that was to become a volume is taken for left behind.
+ORPHAN_SECONDS = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,9 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
         return creation
     # A local volume appears whole, under its name, by one rename; the old one goes the same way.
     target = storage.local_path(location)
-    for orphan in target.parent.glob(f"{glob.escape(target.name)}.*{storage.PARTIAL}"):
-        shutil.rmtree(orphan, ignore_errors=True)  # of a creation that was killed
+    for other in target.parent.glob(f"{glob.escape(target.name)}.*{storage.PARTIAL}"):
+        if _is_orphan(other):
+            shutil.rmtree(other, ignore_errors=True)
     fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
     try:
         _write_metadata(str(fresh), new)
@@ -107,8 +113,30 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
         fresh.rename(target)
         shutil.rmtree(old)
     else:
-        fresh.rename(target)
+        _appear(fresh, target)
     return creation
+
+
+def _is_orphan(folder: Path) -> bool:
+    # Of a creation that was killed; another that goes on at the same time takes no second.
+    try:
+        return time.time() - folder.stat().st_mtime > ORPHAN_SECONDS
+    except OSError:  # it is gone
+        return False
+
+
+def _appear(fresh: Path, target: Path) -> None:
+    # Renaming onto a folder that holds something fails: of several creations one succeeds.
+    try:
+        fresh.rename(target)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        found = describe_existing(str(target))
+        if found is None:
+            cure = "Choose a place that can be written to"
+            problem = f"cannot be created: {error.strerror or error}"
+            raise UnreadableVolume(str(target), problem, cure) from error
+        raise OutputExists(str(target), found) from error
 
 
 def _write_metadata(location: str, new: NewVolume, *, overwrite: bool = False) -> None:

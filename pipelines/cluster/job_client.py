@@ -11,7 +11,7 @@ from distributed import Client, Scheduler, SpecCluster
 
 from pipelines.cluster.batch import load_library, make_job
 from pipelines.cluster.jobs import Jobs
-from pipelines.cluster.local import free_dashboard
+from pipelines.cluster.local import any_dashboard_port, free_dashboard
 from pipelines.cluster.options import Batch, ClusterOptions
 from pipelines.cluster.queues import check_installed
 from pipelines.cluster.tls import security
@@ -69,9 +69,10 @@ def _scheduler(options: ClusterOptions, batch: Batch) -> SpecCluster:
         "security": security(options.tls),
         "dashboard_address": free_dashboard(),
     }
-    return SpecCluster(
-        scheduler={"cls": Scheduler, "options": how},
-        security=security(options.tls),
-        silence_logs=logging.CRITICAL,
-        name="tilenet",
-    )
+    with any_dashboard_port():
+        return SpecCluster(
+            scheduler={"cls": Scheduler, "options": how},
+            security=security(options.tls),
+            silence_logs=logging.CRITICAL,
+            name="tilenet",
+        )

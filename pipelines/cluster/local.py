@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 
 import dask
@@ -37,7 +38,15 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
     """
     with (
         dask.config.set(worker_settings(options.threads, options.gpus)),
-        LocalCluster(
+        _start(options) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _start(options: ClusterOptions) -> LocalCluster:
+    with any_dashboard_port():
+        return LocalCluster(
             n_workers=options.workers,
             threads_per_worker=options.slots,
             processes=True,
@@ -46,10 +55,7 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
             dashboard_address=free_dashboard(),
             silence_logs=logging.CRITICAL,
             resources={"GPU": options.slots} if options.gpus else None,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+        )
 
 
 def visible_gpus() -> int:
@@ -63,6 +69,20 @@ def visible_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+@contextlib.contextmanager
+def any_dashboard_port() -> Iterator[None]:
+    """Let a scheduler take another port without a warning.
+
+    Yields
+    ------
+    None
+        Several commands that start at the same time find the same port free, and one gets it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
+        yield
 
 
 def free_dashboard() -> str:
