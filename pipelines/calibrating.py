@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from distributed import Client
+from distributed import Client, wait
 
 from pipelines.cluster import ClusterOptions, open_client
 from tilenet.alternatives import choose_plan
@@ -19,6 +19,9 @@ from tilenet.planner import make_plan
 from tilenet.rate_cache import RateCache, gpu_name, machine_name
 from tilenet.rates import ASSUMED_START, Rates, planning_rate, with_rates
 from tilenet.request import Request
+
+#: Seconds that a trial may take: many times what it should.
+TRIAL_SECONDS = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +204,11 @@ def _everywhere(client: Client, copies: int, function: Callable[..., Any], trial
         client.submit(function, trial, workers=[name], allow_other_workers=False, pure=False)
         for name in workers
     ]
+    # A worker that is ended meanwhile comes back under another name, and its task would wait.
+    _, late = wait(futures, timeout=TRIAL_SECONDS)
+    if late:
+        client.cancel(futures)
+        raise TimeoutError(f"workers did not answer within {TRIAL_SECONDS} s")
     return list(client.gather(futures))
 
 

@@ -136,7 +136,7 @@ def test_an_axis_whose_planes_are_larger_takes_more_memory() -> None:
         more = other.worker_bytes / chosen.plan.worker_bytes
         assert more > 1
         if other.slab < chosen.plan.slab:  # its planes are as large as that
-            assert found.reason == "no faster: every slab costs some time of its own"
+            assert found.reason == "no faster, but every slab costs some time of its own"
         else:
             assert found.reason == f"no faster, and {more:.2f} x the memory"
 

@@ -19,7 +19,6 @@ from hypothesis.extra import numpy as arrays
 from tilenet.arithmetic import set_arithmetic
 from tilenet.device_values import DeviceIntensity, broken, stored
 from tilenet.intensity import Intensity
-from tilenet.predictor import store
 from tilenet.transfers import Transfers, ahead
 
 CPU = torch.device("cpu")
@@ -30,6 +29,13 @@ every_device = pytest.mark.parametrize(
 #: Every data type that a volume may have.
 INPUTS = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
 INPUTS += ["float16", "float32", "float64"]
+
+
+def store(values: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """The rule, in NumPy: probabilities to what is stored."""
+    if np.dtype(dtype) == np.uint8:
+        values = np.rint(values * 255)
+    return np.asarray(values.astype(dtype))
 
 
 def grey(dtype: str, shape: tuple[int, ...] = (3, 5, 7)) -> npt.NDArray[Any]:
@@ -305,14 +311,14 @@ def test_halves_go_to_the_even_number() -> None:
 @every_device
 def test_values_that_are_not_finite_are_counted(device: str) -> None:
     values = torch.zeros((4, 5), device=device)
-    assert int(broken(values)) == 0
+    assert int(broken(values, np.uint8)) == 0
     values[0, 1], values[2, 2], values[3, 3] = torch.nan, torch.inf, -torch.inf
-    count = broken(values)
+    count = broken(values, np.uint8)
     assert count.shape == ()
     assert count.device.type == device
     assert int(count) == 3
-    assert int(broken(values.half())) == 3
-    assert int(broken(values[:0])) == 0
+    assert int(broken(values.half(), np.float32)) == 3
+    assert int(broken(values[:0], np.uint8)) == 0
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
@@ -346,3 +352,10 @@ def test_convolutions_of_float32_on_a_gpu_are_not_as_coarse_as_tf32() -> None:
     found = torch.conv2d(x.float().cuda(), weight.float().cuda()).cpu().double()
     expected = torch.conv2d(x.float().double(), weight.float().double())
     assert ((found - expected).abs() < 3e-6 * expected).all()
+
+
+def test_what_float16_cannot_hold_is_counted() -> None:
+    values = torch.tensor([65504.0, 65519.0, 65521.0, -1e5, 1.0])
+    assert int(broken(values, np.float16)) == 2
+    assert int(broken(values.double(), np.float16)) == 2
+    assert int(broken(values, np.float32)) == 0

@@ -273,8 +273,7 @@ def _reason(chosen: Costs, other: Costs) -> str:
     if time > 1 + _SAME:
         reason = f"{time:.2f} x the time: {_cause(chosen, other)}"
     elif time < 1 - _SAME:
-        block = ",".join(str(n) for n in other.plan.block)
-        reason = f"{time:.2f} x the time, by this estimate: --block {block} leads there"
+        reason = f"{time:.2f} x the time, by this estimate{_way(chosen.plan, other.plan)}"
     else:
         reason = "no faster"
     return _lacks(other.plan) or _minded(chosen, other) or reason
@@ -320,17 +319,29 @@ def _minded(chosen: Costs, other: Costs) -> str | None:
     if blocks < min(enough, len(chosen.plan.grid)):
         return f"{blocks} blocks are few for {request.workers} workers to share evenly"
     memory = _held(other) / _held(chosen)
+    time = _working(other) / _working(chosen)
+    gain, also = ("no faster", "and") if time >= 1 - _SAME else (f"{time:.2f} x the time", "but")
     if plan.slab > chosen.plan.slab:
-        return f"no faster: slabs beyond what is fast, and {memory:.2f} x the memory"
+        return f"{gain}: slabs beyond what is fast, and {memory:.2f} x the memory"
     if plan.slab < chosen.plan.slab:
-        return "no faster: every slab costs some time of its own"
+        return f"{gain}, but every slab costs some time of its own"
     more = {
         "memory": memory,
         "bytes read": other.bytes_read / chosen.bytes_read,
         "objects": plan.objects / chosen.plan.objects,
     }
     found = [f"{ratio:.2f} x the {what}" for what, ratio in more.items() if ratio > 1 + _SAME]
-    return f"no faster, and {' and '.join(found)}" if found else None
+    return f"{gain}, {also} {' and '.join(found)}" if found else None
+
+
+def _way(chosen: Plan, other: Plan) -> str:
+    # The options that lead to another plan, if there are any.
+    if other.request.threads != chosen.request.threads:
+        split = f"--workers {other.request.workers} --threads {other.request.threads}"
+        return f": {split} lead there"
+    if other.block != chosen.block:
+        return f": --block {','.join(str(n) for n in other.block)} leads there"
+    return ""
 
 
 def _held(costs: Costs) -> int:

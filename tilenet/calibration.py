@@ -27,6 +27,7 @@ from tilenet.predictor import PRECISIONS, check_device
 from tilenet.rates import assumed_rates
 from tilenet.settings import Settings
 from tilenet.streaming import Stream, StreamedNetwork
+from tilenet.tiling import BlockGrid
 from tilenet.unet import UNet
 from tilenet.volume import open_volume, reopen_for_writing
 
@@ -284,8 +285,10 @@ def store_rates(trial: StoreTrial, seconds: float = MEASURED_SECONDS / 4) -> tup
         Bytes of voxels per second, read and written.
     """
     # As coarse as the grey values of EM: they lose about a sixth of their size.
-    noise = np.random.default_rng(0).normal(128, 28, trial.shard).clip(0, 255)
-    values = noise.astype(trial.dtype)
+    noise = np.random.default_rng(0).normal(128, 28, trial.chunk).clip(0, 255)
+    values = np.empty(trial.shard, trial.dtype)
+    for chunk in BlockGrid(trial.shard, trial.chunk):  # one noise for all: numbers take memory
+        values[chunk.slices] = noise[Box.of_shape(chunk.shape).slices]
     with tempfile.TemporaryDirectory(prefix="tilenet-calibration-") as folder:
         path = str(Path(folder) / "volume.zarr")
         new = NewVolume(

@@ -189,6 +189,7 @@ class Costs:
         on_cpu = kind(self.plan.request.device) == "cpu"
         return {
             "bytes_read": self.bytes_read,
+            "read_amplification": self.read_amplification,
             "bytes_written": self.bytes_written,
             "inodes": self.inodes,
             "seconds": {

@@ -1,7 +1,7 @@
 """Grey values to what the network is given, and results to what is stored, on the device.
 
 So the bus carries the input's own data type one way and the output's the other, not float32. The
-bits are those of :meth:`tilenet.intensity.Intensity.apply` and :func:`tilenet.predictor.store`.
+bits are those of :meth:`tilenet.intensity.Intensity.apply` and of NumPy's rounding.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def stored(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     Returns
     -------
     Tensor, same shape
-        Of ``dtype``, with the bits of :func:`tilenet.predictor.store`. Only float64 that is to
+        Of ``dtype``, with the bits that NumPy would give. Only float64 that is to
         become float16 stays float64: PyTorch would round it twice, to float32 in between. NumPy
         rounds it once, as it is assigned to the output.
     """
@@ -88,20 +88,24 @@ def stored(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     return values.to(target)
 
 
-def broken(values: Tensor) -> Tensor:
-    """Count values that are not finite, on the device.
+def broken(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
+    """Count values that are not finite, or would not be as they are stored, on the device.
 
-    As uint8 a NaN would look like a result. The count is downloaded with the values that it is of,
-    so that nothing waits for it.
+    As uint8 a NaN would look like a result, and float16 ends at 65504. The count is
+    downloaded with the values that it is of, so that nothing waits for it.
 
     Parameters
     ----------
     values : Tensor of float, any shape
         Before :func:`stored`.
+    dtype : dtype
+        uint8, float16, float32 or float64.
 
     Returns
     -------
     Tensor of int64, shape ()
         The count.
     """
+    if np.dtype(dtype) == np.float16:
+        values = values.to(torch.float16)
     return torch.sum(~torch.isfinite(values))

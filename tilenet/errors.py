@@ -325,7 +325,8 @@ class NonFiniteOutput(ModelError):
     def message(self) -> str:
         return (
             f"The network gives {self.count} NaN or infinite values in {self.box} at precision "
-            f"{self.precision}. Check the intensity rule, or take --precision float32."
+            f"{self.precision}, as they are stored. Check the intensity rule, or take --precision "
+            "float32 (and --dtype float32 for scores)."
         )
 
 

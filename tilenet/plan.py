@@ -203,8 +203,7 @@ class Plan:
         """
         names = (
             "block shard chunk tile tile_output tile_input axis slab tiles operations "
-            "operation_efficiency overhead read_amplification evaluation_bytes buffer_bytes "
-            "worker_bytes objects"
+            "operation_efficiency overhead evaluation_bytes buffer_bytes worker_bytes objects"
         )
         request = dataclasses.asdict(self.request)
         return {
@@ -221,7 +220,7 @@ class Plan:
 
 
 def check_memory(plan: Plan, what: str) -> None:
-    """Refuse a plan whose workers would need more memory than they have.
+    """Refuse a plan whose workers or devices would need more memory than they have.
 
     Parameters
     ----------
@@ -237,3 +236,6 @@ def check_memory(plan: Plan, what: str) -> None:
     """
     if plan.worker_bytes > plan.request.memory:
         raise NotEnoughMemory(plan.worker_bytes, plan.request.memory, what)
+    if plan.request.device != "cpu" and plan.evaluation_bytes > plan.request.device_memory:
+        what = f"{what}, on the device,"
+        raise NotEnoughMemory(plan.evaluation_bytes, plan.request.device_memory, what)

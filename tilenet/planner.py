@@ -1,8 +1,9 @@
 """Choosing tile, slab, block, shard and chunk. Pure: standard library only.
 
-The tile (what one evaluation keeps) is the one of fewest operations that fits the memory; fed slab
-by slab it can be as large as a block. The block (what one task writes) follows from what a shard
-should hold, what a task may last, and how many workers there are to feed.
+The tile (what one evaluation keeps) is the cheapest that fits the memory, by operations, bytes
+decoded and idle workers; fed slab by slab it can be as large as a block. The block (what one task
+writes) follows from what a shard should hold, what a task may last, and how many workers there are
+to feed.
 """
 
 from __future__ import annotations

@@ -194,12 +194,11 @@ class PredictTask:
                     yield values
 
     def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
-        # Shard by shard, so that no more than one is encoded at once.
-        values = self._masked(box, values)
+        # Shard by shard, so that no more than one is masked and encoded at once.
         shape = writer(self.output, self.run).write_shape
         for shard in BlockGrid(box.stop, shape, box):
             inside = shard.relative_to(box.start).slices
-            self.output.write(shard, values[(..., *inside)], self.run)
+            self.output.write(shard, self._masked(shard, values[(..., *inside)]), self.run)
 
     def _masked(self, box: Box, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inside = self._inside(box)

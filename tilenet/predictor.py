@@ -175,8 +175,9 @@ class Predictor:
                     for part in self._stream(load, tiles.input_shape, tile.kept, dtype):
                         yield tiles.block, part
                 else:
-                    mean = store(self._mean(padded, tiles, tile), dtype)
-                    yield tiles.block, _Part(tile.kept, Pending(_checked(mean)))
+                    mean = torch.from_numpy(self._mean(padded, tiles, tile))
+                    found = Pending((stored(mean, dtype), broken(mean, dtype)))
+                    yield tiles.block, _Part(tile.kept, found)
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -230,7 +231,7 @@ class Predictor:
             count = min(scores.shape[axis - 3], stop[axis] - start)
             box = kept.with_range(axis, start, start + count)
             values = self._values(scores)[(..., *Box.of_shape(box.shape).slices)]
-            yield _Part(box, self._transfers.download(stored(values, dtype), broken(values)))
+            yield _Part(box, self._transfers.download(stored(values, dtype), broken(values, dtype)))
             start += count
             if start == stop[axis]:  # the rest overhangs the volume
                 return
@@ -261,10 +262,6 @@ class Predictor:
         return torch.sigmoid(scores) if self.header.activation == "sigmoid" else scores
 
 
-def _checked(values: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(values), torch.zeros((), dtype=torch.int64)
-
-
 def _planes_of(values: npt.NDArray[Any], axis: int, piece: slice) -> npt.NDArray[Any]:
     slices = [slice(None)] * 3
     slices[axis] = piece
@@ -275,27 +272,6 @@ def _cut(values: npt.NDArray[Any], slices: Sequence[slice]) -> npt.NDArray[Any]:
     index: tuple[Any, ...] = (..., *slices)
     part: npt.NDArray[Any] = values[index]
     return part
-
-
-def store(values: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Convert probabilities to what is stored.
-
-    Parameters
-    ----------
-    values : ndarray of float, any shape
-        Probabilities, or scores for a floating-point ``dtype``.
-    dtype : dtype
-        uint8, float16 or float32.
-
-    Returns
-    -------
-    ndarray, same shape, ``dtype``
-        For uint8 the nearest whole number to 255 times the value, halves to even.
-    """
-    if np.dtype(dtype) == np.uint8:
-        values = np.rint(values * 255)
-    stored: npt.NDArray[Any] = values.astype(dtype)
-    return stored
 
 
 def check_device(name: str) -> torch.device:

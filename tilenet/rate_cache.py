@@ -7,6 +7,7 @@ No PyTorch is loaded here: a plan is made in a fraction of a second.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -151,7 +153,12 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tilenet"
+    if base:
+        return Path(base) / "tilenet"
+    try:
+        return Path.home() / ".cache" / "tilenet"
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / f"tilenet-{os.getuid()}"
 
 
 def machine_name(device: str) -> str:
@@ -181,6 +188,7 @@ def _cpu_name() -> str:
     return next(names, "") or platform.processor() or platform.machine()
 
 
+@functools.lru_cache(maxsize=1)
 def gpu_name() -> str | None:
     """Give the models of the NVIDIA GPUs of this machine.
 
@@ -197,7 +205,10 @@ def gpu_name() -> str | None:
     tool = shutil.which("nvidia-smi")
     if not names and tool is not None:
         query = [tool, "--query-gpu=name", "--format=csv,noheader"]
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:  # a driver that hangs: its device has no name then
+            return None
         names = set(done.stdout.split("\n")) - {""} if done.returncode == 0 else set()
     return " and ".join(sorted(names)) or None
 

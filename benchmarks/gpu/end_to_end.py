@@ -103,7 +103,7 @@ class Run:
                 kept = [slice(n) for n in plan.tile]
                 kept[axis] = slice(count)
                 values = probabilities(scores)[tuple(kept)]
-                pending = self.transfers.download(stored(values, "uint8"), broken(values))
+                pending = self.transfers.download(stored(values, "uint8"), broken(values, "uint8"))
             start = [z, 0, 0]
             start[axis] += done
             done += count
