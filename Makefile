@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PEERS := .venv-peers/bin
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench peers format clean
 
 demo: .venv/ready
 	$(BIN)/tilenet demo demo
@@ -16,7 +17,9 @@ test: check
 	$(BIN)/python -m benchmarks.bench_plan --quick
 	$(BIN)/python -m benchmarks.bench_metrics --quick
 	$(BIN)/python -m benchmarks.bench_weight_map --quick
+	$(BIN)/python -m benchmarks.bench_io --quick
 	$(BIN)/python -m benchmarks.bench_gpu --device cpu --quick
+	$(BIN)/python -m benchmarks.bench_peers --quick
 
 # Lint, types, import contracts, docstrings: what pre-commit runs too.
 check: .venv/ready
@@ -26,12 +29,14 @@ check: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.docstrings
 
-bench: .venv/ready
+bench: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.bench_blockwise --json benchmarks/results/blockwise.json
 	$(BIN)/python -m benchmarks.bench_predict --json benchmarks/results/predict.json
 	$(BIN)/python -m benchmarks.bench_plan --json benchmarks/results/plan.json
+	$(BIN)/python -m benchmarks.bench_io --json benchmarks/results/io.json
 	$(BIN)/python -m benchmarks.bench_metrics --json benchmarks/results/metrics.json
 	$(BIN)/python -m benchmarks.bench_weight_map --json benchmarks/results/weight_map.json
+	$(PEERS)/python -m benchmarks.bench_peers --json benchmarks/results/peers.json
 
 format: .venv/ready
 	$(BIN)/ruff format .
@@ -45,5 +50,16 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The same with the extra `peers`, apart: chunkflow cannot have the python-dateutil of constraints.txt.
+peers: .venv-peers/ready
+
+.venv-peers/ready: pyproject.toml constraints.txt benchmarks/peers/constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	grep -v '^python-dateutil==' constraints.txt > .venv-peers/constraints.txt
+	$(PEERS)/python -m pip install --quiet --constraint .venv-peers/constraints.txt torch
+	$(PEERS)/python -m pip install --quiet --constraint .venv-peers/constraints.txt \
+		--constraint benchmarks/peers/constraints.txt --editable '.[peers]'
+	touch $@
+
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

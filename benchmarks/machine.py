@@ -7,10 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+#: What the extra ``peers`` installs.
+PEERS = ("chunkflow", "monai", "torch-em")
+
 
 def machine(cores: int) -> dict[str, Any]:
     """Say what it was measured on."""
-    packages = ("torch", "numpy", "zarr", "zarrs", "dask", "distributed", "tilenet")
+    packages = ("torch", "numpy", "zarr", "zarrs", "dask", "distributed", "tilenet", *PEERS)
     return {
         "processor": _processor(),
         "cores": cores,

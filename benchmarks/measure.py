@@ -16,25 +16,15 @@ from typing import Any
 import numpy as np
 from distributed import Client
 
-from benchmarks import methods
+from benchmarks import methods, ours
 from benchmarks.cases import Case, Inputs, prepare
 from benchmarks.memory import peak_bytes
 from benchmarks.methods import Floats
 from benchmarks.processes import Pool
-from pipelines.checks import check_job
 from pipelines.cluster import ClusterOptions, open_client
-from pipelines.planning import plan_job
-from pipelines.predict import run_prediction
-from pipelines.prediction import Choices
-from tilenet.geometry import Box
 from tilenet.plan import Plan
-from tilenet.tasks import VolumeReference
 from tilenet.tiling import TileGrid
 from tilenet.volume import open_volume
-
-#: What is stored, by tilenet and by the recipe with Dask: no rounding to grey levels hides a
-#: difference, and no method writes less than another.
-CHOICES = Choices(dtype="float32")
 
 
 @dataclass
@@ -119,7 +109,7 @@ class Bench:
     def measure(self, case: Case, repeats: int) -> Measured:
         """Measure a case."""
         inputs = prepare(case, self.folder)
-        result = Measured(inputs, self._plan(inputs))
+        result = Measured(inputs, ours.plan_case(inputs, self.cluster))
         self.note(f"{case.name}: one pass over the whole")
         expected = self.solo.alone(methods.whole_pass, inputs, self.workers.count)
         start = time.perf_counter()
@@ -135,10 +125,6 @@ class Bench:
             result.peak = max(client.run(peak_bytes).values())
         return result
 
-    def _plan(self, inputs: Inputs) -> Plan:
-        job = check_job(VolumeReference(inputs.source), inputs.model, mask=None, choices=CHOICES)
-        return plan_job(job, Box.of_shape(job.volume.shape), self.cluster)
-
     def _first(self, result: Measured, client: Client) -> None:
         self.note(f"{result.inputs.case.name}: first runs")
         result.first_wall = self._predict(result.inputs, client, self._output("first"))["wall"]
@@ -147,15 +133,9 @@ class Bench:
     def _predict(self, inputs: Inputs, client: Client, output: str) -> dict[str, float]:
         cluster = dataclasses.replace(self.cluster, scheduler=client.scheduler.address)
         with contextlib.redirect_stderr(io.StringIO()):
-            outcome = run_prediction(
-                VolumeReference(inputs.source),
-                output,
-                model=inputs.model,
-                cluster=cluster,
-                choices=CHOICES,
-            ).outcome
-        assert not outcome.failed, outcome.failed
-        return dict(outcome.seconds)
+            summary = ours.predict(inputs.source, output, model=inputs.model, cluster=cluster)
+        assert not summary.outcome.failed, summary.outcome.failed
+        return dict(summary.outcome.seconds)
 
     def _tilenet(self, result: Measured, client: Client, expected: Floats) -> None:
         output = self._output("tilenet")

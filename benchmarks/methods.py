@@ -35,8 +35,8 @@ class Timed:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(path: str) -> Model:
-    # Channels-last, as tilenet runs it: on a CPU the faster format for every method here.
+def load(path: str) -> Model:
+    """Load a network, channels-last: on a CPU the faster format for every method here."""
     model = load_model(path)
     planar = model.architecture.is_planar
     layout = torch.channels_last if planar else torch.channels_last_3d
@@ -44,15 +44,16 @@ def _load(path: str) -> Model:
     return model
 
 
-def _foreground(model: Model, grey: Floats) -> Floats:
+def foreground(model: Model, grey: Floats) -> Floats:
+    """Evaluate tiles of normalised grey values, (b, z, y, x), all of one shape."""
     with torch.inference_mode():
-        scores: Tensor = model.network(torch.from_numpy(grey)[None, None])
-        values: Floats = torch.softmax(scores, dim=1)[0, 1].numpy()
+        scores: Tensor = model.network(torch.from_numpy(grey)[:, None])
+        values: Floats = torch.softmax(scores, dim=1)[:, 1].numpy()
     return values
 
 
-def _mirrored(model: Model, values: npt.NDArray[Any], output: ZYX) -> Floats:
-    # The whole volume mirror-padded such that outputs of this shape in all come out of it.
+def mirrored(model: Model, values: npt.NDArray[Any], output: ZYX) -> Floats:
+    """Mirror-pad a whole volume such that outputs of this shape in all come out of it."""
     halo = model.architecture.halo
     pads = [(h, h + o - n) for h, o, n in zip(halo, output, values.shape, strict=True)]
     return model.intensity.apply(np.pad(values, pads, mode="reflect"), np.float32)
@@ -63,7 +64,7 @@ def _mirrored(model: Model, values: npt.NDArray[Any], output: ZYX) -> Floats:
 
 def bare_passes(path: str, input_shape: ZYX, axis: int, slab: int, wanted: int) -> float:
     """Give the seconds of one evaluation on a tensor in memory, fed by the same slabs."""
-    network = StreamedNetwork(_load(path).network, axis)
+    network = StreamedNetwork(load(path).network, axis)
     x, before = torch.zeros(1, *input_shape), (slice(None),) * (1 + axis)
     with torch.inference_mode():
         start, count = time.perf_counter(), 0
@@ -82,18 +83,24 @@ def bare_passes(path: str, input_shape: ZYX, axis: int, slab: int, wanted: int) 
 def tile_loop(inputs: Inputs, threads: int) -> Timed:
     """Predict an array in memory tile after tile, all cores working on each."""
     torch.set_num_threads(threads)
-    model, volume = _load(inputs.model), open_volume(inputs.source)
-    values, tile = volume.read(Box.of_shape(volume.shape)), inputs.case.loop_tile
-    output = model.architecture.output_for(tile)
-    legal = model.architecture.input_for(output)
+    model, volume = load(inputs.model), open_volume(inputs.source)
+    values = volume.read(Box.of_shape(volume.shape))
     start = time.perf_counter()
-    whole = zyx(round_up(n, t) - t + o for n, t, o in zip(volume.shape, tile, output, strict=True))
-    grey, result = _mirrored(model, values, whole), np.empty(volume.shape, np.float32)
-    for box in BlockGrid(volume.shape, tile):
-        cut = Box(box.start, zyx(a + n for a, n in zip(box.start, legal, strict=True)))
-        values = _foreground(model, grey[cut.slices])
-        result[box.slices] = values[tuple(slice(n) for n in box.shape)]
+    result = predict_tiles(model, values, inputs.case.loop_tile)
     return Timed(time.perf_counter() - start, result)
+
+
+def predict_tiles(model: Model, values: npt.NDArray[Any], tile: ZYX) -> Floats:
+    """Predict an array tile after tile."""
+    shape, output = zyx(values.shape), model.architecture.output_for(tile)
+    legal = model.architecture.input_for(output)
+    whole = zyx(round_up(n, t) - t + o for n, t, o in zip(shape, tile, output, strict=True))
+    grey, result = mirrored(model, values, whole), np.empty(shape, np.float32)
+    for box in BlockGrid(shape, tile):
+        cut = Box(box.start, zyx(a + n for a, n in zip(box.start, legal, strict=True)))
+        predicted = foreground(model, grey[cut.slices][None])[0]
+        result[box.slices] = predicted[tuple(slice(n) for n in box.shape)]
+    return result
 
 
 def loop_operations(inputs: Inputs) -> int:
@@ -113,37 +120,43 @@ def _operations(architecture: UNetArchitecture, kept: ZYX) -> int:
 
 def map_overlap(inputs: Inputs, output: str, threads: int) -> float:
     """Predict from Zarr to Zarr by the usual recipe, and give the seconds."""
+    start = time.perf_counter()
+    predict_chunks(inputs.source, output, inputs.model, inputs.case.overlap_chunk, threads)
+    return time.perf_counter() - start
+
+
+def predict_chunks(source: str, output: str, model: str, chunk: ZYX, threads: int) -> None:
+    """Predict from Zarr to Zarr by the usual recipe."""
+    # Here, because no other method needs it.
     import dask
     import dask.array
 
-    case = inputs.case
-    start = time.perf_counter()
     # Dask's threads, one PyTorch thread each: measured as fast as processes or faster, and nothing
     # has to be sent. The network releases the GIL.
     with dask.config.set(scheduler="threads", num_workers=threads):
-        source = dask.array.from_zarr(inputs.source, component="0").rechunk(case.overlap_chunk)
+        volume = dask.array.from_zarr(source, component="0").rechunk(chunk)
         predicted = dask.array.map_overlap(
-            functools.partial(_predict_chunk, inputs.model),
-            source,
-            depth=case.architecture.halo,
+            functools.partial(predict_chunk, model),
+            volume,
+            depth=load(model).architecture.halo,
             boundary="reflect",
             trim=False,  # the valid convolutions have trimmed it
-            chunks=source.chunks,
+            chunks=volume.chunks,
             dtype=np.float32,
             meta=np.empty((0, 0, 0), np.float32),
         )
         predicted.to_zarr(output)
-    return time.perf_counter() - start
 
 
-def _predict_chunk(path: str, padded: npt.NDArray[Any]) -> Floats:
+def predict_chunk(path: str, padded: npt.NDArray[Any]) -> Floats:
+    """Predict a chunk that has its halo: pad it to a legal size, evaluate it, crop it."""
     torch.set_num_threads(1)
-    model = _load(path)
+    model = load(path)
     architecture = model.architecture
     kept = zyx(n - 2 * h for n, h in zip(padded.shape, architecture.halo, strict=True))
     legal = architecture.input_for(architecture.output_for(kept))
     filled = np.pad(padded, [(0, m - n) for m, n in zip(legal, padded.shape, strict=True)])
-    values = _foreground(model, model.intensity.apply(filled, np.float32))
+    values: Floats = foreground(model, model.intensity.apply(filled, np.float32)[None])[0]
     return values[tuple(slice(n) for n in kept)]
 
 
@@ -166,7 +179,8 @@ def checked_box(inputs: Inputs) -> Box:
 def whole_pass(inputs: Inputs, threads: int) -> Floats:
     """Predict the checked part in one evaluation of the mirror-padded volume."""
     torch.set_num_threads(threads)
-    model, box = _load(inputs.model), checked_box(inputs)
+    model, box = load(inputs.model), checked_box(inputs)
     values = open_volume(inputs.source).read(box)
-    grey = _mirrored(model, values, model.architecture.output_for(box.shape))
-    return _foreground(model, grey)[box.slices]
+    grey = mirrored(model, values, model.architecture.output_for(box.shape))
+    predicted: Floats = foreground(model, grey[None])[0]
+    return predicted[box.slices]

@@ -37,14 +37,14 @@ class Pool:
     count : int
         Number of processes.
     threads : int
-        Threads that numerical libraries may use in each.
+        Threads that numerical libraries may use in each: its environment says so, PyTorch's too.
     """
 
     def __init__(self, count: int, threads: int) -> None:
         self.count = count
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
-            count, context, initializer=_begin, initargs=(context.Barrier(count), threads)
+            count, context, initializer=_begin, initargs=(context.Barrier(count),)
         )
         with _environment(threads):
             self.everywhere(os.getpid)  # starts them all: none can take two calls
@@ -72,11 +72,8 @@ class Pool:
         return result
 
 
-def _begin(barrier: Barrier, threads: int) -> None:
+def _begin(barrier: Barrier) -> None:
     global _barrier
-    import torch
-
-    torch.set_num_threads(threads)
     _barrier = barrier
 
 

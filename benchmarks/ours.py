@@ -1,0 +1,33 @@
+"""tilenet as it is measured: a case planned, and predicted from Zarr to Zarr."""
+
+from __future__ import annotations
+
+from benchmarks.cases import Inputs
+from pipelines.checks import check_job
+from pipelines.cluster import ClusterOptions
+from pipelines.planning import plan_job
+from pipelines.predict import run_prediction
+from pipelines.prediction import Choices
+from pipelines.summary import Summary
+from tilenet.geometry import Box
+from tilenet.plan import Plan
+from tilenet.tasks import VolumeReference
+
+#: What is stored, by tilenet and by the others: no rounding to grey levels hides a difference, and
+#: no method writes less than another.
+CHOICES = Choices(dtype="float32")
+
+
+def plan_case(inputs: Inputs, cluster: ClusterOptions, choices: Choices = CHOICES) -> Plan:
+    """Plan a case as the command would."""
+    job = check_job(VolumeReference(inputs.source), inputs.model, mask=None, choices=choices)
+    return plan_job(job, Box.of_shape(job.volume.shape), cluster)
+
+
+def predict(
+    source: str, output: str, *, model: str, cluster: ClusterOptions, choices: Choices = CHOICES
+) -> Summary:
+    """Predict from Zarr to Zarr."""
+    return run_prediction(
+        VolumeReference(source), output, model=model, cluster=cluster, choices=choices
+    )

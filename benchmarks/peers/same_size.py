@@ -1,0 +1,52 @@
+"""A valid network for libraries that want an output as large as the input, in two usual ways."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tilenet.checkpoint import Model
+from tilenet.geometry import ZYX, zyx
+
+
+def pad(x: Tensor, low: ZYX, high: ZYX, mode: str = "constant") -> Tensor:
+    """Pad (b, c, z, y, x) on both sides of the last three axes."""
+    pads = [n for pair in zip(low[::-1], high[::-1], strict=True) for n in pair]
+    return functional.pad(x, pads, mode=mode)
+
+
+class Mirrored(nn.Module):
+    """Mirror-pads what it is given by the halo, and returns probabilities for all of it."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network, self.architecture = model.network, model.architecture
+
+    @torch.inference_mode()
+    def forward(self, given: Tensor) -> Tensor:
+        """Evaluate windows."""
+        law, size = self.architecture, zyx(given.shape[2:])
+        legal = law.input_for(law.output_for(size))
+        high = zyx(m - n - h for m, n, h in zip(legal, size, law.halo, strict=True))
+        scores = self.network(pad(given, law.halo, high, "reflect"))
+        z, y, x = size
+        return torch.softmax(scores, dim=1)[:, 1:, :z, :y, :x]
+
+
+class Embedded(nn.Module):
+    """Evaluates blocks with their halo, and returns probabilities with zeros where the halo is."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network, self.architecture = model.network, model.architecture
+
+    @torch.inference_mode()
+    def forward(self, given: Tensor) -> Tensor:
+        """Evaluate blocks."""
+        law, size = self.architecture, zyx(given.shape[2:])
+        z, y, x = kept = zyx(n - 2 * h for n, h in zip(size, law.halo, strict=True))
+        legal = law.input_for(law.output_for(kept))
+        high = zyx(m - n for m, n in zip(legal, size, strict=True))
+        scores = self.network(pad(given, (0, 0, 0), high))
+        return pad(torch.softmax(scores, dim=1)[:, 1:, :z, :y, :x], law.halo, law.halo)
