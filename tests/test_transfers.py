@@ -247,7 +247,7 @@ def check_intensity(
 def test_grey_values_are_normalised_to_the_same_bits(
     dtype: str, wide: str, data: st.DataObject, rule: Intensity
 ) -> None:
-    shape = data.draw(arrays.array_shapes(max_dims=3, max_side=20))
+    shape = data.draw(arrays.array_shapes(max_dims=3, max_side=6))
     check_intensity(data.draw(arrays.arrays(dtype, shape)), rule, CPU, wide)
 
 
