@@ -194,6 +194,17 @@ def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: P
     assert len(list((tmp_path / "tilenet-logs").iterdir())) == 3
 
 
+def test_a_job_that_runs_without_a_worker_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.cluster.jobs.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("pipelines.cluster.jobs.MAX_FAILED", 1)
+    hanging = dataclasses.replace(BATCH, setup=("sleep 300",))
+    started = open_client(dataclasses.replace(JOBS, batch=hanging))
+    with pytest.raises(JobsFailed, match="RUNNING, but without a worker"), started:
+        pass
+
+
 def test_a_queue_that_is_not_there_is_refused_in_the_words_of_slurm(case: Path) -> None:
     there = ("--cluster", "hpc.toml", "--queue", "nowhere")
     done = run_tilenet("predict", "em.zarr", "no.zarr", *BLOCKS, *there, cwd=case)
