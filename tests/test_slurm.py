@@ -194,6 +194,17 @@ def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: P
     assert len(list((tmp_path / "tilenet-logs").iterdir())) == 3
 
 
+def test_a_job_that_runs_without_a_worker_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.cluster.jobs.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("pipelines.cluster.jobs.MAX_FAILED", 1)
+    hanging = dataclasses.replace(BATCH, setup=("sleep 300",))
+    started = open_client(dataclasses.replace(JOBS, batch=hanging))
+    with pytest.raises(JobsFailed, match="RUNNING, but without a worker"), started:
+        pass
+
+
 def test_a_queue_that_is_not_there_is_refused_in_the_words_of_slurm(case: Path) -> None:
     there = ("--cluster", "hpc.toml", "--queue", "nowhere")
     done = run_tilenet("predict", "em.zarr", "no.zarr", *BLOCKS, *there, cwd=case)
@@ -275,11 +286,11 @@ def test_an_array_of_jobs_shares_a_prediction_out(case: Path) -> None:
     arguments = ("em.zarr", "array.zarr", *BLOCKS, *LOCAL)
     command = shlex.join(tilenet_command("predict", *arguments, "--part", "auto"))
     # The numbers of an array need neither begin at 1 nor be next to one another.
-    array = ("--array=3-5:2", "--wait", "--output=array-%a.log", f"--wrap={command}")
-    sent = subprocess.run(["sbatch", *array], cwd=case, env=environment(), check=False, timeout=120)
+    array = ("--array=3-5:2", "--output=array-%a.log", f"--wrap={command}")
+    subprocess.run(["sbatch", *array], cwd=case, env=environment(), check=True, timeout=60)
+    wait_until(lambda: not jobs(), 120)
     logs = [(case / f"array-{n}.log").read_text() for n in (3, 5)]
-    assert sent.returncode == 0, logs
-    assert all('"computed": 36' in log for log in logs)
+    assert all('"computed": 36' in log for log in logs), logs
     last = run_tilenet("predict", *arguments, cwd=case)
     assert (last.returncode, json.loads(last.stdout)["done_before"]) == (0, 72), last.stderr
     assert same(case, "array.zarr")

@@ -25,7 +25,7 @@ from distributed.core import Status
 
 from pipelines.cluster.batch import make_job
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.queues import Listed, cancel, listed, submit
+from pipelines.cluster.queues import Listed, cancel, end_of_log, listed, submit
 from pipelines.progress import LINE_SECONDS, clock
 from pipelines.stopping import Stop, Stopped
 from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
@@ -38,6 +38,9 @@ ASK_SECONDS = (1.0, 30.0)
 
 #: Seconds that a submitted job may be missing in the queue's list before it counts as ended.
 UNLISTED_SECONDS = 10.0
+
+#: Seconds that the queue may say that a job runs while its worker is not there: its node is sick.
+SILENT_SECONDS = 600.0
 
 #: Jobs in a row that may end before they were of use while there is no other worker.
 MAX_FAILED = 3
@@ -65,6 +68,7 @@ class _Job:
     number: str
     submitted: float
     arrived: float | None = None
+    seen: float | None = None
     busy: float = 0.0
     ending: bool = False
 
@@ -183,7 +187,7 @@ class Jobs:
         for worker in workers:
             if (job := self.jobs.get(worker.job)) is None:
                 continue
-            job.arrived = job.arrived or now
+            job.arrived, job.seen = job.arrived or now, now
             job.busy = now if worker.busy or not job.busy else job.busy
             job.ending = job.ending or worker.ending
 
@@ -201,14 +205,24 @@ class Jobs:
             return  # busy or restarted, as now and then: it is asked again
         for name in silent:
             job = self.jobs[name]
-            said = self.said.get(job.number)
-            unlisted = said is None and now - job.submitted > UNLISTED_SECONDS
-            if unlisted or (said is not None and said.phase == "ended"):
-                self._forget(job, said, bool(workers), now)
+            if words := self._over_with(job, self.said.get(job.number), now):
+                self._forget(job, words, bool(workers), now)
 
-    def _forget(self, job: _Job, said: Listed | None, others: bool, now: float) -> None:
+    def _over_with(self, job: _Job, said: Listed | None, now: float) -> str | None:
+        # Why a job without a worker is of no use any more; None while it may be.
+        if said is None:
+            unlisted = now - job.submitted > UNLISTED_SECONDS
+            return "no longer in the queue" if unlisted else None
+        if said.phase == "running":
+            job.seen = job.seen or now
+            if now - job.seen > SILENT_SECONDS:
+                with contextlib.suppress(QueueRefused):  # it is cancelled at the end
+                    cancel(self._make(job.name), [job.number])
+                return f"{said.words}, but without a worker"
+        return said.words if said.phase == "ended" else None
+
+    def _forget(self, job: _Job, words: str, others: bool, now: float) -> None:
         del self.jobs[job.name]
-        words = said.words if said else "no longer in the queue"
         click.echo(f"Job {job.number} ended: {words}", err=True)
         useful = min(USEFUL_SECONDS, self.batch.lifetime / 2)
         if job.arrived is not None and (job.ending or now - job.arrived >= useful):
@@ -219,7 +233,7 @@ class Jobs:
             self._start_at = now + PAUSE_SECONDS
         elif self.failed >= MAX_FAILED:
             last = f"{job.number}, {words}"
-            log = _end_of_log(Path(self.batch.log_directory), job.number)
+            log = end_of_log(Path(self.batch.log_directory), job.number)
             raise JobsFailed(self.batch.system, self.failed, last, log)
 
     def _wanted(self, tasks: int) -> int:
@@ -328,11 +342,3 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_of_log(folder: Path, number: str) -> list[str]:
-    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
-    if not logs:
-        return [f"no log of it in {folder}"]
-    text = logs[-1].read_text(errors="replace").splitlines()
-    return [str(logs[-1]), *[line for line in text if line.strip()][-5:]]

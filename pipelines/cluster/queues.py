@@ -13,6 +13,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from tilenet.errors import InvalidData, QueueRefused
@@ -122,6 +123,28 @@ def listed(system: str, name: str) -> dict[str, Listed]:
         When it does not answer.
     """
     return _ASK[system](name)
+
+
+def end_of_log(folder: Path, number: str) -> list[str]:
+    """Give the last lines that a job wrote.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the jobs' output goes.
+    number : str
+        The job.
+
+    Returns
+    -------
+    list of str
+        The file, and up to five lines of it.
+    """
+    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return [f"no log of it in {folder}"]
+    text = logs[-1].read_text(errors="replace").splitlines()
+    return [str(logs[-1]), *[line for line in text if line.strip()][-5:]]
 
 
 def _run(command: Sequence[str], *, script: str | None = None, none: str | None = None) -> str:
