@@ -35,18 +35,22 @@ class Mirrored(nn.Module):
 
 
 class Embedded(nn.Module):
-    """Evaluates blocks with their halo, and returns probabilities with zeros where the halo is."""
+    """Evaluates blocks with a halo, and returns probabilities with zeros where the halo is.
 
-    def __init__(self, model: Model) -> None:
+    The network returns more than a block. What it sees for that is the halo's further part, so the
+    halo is larger than the network's, and what is too much of it lies at the low end.
+    """
+
+    def __init__(self, model: Model, block: ZYX) -> None:
         super().__init__()
-        self.network, self.architecture = model.network, model.architecture
+        self.network, self.block, law = model.network, block, model.architecture
+        self.more = zyx(o - n for o, n in zip(law.output_for(block), block, strict=True))
+        self.halo = zyx(h + n for h, n in zip(law.halo, self.more, strict=True))
 
     @torch.inference_mode()
     def forward(self, given: Tensor) -> Tensor:
         """Evaluate blocks."""
-        law, size = self.architecture, zyx(given.shape[2:])
-        z, y, x = kept = zyx(n - 2 * h for n, h in zip(size, law.halo, strict=True))
-        legal = law.input_for(law.output_for(kept))
-        high = zyx(m - n for m, n in zip(legal, size, strict=True))
-        scores = self.network(pad(given, (0, 0, 0), high))
-        return pad(torch.softmax(scores, dim=1)[:, 1:, :z, :y, :x], law.halo, law.halo)
+        low_z, low_y, low_x = self.more
+        scores = self.network(given[:, :, low_z:, low_y:, low_x:])
+        z, y, x = self.block
+        return pad(torch.softmax(scores, dim=1)[:, 1:, :z, :y, :x], self.halo, self.halo)

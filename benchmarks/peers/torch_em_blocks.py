@@ -35,13 +35,13 @@ _declared: list[Any] = []
 def predict(function: str, source: str, output: str, path: str, block: ZYX, threads: int) -> None:
     """Predict from Zarr to Zarr, several blocks at once."""
     model, raw = methods.load(path), arrays.opened(source)
-    stored = arrays.created(output, raw.shape, block)
+    stored, network = arrays.created(output, raw.shape, block), same_size.Embedded(model, block)
     getattr(_prediction(), function)(
         raw,
-        same_size.Embedded(model),
+        network,
         gpu_ids=["cpu"] * threads,
         block_shape=block,
-        halo=model.architecture.halo,
+        halo=network.halo,
         output=[(stored, 0)],
         preprocess=model.intensity.apply,
         disable_tqdm=True,
