@@ -53,6 +53,7 @@ def main(
     # Here, because every process that is started imports this module: those of tilenet's cluster
     # shall hold no more than those of a user.
     from benchmarks.peers.figures import print_tables
+    from benchmarks.yardsticks import check
 
     chosen: tuple[Case, ...] = RACE_QUICK if quick else RACE
     if cases:
@@ -67,6 +68,9 @@ def main(
         path.parent.mkdir(parents=True, exist_ok=True)
         values = {"machine": machine(cores), "cases": records}
         path.write_text(json.dumps(values, indent=2) + "\n")
+    # Last: what took half an hour is not thrown away for one figure.
+    for found in (values["figures"] for values in records):
+        check({"difference": found["tilenet"]["difference"], **found})
 
 
 def field(methods: Sequence[str]) -> list[Contestant]:
@@ -101,10 +105,9 @@ def varied(contestants: Sequence[Contestant], cuts: Sequence[tuple[ZYX, int]]) -
 def race(
     cases: Sequence[Case], contestants: Sequence[Contestant], cores: int, repeats: int | None
 ) -> list[Record]:
-    """Race cases in the same processes, each checked before the next one begins."""
+    """Race cases in the same processes."""
     from benchmarks.peers.figures import record
     from benchmarks.peers.race import Race, opened
-    from benchmarks.yardsticks import check
 
     records = []
     with (
@@ -115,8 +118,6 @@ def race(
             runs = repeats or REPEATS.get(case.name, 1)
             plan, entries = Race(Path(folder), cores, _note).run(case, pools, runs)
             records.append(record(case, plan, entries))
-            found = records[-1]["figures"]
-            check({"difference": found["tilenet"]["difference"], **found})
     return records
 
 
