@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 from tests.test_architecture import architectures
 from tilenet.architecture import UNetArchitecture
+from tilenet.block_order import granule, is_by_section, is_streamed, planes_held, row_axis
 from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.slabs import fed_planes, granule, planes_held, slabs
+from tilenet.orientation import FLIPS
+from tilenet.slabs import fed_planes, slabs
 from tilenet.streaming import Stream, StreamedNetwork
-from tilenet.tiling import read_box_of
+from tilenet.tiling import TileGrid, read_box_of
 from tilenet.unet import UNet
 
 small = st.integers(1, 12)
@@ -100,16 +103,38 @@ def test_no_more_planes_are_held_than_the_plan_counts(
             # What is read ahead is as many planes as are read at once, at most.
             held = sum(values.shape[axis] for _, values in feed._held) + at_once
             most = max(most, held)
-    assert most <= planes_held(architecture, axis, slab, at_once)
+    assert most <= planes_held(law, fed=slab, at_once=at_once)
 
 
 @pytest.mark.parametrize("chunk", [1, 8, 16, 100])
 def test_whole_chunks_are_read_of_a_slab_at_least(chunk: int) -> None:
-    volumetric = UNetArchitecture.volumetric(2, 2)
-    count = granule(volumetric, 2, 32, (1, 1, chunk))
+    block = Box.of_shape((4, 16, 16))
+    stream = TileGrid(block, block.shape, UNetArchitecture.volumetric(2, 2), block.shape)
+    count = granule(stream, 32, chunk)
     assert count % chunk == 0
     assert 32 <= count < 32 + chunk
-    assert granule(UNetArchitecture.planar(2, 2), 2, 32, (chunk, 1, 1)) == chunk
+    by_section = TileGrid(block, (1, 16, 16), UNetArchitecture.planar(2, 2), block.shape)
+    assert granule(by_section, 32, chunk) == chunk
+
+
+def test_one_section_is_a_stream_and_several_come_one_by_one() -> None:
+    shape, planar = (4, 64, 64), UNetArchitecture.planar(2, 2)
+    one, block = Box((1, 0, 0), (2, 32, 64)), Box((0, 0, 0), (4, 32, 64))
+
+    def cut(box: Box, tile: ZYX, network: UNetArchitecture = planar) -> TileGrid:
+        return TileGrid(box, tile, network, shape)
+
+    whole = cut(one, (1, 32, 64))
+    assert is_streamed(whole)
+    assert row_axis(whole, 2) == 2
+    averaged = dataclasses.replace(whole, orientations=FLIPS)
+    for tiles in (cut(block, (1, 32, 64)), cut(one, (1, 32, 32)), averaged):
+        assert not is_streamed(tiles)
+        assert is_by_section(tiles)
+        assert row_axis(tiles, 2) == 0
+    in_3d = cut(block, (4, 32, 32), UNetArchitecture.volumetric(2, 2))
+    assert not is_streamed(in_3d)
+    assert not is_by_section(in_3d)
 
 
 @settings(max_examples=60)

@@ -29,7 +29,7 @@ from tilenet.predict_task import PredictTask, numeric_facts
 from tilenet.predictor import Predictor
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import Clock
-from tilenet.tiling import BlockGrid
+from tilenet.tiling import BlockGrid, TileGrid
 from tilenet.volume import open_volume
 
 pytestmark = pytest.mark.cluster
@@ -181,11 +181,11 @@ class Waiting(PredictTask):
     folder: Path
 
     def _planes(
-        self, predictor: Predictor, box: Box, dtype: np.dtype[Any], clock: Clock
+        self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
     ) -> Iterator[npt.NDArray[Any]]:
         (self.folder / "begun").touch()
         wait_for((self.folder / "go").exists)
-        yield from super()._planes(predictor, box, dtype, clock)
+        yield from super()._planes(predictor, tiles, dtype, clock)
         (self.folder / "computed").touch()
 
 

@@ -11,12 +11,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from tilenet.block_order import granule, is_by_section, is_streamed, planes_held, row_axis
 from tilenet.errors import NotEnoughMemory
 from tilenet.geometry import ZYX, zyx
 from tilenet.request import Request
 from tilenet.settings import VALUE_BYTES
-from tilenet.slabs import granule, live_values, planes_held, row_axis
-from tilenet.tiling import BlockGrid, TileGrid, is_streamed
+from tilenet.slabs import live_values
+from tilenet.tiling import BlockGrid, TileGrid
 
 #: Memory of a worker process with PyTorch, Zarr and Dask loaded and nothing computed. Measured.
 PROCESS_BYTES = 440 * 2**20
@@ -148,17 +149,18 @@ class Plan:
     @property
     def is_streamed(self) -> bool:
         """Whether a block is read and written plane by plane, and not as a whole."""
-        return self.request.architecture.is_planar or is_streamed(self.tiles_of_largest_block)
+        tiles = self.tiles_of_largest_block
+        return is_streamed(tiles) or is_by_section(tiles)
 
     @property
     def rows(self) -> int:
         """Axis along which a block is read and written: 0, 1 or 2 for z, y or x."""
-        return row_axis(self.request.architecture, self.axis)
+        return row_axis(self.tiles_of_largest_block, self.axis)
 
     @property
     def planes_read(self) -> int:
         """Planes of the input that are read at once, along the axis of the rows."""
-        return granule(self.request.architecture, self.axis, self.slab, self.request.chunk_shape)
+        return granule(self.tiles_of_largest_block, self.slab, self.request.chunk_shape[self.rows])
 
     @property
     def buffer_bytes(self) -> int:
@@ -169,9 +171,9 @@ class Plan:
         held = mirrored = inside.shape[rows]
         copied = block.shape[rows]  # as a whole
         if self.is_streamed:
-            architecture = request.architecture
-            mirrored = 1 if architecture.is_planar else min(held, self.slab)
-            most = planes_held(architecture, self.axis, self.slab, self.planes_read)
+            mirrored = 1 if is_by_section(tiles) else min(held, self.slab)
+            law = request.architecture.laws[rows]
+            most = planes_held(law, fed=mirrored, at_once=self.planes_read)
             held = min(held, most)
             copied = min(copied, 2 * self.shard[rows])  # a row that is written, and the next
         reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.architecture import UNetArchitecture
+from tilenet.block_order import granule, is_by_section, is_streamed, row_axis
 from tilenet.checkpoint import load_model, model_sha256
 from tilenet.errors import InvalidData, ModelMismatch
 from tilenet.feed import Feed
@@ -21,7 +22,7 @@ from tilenet.mask import enlarge, mask_box, mask_factor
 from tilenet.orientation import IDENTITY, Orientation
 from tilenet.rows import Rows
 from tilenet.settings import Settings
-from tilenet.slabs import fed_planes, granule, row_axis
+from tilenet.slabs import fed_planes
 from tilenet.tasks import (
     BlockReport,
     Clock,
@@ -32,7 +33,7 @@ from tilenet.tasks import (
     reader,
     writer,
 )
-from tilenet.tiling import BlockGrid, TileGrid, is_streamed
+from tilenet.tiling import BlockGrid, TileGrid
 from tilenet.volume import Volume
 
 if TYPE_CHECKING:
@@ -133,10 +134,10 @@ class PredictTask:
             When the output was replaced, or the process differs from those that the run began with.
         """
         clock, output = Clock(), writer(self.output, self.run)
-        predictor = self._load()
-        axis = predictor.row_axis
+        predictor, tiles = self._load(), self._tiles(box)
+        axis = row_axis(tiles, self.settings.axis)
         with Rows(self._write, box, axis=axis, depth=output.write_shape[axis]) as rows:
-            for values in self._planes(predictor, box, output.dtype, clock):
+            for values in self._planes(predictor, tiles, output.dtype, clock):
                 rows.add(values)
                 clock.phase("write")
         clock.phase("write")
@@ -157,28 +158,30 @@ class PredictTask:
         ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
             What is stored.
         """
-        predictor = self._load()
-        axis = predictor.row_axis
-        found = list(self._planes(predictor, box, np.dtype(dtype), Clock()))
+        predictor, tiles = self._load(), self._tiles(box)
+        axis = row_axis(tiles, self.settings.axis)
+        found = list(self._planes(predictor, tiles, np.dtype(dtype), Clock()))
         values = found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
         return self._masked(box, values)
 
     def _load(self) -> Predictor:
         return _predictor(self.model, self.model_sha256, self.settings, self.intensity, self.facts)
 
+    def _tiles(self, box: Box) -> TileGrid:
+        shape = reader(self.source, self.run).shape
+        return TileGrid(box, self.tile, self.architecture, shape, self.orientations)
+
     def _planes(
-        self, predictor: Predictor, box: Box, dtype: np.dtype[Any], clock: Clock
+        self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
     ) -> Iterator[npt.NDArray[Any]]:
         # The planes of a block in order along the row axis, not masked yet.
-        if not self._has_inside(box):
+        if not self._has_inside(tiles.block):
             channels = predictor.header.stored_channels
             leading = () if channels is None else (len(channels),)
-            for section in box.cut(predictor.row_axis, 1):
-                yield np.zeros((*leading, *section.shape), dtype)
+            for plane in tiles.block.cut(row_axis(tiles, self.settings.axis), 1):
+                yield np.zeros((*leading, *plane.shape), dtype)
             return
-        volume = reader(self.source, self.run)
-        tiles = TileGrid(box, self.tile, self.architecture, volume.shape, self.orientations)
-        with feed_of(volume, tiles, self.settings) as feed:
+        with feed_of(reader(self.source, self.run), tiles, self.settings) as feed:
 
             def load(piece: slice) -> npt.NDArray[Any]:
                 clock.phase("compute")
@@ -262,18 +265,19 @@ def feed_of(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
     """
     architecture, box, axis = tiles.architecture, tiles.input_box, settings.axis
     slab = settings.slab or tiles.input_shape[axis]
-    if architecture.is_planar:
+    if is_by_section(tiles):
         box = box.with_range(0, tiles.block.start[0], tiles.block.stop[0])
     elif is_streamed(tiles):
         law, start = architecture.laws[axis], box.start[axis]
         count = fed_planes(law, box.shape[axis], slab, tiles.block.shape[axis])
         box = box.with_range(axis, start, start + count)
+    rows = row_axis(tiles, axis)
     return Feed(
         functools.partial(read_finite, volume),
         box,
         volume.shape,
-        axis=row_axis(architecture, axis),
-        granule=granule(architecture, axis, slab, volume.chunk_shape),
+        axis=rows,
+        granule=granule(tiles, slab, volume.chunk_shape[rows]),
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from tilenet import __version__
 from tilenet.allocator import keep_freed_memory
 from tilenet.arithmetic import set_arithmetic
+from tilenet.block_order import is_by_section, is_streamed, row_axis, sections
 from tilenet.checkpoint import Model
 from tilenet.device_values import DeviceIntensity, broken, stored
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
@@ -24,9 +25,8 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.orientation import IDENTITY
 from tilenet.settings import Settings
-from tilenet.slabs import row_axis
 from tilenet.streaming import StreamedNetwork
-from tilenet.tiling import Tile, TileGrid, is_streamed, sections
+from tilenet.tiling import Tile, TileGrid
 from tilenet.transfers import Pending, Transfers, ahead
 from tilenet.turning import turn, turn_back
 
@@ -104,14 +104,9 @@ class Predictor:
         ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
             See :meth:`planes`.
         """
-        axis = self.row_axis
+        axis = row_axis(tiles, self.settings.axis)
         found = list(self.planes(functools.partial(_planes_of, padded, axis), tiles, dtype))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
-
-    @property
-    def row_axis(self) -> int:
-        """Axis along which a block is read and its result comes: 0, 1 or 2 for z, y or x."""
-        return row_axis(self.header.architecture, self.settings.axis)
 
     def planes(
         self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
@@ -121,7 +116,7 @@ class Predictor:
         Parameters
         ----------
         load : callable
-            Gives a range of planes of the tiles' common input box along :attr:`row_axis`, as an
+            Gives a range of planes of the tiles' common input box along their row axis, as an
             ndarray of shape (z, y, x) or (c, z, y, x); asked for in ascending order.
         tiles : TileGrid
             The tiles of the block.
@@ -133,12 +128,10 @@ class Predictor:
         ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
             The next planes of the block: foreground probability of two softmax classes, or all
             channels; its mean over the tiles' orientations. As uint8 a probability p is stored as
-            255 p, rounded to the nearest whole number, halves to even. A planar network gives
-            section after section; others what is complete along the stream axis, or the block
-            as a whole where it has several tiles or orientations.
+            255 p, rounded to the nearest whole number, halves to even. See :mod:`block_order`.
         """
         torch.set_num_threads(self.settings.threads)
-        if self.header.architecture.is_planar:
+        if is_by_section(tiles):
             parts = ((section, load(slice(n, n + 1))) for n, section in enumerate(sections(tiles)))
             yield from self._wholes(parts, dtype)
         elif is_streamed(tiles):
@@ -146,7 +139,7 @@ class Predictor:
             for part in ahead(stream, self._transfers.depth):
                 yield self._arrived(part).astype(dtype, copy=False)
         else:
-            size = tiles.input_box.shape[self.row_axis]
+            size = tiles.input_box.shape[self.settings.axis]
             yield from self._wholes([(tiles, load(slice(0, size)))], dtype)
 
     def _wholes(

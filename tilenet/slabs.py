@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from tilenet.architecture import UNetArchitecture
-from tilenet.geometry import ZYX, round_up
+from tilenet.geometry import ZYX
 from tilenet.layers import shape_after
 from tilenet.shape_law import AxisLaw
 
@@ -90,24 +90,6 @@ def slab_for(architecture: UNetArchitecture, input_shape: ZYX, axis: int, values
     return unit * max(1, min(values // (plane * unit), -(-input_shape[axis] // unit)))
 
 
-def row_axis(architecture: UNetArchitecture, axis: int) -> int:
-    """Give the axis along which a block is read and its result is complete.
-
-    Parameters
-    ----------
-    architecture : UNetArchitecture
-        The network.
-    axis : int
-        The stream axis.
-
-    Returns
-    -------
-    int
-        z for a planar network, whose sections are evaluated in turn; else the stream axis.
-    """
-    return 0 if architecture.is_planar else axis
-
-
 def fed_planes(law: AxisLaw, size: int, slab: int, wanted: int) -> int:
     """Give how many planes a stream is fed until all that is wanted of its output is complete.
 
@@ -130,50 +112,6 @@ def fed_planes(law: AxisLaw, size: int, slab: int, wanted: int) -> int:
     enough = min(size, law.output_for(wanted) + law.gain + law.loss)
     stops: list[int] = [piece.stop for piece in slabs(law, size, slab)]
     return min(stop for stop in stops if stop >= enough)
-
-
-def granule(architecture: UNetArchitecture, axis: int, slab: int, chunk: ZYX) -> int:
-    """Give how many planes are read at once along the row axis.
-
-    Parameters
-    ----------
-    architecture : UNetArchitecture
-        The network.
-    axis, slab : int
-        Stream axis, and planes that it is fed at once.
-    chunk : tuple of int
-        Chunk of the input, (z, y, x).
-
-    Returns
-    -------
-    int
-        Whole chunks, so that none is decoded twice: one slab's, or one section's, at least.
-    """
-    rows = row_axis(architecture, axis)
-    return round_up(1 if architecture.is_planar else slab, chunk[rows])
-
-
-def planes_held(architecture: UNetArchitecture, axis: int, slab: int, at_once: int) -> int:
-    """Bound the stored planes that are in memory while a block is read along the row axis.
-
-    Parameters
-    ----------
-    architecture : UNetArchitecture
-        The network.
-    axis, slab : int
-        Stream axis, and planes that it is fed at once.
-    at_once : int
-        Planes that are read at once, from :func:`granule`.
-
-    Returns
-    -------
-    int
-        Those that the next slab lies in or that will be mirrored, and those read ahead.
-    """
-    law = architecture.laws[axis]
-    span = 1 if architecture.is_planar else slab + law.halo + law.alignment
-    # Wherever they begin they lie in so many granules, and one more is read ahead.
-    return at_once * ((span + at_once - 2) // at_once + 2)
 
 
 @functools.lru_cache(maxsize=4096)  # a planner asks again and again

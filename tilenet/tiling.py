@@ -21,8 +21,8 @@ Along a flipped axis that is the low end of the volume's: the tile [0 .. 256) is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import overload
 
 from tilenet.architecture import UNetArchitecture
@@ -332,40 +332,6 @@ class TileGrid(Sequence[Tile]):
         )
         halo = self.architecture.halo
         return Tile(kept, output, output.grow(halo, halo))
-
-
-def sections(tiles: TileGrid) -> Iterator[TileGrid]:
-    """Give the tiles of each section, for a network to which sections are nothing to one another.
-
-    Parameters
-    ----------
-    tiles : TileGrid
-        The tiles of a block.
-
-    Yields
-    ------
-    TileGrid
-        Of one section each, in order along z.
-    """
-    _, y, x = tiles.tile_shape
-    for block in tiles.block.cut(0, 1):
-        yield replace(tiles, block=block, tile_shape=(1, y, x))
-
-
-def is_streamed(tiles: TileGrid) -> bool:
-    """Tell whether the result of a block is complete plane by plane along the stream axis.
-
-    Parameters
-    ----------
-    tiles : TileGrid
-        The tiles of a block, of a network that is not planar.
-
-    Returns
-    -------
-    bool
-        Where it is one tile in one orientation.
-    """
-    return len(tiles) == 1 and tiles.orientations == (IDENTITY,)
 
 
 def _unravel(position: int, lattice: Box) -> ZYX:
