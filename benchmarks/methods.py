@@ -25,6 +25,9 @@ Floats = npt.NDArray[np.float32]
 #: Seconds after which a process begins no further bare pass, and the passes that it makes at least.
 BARE_SECONDS, BARE_PASSES = 4.0, 2
 
+#: Pixels of a section, along y and x, that are computed in float64.
+EXACT_SIDES = (256, 256)
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -184,3 +187,47 @@ def whole_pass(inputs: Inputs, threads: int) -> Floats:
     grey = mirrored(model, values, model.architecture.output_for(box.shape))
     predicted: Floats = foreground(model, grey[None])[0]
     return predicted[box.slices]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A part of the whole pass in float64.
+
+    Parameters
+    ----------
+    box : Box
+        Where it is.
+    values : ndarray, shape (z, y, x), float64
+        Its probabilities.
+    """
+
+    box: Box
+    values: npt.NDArray[np.float64]
+
+    def error(self, values: npt.NDArray[Any]) -> float:
+        """Give the largest absolute error of a prediction of the whole."""
+        return float(np.abs(values[self.box.slices] - self.values).max())
+
+
+def exact_part(inputs: Inputs, threads: int) -> Exact | None:
+    """Predict a part in the middle of a section in float64.
+
+    None of a network that is not planar: PyTorch unfolds convolutions in float64 into memory, and
+    in 3-D that is too much.
+    """
+    torch.set_num_threads(threads)
+    model, checked = load_model(inputs.model), checked_box(inputs)
+    law = model.architecture
+    if not law.is_planar:
+        return None
+    start = zyx(n // 2 // a * a for n, a in zip(checked.shape, law.alignment, strict=True))
+    size = zip((1, *EXACT_SIDES), start, checked.shape, strict=True)
+    box = Box(start, zyx(a + min(s, n - a) for s, a, n in size))
+    output = law.output_for(box.shape)
+    values = open_volume(inputs.source).read(checked)
+    whole = mirrored(model, values, law.output_for(checked.shape)).astype(np.float64)
+    cut = Box(start, zyx(a + n for a, n in zip(start, law.input_for(output), strict=True)))
+    with torch.inference_mode():
+        scores = model.network.double()(torch.from_numpy(whole[cut.slices])[None, None])
+        found = torch.softmax(scores, dim=1)[0, 1].numpy()
+    return Exact(box, found[tuple(slice(n) for n in box.shape)])

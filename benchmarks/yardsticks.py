@@ -75,6 +75,15 @@ def check(found: Yardsticks) -> None:
             raise SystemExit(f"{name} was not measured: {value}")
 
 
+def rounds_no_worse(error: float, error_of_one_pass: float) -> bool:
+    """Tell whether what is left is rounding: no more than twice what the one pass itself has.
+
+    Untrained networks of many channels differ in float32 by more than ``TOLERANCE`` from the same
+    pass in float64, and so may two passes from one another.
+    """
+    return 0 < error <= 2 * error_of_one_pass
+
+
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, dict):

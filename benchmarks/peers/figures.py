@@ -12,22 +12,22 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import Case
-from benchmarks.peers.race import Entry
-from tilenet.plan import Plan
+from benchmarks.peers.race import Entry, Result
 
 #: What is known of a case: see :func:`record`.
 Record = dict[str, Any]
 
 
-def record(case: Case, plan: Plan, entries: Sequence[Entry]) -> Record:
+def record(case: Case, result: Result) -> Record:
     """Put a case into JSON values: what it is, every run, and the figures."""
     return {
         "case": case.name,
         "architecture": case.architecture.to_dict(),
         "shape": case.shape,
-        "plan": plan.to_dict(),
-        "contestants": [_contestant(entry) for entry in entries],
-        "figures": figures(case, entries),
+        "plan": result.plan.to_dict(),
+        "contestants": [_contestant(entry) for entry in result.entries],
+        "one_pass_error": result.rounding,
+        "figures": figures(case, result.entries),
     }
 
 
@@ -56,6 +56,7 @@ def figures(case: Case, entries: Sequence[Entry]) -> dict[str, dict[str, float]]
             ),
             "peak_bytes": entry.peak,
             "difference": entry.difference,
+            "error": entry.error,
             "lines": entry.contestant.lines,
             "operation_efficiency": whole * entry.part / entry.runs[0].operations,
         }

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import methods
 from benchmarks.cases import Case, Inputs, prepare
 from benchmarks.memory import tree_peak_bytes
-from benchmarks.methods import Floats
+from benchmarks.methods import Exact, Floats
 from benchmarks.peers.cluster import planned
 from benchmarks.peers.contestant import Contestant, Run, Setting, middle
 from benchmarks.processes import Pool
@@ -66,6 +66,8 @@ class Entry:
         Share of the volume that a run predicts.
     difference : float
         Largest absolute difference from the one pass.
+    error : float
+        Largest absolute difference from the part that was computed in float64; 0 without one.
     peak : int
         Bytes that its processes have had resident.
     """
@@ -76,6 +78,7 @@ class Entry:
     runs: list[Run] = field(default_factory=list)
     part: float = 1.0
     difference: float = 0.0
+    error: float = 0.0
     peak: int = 0
 
     @property
@@ -91,13 +94,35 @@ class Entry:
         # Processes that wait hold little, so that all of them fit beside the one that runs.
         self.pool.alone(self.contestant.rest)
 
-    def compare(self, output: str, expected: Floats) -> None:
-        """Note how far the output is from the one pass."""
+    def compare(self, output: str, expected: Floats, exact: Exact | None) -> None:
+        """Note how far the output is from the one pass, and from the pass in float64."""
         stored = open_volume(output, axes="zyx")
         values = stored.read(Box.of_shape(stored.shape))
         where = middle(zyx(expected.shape), stored.shape)
         self.part = values.size / expected.size
         self.difference = max(self.difference, float(np.abs(values - expected[where.slices]).max()))
+        if exact is not None and where.contains(exact.box):
+            whole = exact.box.relative_to(where.start)
+            self.error = max(self.error, Exact(whole, exact.values).error(values))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a race went.
+
+    Parameters
+    ----------
+    plan : Plan
+        tilenet's.
+    rounding : float
+        Error of the one pass itself, where a part was computed in float64; else 0.
+    entries : list of Entry
+        How everyone did.
+    """
+
+    plan: Plan
+    rounding: float
+    entries: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -118,22 +143,24 @@ class Race:
     cores: int
     note: Callable[[str], None]
 
-    def run(self, case: Case, pools: Pools, repeats: int) -> tuple[Plan, list[Entry]]:
-        """Let contestants take turns, and give tilenet's plan and how they did."""
+    def run(self, case: Case, pools: Pools, repeats: int) -> Result:
+        """Let contestants take turns."""
         inputs, output = prepare(case, self.folder), str(self.folder / "output.zarr")
         self.note(f"{case.name}: one pass over the whole")
         with Pool(1, threads=self.cores) as solo:
             expected = solo.alone(methods.whole_pass, inputs, self.cores)
+            exact = solo.alone(methods.exact_part, inputs, self.cores)
         entries = self._enter(inputs, pools)
         self._warm_up(inputs, output, entries)
         for repeat in range(repeats):
             for entry in (entry for entry in entries if entry.is_due):
                 self.note(f"{case.name}: {repeat + 1} of {repeats}: {entry.contestant.title}")
                 entry.compete(inputs, output, self.cores, entry.setting)
-                entry.compare(output, expected)
+                entry.compare(output, expected, exact)
         for entry in entries:
             entry.peak = entry.pool.alone(tree_peak_bytes)
-        return planned(inputs, self.cores), entries
+        rounding = 0.0 if exact is None else exact.error(expected)
+        return Result(planned(inputs, self.cores), rounding, entries)
 
     def _enter(self, inputs: Inputs, pools: Pools) -> list[Entry]:
         settings = [(c, c.choose(inputs, self.cores), pool) for c, pool in pools]
