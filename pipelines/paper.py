@@ -66,11 +66,14 @@ class PaperJob:
         Of the model, or of one with the same network.
     choices : Choices
         What the user chose.
+    mask : None
+        There is none.
     """
 
     volume: PaperVolume
     header: ModelHeader
     choices: Choices
+    mask: None = None
 
 
 def paper_job(

@@ -15,6 +15,7 @@ from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.orientation import IDENTITY, Orientation, stated, words
 from tilenet.plan import Plan, check_memory
 from tilenet.request import Request
+from tilenet.tasks import VolumeReference
 from tilenet.volume import Volume
 
 
@@ -52,6 +53,10 @@ class PlannedJob(Protocol):
     @property
     def header(self) -> ModelHeader:
         """What the model file says, or would."""
+
+    @property
+    def mask(self) -> VolumeReference | None:
+        """Where to predict."""
 
     @property
     def choices(self) -> Choices:
@@ -131,6 +136,7 @@ def request_for(
         chunk_shape=job.volume.chunk_shape,
         chunk_bytes=job.volume.chunk_bytes,
         output_channels=channels,
+        masked=job.mask is not None,
         precision=job.choices.precision or stored.get("precision", "float32"),
         device=job.choices.device.split(":")[0],
         workers=workers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import replace
@@ -231,6 +232,14 @@ def test_memory_does_not_depend_on_the_length_that_is_streamed() -> None:
     assert short.tile == (1, 2048, 1024)
     assert long.tile == (1, 16384, 1024)
     assert short.evaluation_bytes == long.evaluation_bytes
+
+
+def test_a_mask_takes_memory_for_one_shard_in_every_task() -> None:
+    whole = make_plan(request((64, 4096, 4096), PAPER, memory=2**34))
+    masked = replace(whole, request=replace(whole.request, masked=True))
+    # A bool, the mask's own value, and a copy of the bool on its way.
+    more = whole.request.slots * 3 * math.prod(whole.shard)
+    assert masked.worker_bytes - whole.worker_bytes == more
 
 
 def test_sections_of_25_000_pixels_overlap_by_few_per_cent() -> None:

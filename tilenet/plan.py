@@ -26,6 +26,9 @@ PROCESS_BYTES = 440 * 2**20
 #: the allocator keeps for the next slab. Measured on 2-D and 3-D networks.
 EVALUATION_FACTOR = 2.0
 
+#: Bytes per voxel of a shard while it is masked: the mask on its way to the volume's size.
+MASK_BYTES = 3
+
 #: Copies of a shard while it is encoded.
 ENCODING_COPIES = 2
 
@@ -179,8 +182,9 @@ class Plan:
         reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])
         shard = math.prod(min(n, s) for n, s in zip(block.shape, self.shard, strict=True))
         writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * shard
+        masking = MASK_BYTES * shard if request.masked else 0
         chunks = CHUNK_COPIES * request.chunk_bytes
-        return chunks + reading * request.input_bytes + writing * request.output_bytes
+        return chunks + masking + reading * request.input_bytes + writing * request.output_bytes
 
     @property
     def worker_bytes(self) -> int:

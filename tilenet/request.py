@@ -37,6 +37,8 @@ class Request:
         Bytes of a decoded chunk of the input, all channels that it holds.
     output_channels : int
         Channels that are stored, each in objects of its own.
+    masked : bool
+        Whether a mask says where to predict.
     precision : str
         Data type inside the network; one of :data:`tilenet.settings.VALUE_BYTES`.
     device : str
@@ -71,6 +73,7 @@ class Request:
     chunk_shape: ZYX = (1, 1, 1)
     chunk_bytes: int = 0
     output_channels: int = 1
+    masked: bool = False
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 1
