@@ -14,30 +14,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from distributed import Client
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.blockwise import Outcome, RunOptions, run_on_cluster
 from pipelines.summary import Summary
 from pipelines.watching import open_watch, report_place
-from pipelines.watching.block_map import (
-    DONE,
-    DONE_BEFORE,
-    FAILED,
-    MISSING,
-    NAMES,
-    RUNNING,
-    SKIPPED,
-    BlockMap,
-    count,
-)
-from pipelines.watching.figures import NOW_SECONDS, Figures
-from pipelines.watching.metrics_text import metrics_text
-from pipelines.watching.picture import COLOURS, bin_states, draw_map
+from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES
+from pipelines.watching.picture import COLOURS, on_white
 from pipelines.watching.watch import Watch
 from tests.browser import CHROMIUM, pixels_of, screenshot
+from tilenet import __version__
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.tasks import BlockReport
@@ -155,9 +144,6 @@ def stages(
         yield found
 
 
-
-
-
 def test_the_page_follows_a_run(stages: dict[str, Any]) -> None:
     expected = {
         "start": {"done": 0, "skipped": 0, "failed": 0, "running": SLOTS},
@@ -208,11 +194,32 @@ def test_a_browser_shows_the_map(stages: dict[str, Any]) -> None:
     block = 20 * 20
     for name in ("start", "middle", "failure", "end"):
         stage = stages[name]
-        for state, colour in COLOURS.items():
+        for state in COLOURS:
             number = stage.states[NAMES[state]]
-            pixels = pixels_of(stage.shown, colour)
+            pixels = pixels_of(stage.shown, on_white(state))
             assert pixels >= number * block, (name, NAMES[state])
             assert number or pixels < block, (name, NAMES[state])
+
+
+def test_prometheus_reads_the_metrics(stages: dict[str, Any]) -> None:
+    for name in ("start", "middle", "failure", "end"):
+        stage = stages[name]
+        found = {
+            (sample.name, *(v for k, v in sample.labels.items() if k != "pass")): sample.value
+            for family in text_string_to_metric_families(stage.metrics)
+            for sample in family.samples
+        }
+        for state, number in stage.states.items():
+            assert found["tilenet_blocks", state] == number
+        voxels = stage.status["voxels"]["computed"]
+        assert found["tilenet_voxels_total",] == voxels
+        for phase, seconds in SECONDS.items():
+            expected = seconds * voxels / GRID[0].size
+            assert found["tilenet_phase_seconds_total", phase] == expected
+        assert found["tilenet_workers",] == 2
+        assert ("tilenet_busy_ratio",) in found or name == "start"
+    output = stages["run"].watch.output
+    assert found["tilenet_info", "predict", output, __version__] == 1
 
 
 def test_the_report_and_its_picture_equal_the_summary(stages: dict[str, Any]) -> None:

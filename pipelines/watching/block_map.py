@@ -77,7 +77,7 @@ class Lattice:
     def sizes(self) -> npt.NDArray[np.int64]:
         """Voxels of every block, shape (z, y, x)."""
         z, y, x = (
-            np.subtract(stops, starts, dtype=np.int64)
+            np.array(stops, np.int64) - np.array(starts, np.int64)
             for starts, stops in zip(self.starts, self.stops, strict=True)
         )
         voxels: npt.NDArray[np.int64] = z[:, None, None] * y[:, None] * x

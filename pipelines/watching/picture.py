@@ -39,6 +39,9 @@ COLOURS = {
     SKIPPED: (172, 140, 200),
 }
 
+#: Opacity of a missing block, so that what is stored stands out on any background; of 255.
+FAINT = 115
+
 #: Cells of a panel along y and x at most, and cells and panels of a picture.
 SIDE, CELLS, PANELS = 256, 100_000, 1000
 
@@ -126,9 +129,10 @@ def bin_states(states: States) -> tuple[Colours, int]:
     colours = np.zeros((*known.shape, 4), np.uint8)
     mixed = weights @ palette / np.maximum(known, 1)[..., None]
     colours[..., :3] = np.rint(mixed)
-    colours[..., 3] = np.where(known > 0, 255, 0)
+    missing = weights[..., list(COLOURS).index(MISSING)] / np.maximum(known, 1)
+    colours[..., 3] = np.where(known > 0, np.rint(255 - (255 - FAINT) * missing), 0)
     for state in (RUNNING, FAILED):  # the last wins
-        colours[weights[..., list(COLOURS).index(state)] > 0, :3] = COLOURS[state]
+        colours[weights[..., list(COLOURS).index(state)] > 0] = (*COLOURS[state], 255)
     return colours, depth
 
 
@@ -214,12 +218,30 @@ def report_png(figures: Figures, title: str) -> bytes:
     for state, name in NAMES.items():
         if not counts[name]:
             continue
-        pen.rectangle((left, top + 4, left + 13, top + 17), fill=COLOURS[state])
+        pen.rectangle((left, top + 4, left + 13, top + 17), fill=on_white(state))
         text = f"{name.replace('_', ' ')} {counts[name]:,}"
         pen.text((left + 20, top), text, fill=(60, 64, 72), font=font)
         left += 20 + int(pen.textlength(text, font=font)) + 28
     image.paste(drawn, (margin, top + line + 8), drawn)
     return _png(image)
+
+
+def on_white(state: int) -> tuple[int, int, int]:
+    """Give the colour that a state has on a white background.
+
+    Parameters
+    ----------
+    state : int
+        Which one.
+
+    Returns
+    -------
+    tuple of int
+        Red, green and blue.
+    """
+    share = FAINT / 255 if state == MISSING else 1.0
+    red, green, blue = (round(255 + (value - 255) * share) for value in COLOURS[state])
+    return red, green, blue
 
 
 def _png(image: Image.Image) -> bytes:

@@ -29,9 +29,9 @@ def report_place(output: str, part: str | None = None) -> Path:
     Path
         Beside the output; where that is a URL, of its name in the current folder.
     """
-    path = output.rstrip("/")
+    path = output.removeprefix("file://").rstrip("/")
     if is_remote(output):
-        path = PurePosixPath(urlsplit(path).path).name or "output"
+        path = PurePosixPath(urlsplit(output).path).name or "output"
     shared = "" if part is None else f".part-{part.replace('/', '-of-')}"
     return Path(f"{path}{shared}.report.json")
 

@@ -161,7 +161,7 @@ def open_watch(
         yield watch
         return
     with serve(watch, client, dashboard) as watch.address, _asking(watch):
-        click.echo(f"Page: {watch.address}", err=True)
+        click.echo(f"Dashboard: {watch.address}", err=True)
         yield watch
 
 
