@@ -243,6 +243,24 @@ def test_the_report_and_its_picture_equal_the_summary(stages: dict[str, Any]) ->
     assert all(pixels_of(picture, COLOURS[state]) for state in (DONE, FAILED, DONE_BEFORE))
 
 
+def test_dashboards_listen_on_loopback(client: Client) -> None:
+    pages = list(client.run(lambda dask_worker: dask_worker.http_server.address).values())
+    ours = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.http_server.address)
+    assert [*pages, ours] == ["127.0.0.1"] * 3
+
+
+def test_there_is_a_page_before_anything_runs_and_none_afterwards(client: Client) -> None:
+    with open_watch("evaluate", "out.zarr", client) as watch:
+        status = json.loads(get(f"{watch.address}/status.json"))
+        assert (status["pass"], status["blocks"]["total"]) == ("Starting", 0)
+        assert get(f"{watch.address}/") == get(watch.address)
+        assert b"tilenet_info" in get(f"{watch.address}/metrics")
+        assert Image.open(io.BytesIO(get(f"{watch.address}/map.png"))).size == (1, 1)
+        assert get(watch.address.replace("/tilenet", "/health")) == b"ok", "Dask's are there too"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(watch.address)
+
+
 def test_the_page_of_a_scheduler_that_is_not_ours(client: Client) -> None:
     with Client(client.scheduler.address) as joined:
         with open_watch("label", "s3://lab/out.zarr", joined, "127.0.0.1:0") as watch:

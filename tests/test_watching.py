@@ -155,7 +155,7 @@ def test_cells_count_every_block(shape: tuple[int, int, int]) -> None:
     assert cells.size // 4 <= CELLS
     assert len(cells) == -(-shape[0] // depth)
     if cells.size // 4 == states.size:
-        expected = [COLOURS[state] for state in states.ravel()]
+        expected = [COLOURS[state] for state in states.ravel().tolist()]
         np.testing.assert_array_equal(cells[..., :3].reshape(-1, 3), expected)
     assert tuple(cells[-1, -1, -1]) == (*COLOURS[FAILED], 255)
     assert (cells[..., 3] > 0).all()

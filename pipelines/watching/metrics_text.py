@@ -51,7 +51,7 @@ def _of_pass(status: Mapping[str, Any]) -> Iterable[tuple[str, str, str, Samples
         "Share of the time that devices computed.",
         [(here, status["busy"])],
     )
-    workers = [({}, status["workers"]["count"])]
+    workers: Samples = [({}, status["workers"]["count"])]
     yield "workers", "gauge", "Worker processes.", workers
 
 

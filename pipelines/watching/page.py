@@ -7,7 +7,7 @@ import contextlib
 import functools
 import importlib.resources
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from distributed import Client
@@ -102,7 +102,7 @@ def application(watch: Watched) -> web.Application:
     tornado.web.Application
         The page and what it asks for: ``status.json``, ``map.png`` and ``metrics``.
     """
-    known: Mapping[str, Any] = {"watch": watch}
+    known: dict[str, Any] = {"watch": watch}
     return web.Application(
         [
             (PAGE, _Page, known),
