@@ -208,7 +208,7 @@ def test_a_dashboard_listens_where_it_is_told(tmp_path: Path) -> None:
         cause = f"--dashboard {address}: cannot be listened on: Address already in use"
         with pytest.raises(InvalidData, match=cause), opened:
             pass
-    nowhere = open_client(make_options(None, {"dashboard": "no.such.host.invalid:1"}))
+    nowhere = open_client(make_options(None, {"dashboard": "192.0.2.1:8787"}))
     with pytest.raises(InvalidData, match="cannot be listened on"), nowhere:
         pass
 

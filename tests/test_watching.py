@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dask.utils import key_split
 
 from pipelines.blockwise import RunOptions, run_in_loop
 from pipelines.summary import Summary
@@ -83,6 +84,7 @@ def test_running_is_only_what_is_missing_and_of_this_pass() -> None:
 def test_running_blocks_are_read_off_the_names_of_tasks() -> None:
     keys = [f"predict-{GRID[7]}-try1-abcdef01", "something-else"]
     assert running_blocks([{"running": keys}, {"running": []}]) == [GRID[7].start]
+    assert key_split(keys[0]) == "predict", "so Dask's pages call all of them"
 
 
 def test_the_rate_now_follows_the_last_minute_and_the_other_the_whole_pass() -> None:
