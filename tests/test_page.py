@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,7 @@ class LiveRun:
 
 
 @pytest.fixture(scope="module")
-def stages(
-    client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Stage | LiveRun]]:
+def stages(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run at its start, in the middle, with a failure, and at its end."""
     folder = Path(os.environ.get("TILENET_SHOTS") or tmp_path_factory.mktemp("page"))
     output = str(folder / "out.zarr")
@@ -141,7 +139,7 @@ def stages(
         finally:
             run.open_gate(len(GRID))
             run.thread.join()
-        yield found
+    return found
 
 
 def test_the_page_follows_a_run(stages: dict[str, Any]) -> None:
