@@ -29,6 +29,8 @@ from benchmarks.noop import NoOp
 from pipelines.blockwise import RunOptions, run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.options import default_workers
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
 from tilenet.tiling import BlockGrid
 
 #: Blocks before the measurement, so that every worker has imported what it needs.
@@ -49,8 +51,11 @@ class Silent:
     ) -> None:
         return None
 
-    def advance(self, voxels: int, failed: bool) -> None:
+    def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count nothing."""
+
+    def retry(self, box: Box, problem: str) -> None:
+        """Regret nothing."""
 
     def note(self, text: str) -> None:
         """Say nothing."""

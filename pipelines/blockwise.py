@@ -102,7 +102,7 @@ class RunOptions:
     name : str
         What is being done; starts the keys that the dashboard shows.
     reporter : Reporter
-        Told of every finished block.
+        Told of every finished block, and of what is tried again.
     retries : int
         Times that a block is tried again.
     stop : Stop
@@ -142,25 +142,30 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     for box in blocks:
         if options.stop:
             break
-        error = _try(task, box, options, outcome)
-        if error is not None:
-            outcome.failed.append((box, describe(error)))
-        options.reporter.advance(box.size, error is not None)
+        _record(outcome, options, box, _try(task, box, options))
     outcome.stopped_by = options.stop.signal
     outcome.seconds["wall"] = time.monotonic() - start
     return outcome
 
 
-def _try(task: Task, box: Box, options: RunOptions, outcome: Outcome) -> Exception | None:
-    error: Exception | None = None
-    for _ in range(options.retries + 1):
+def _try(task: Task, box: Box, options: RunOptions) -> BlockReport | str:
+    problem = ""
+    for attempt in range(options.retries + 1):
+        if attempt:
+            options.reporter.retry(box, problem)
         try:
-            outcome.add(task(box), options.keep_reports)
-        except Exception as caught:  # a task may fail in any way, and the others go on
-            error = caught
-        else:
-            return None
-    return error
+            return task(box)
+        except Exception as error:  # a task may fail in any way, and the others go on
+            problem = describe(error)
+    return problem
+
+
+def _record(outcome: Outcome, options: RunOptions, box: Box, result: BlockReport | str) -> None:
+    if isinstance(result, str):
+        outcome.failed.append((box, result))
+    else:
+        outcome.add(result, options.keep_reports)
+    options.reporter.advance(box, result)
 
 
 def run_on_cluster(
@@ -259,15 +264,12 @@ class _ClusterRun:
         again = []
         for future, result in zip(futures, self._collect(futures), strict=True):
             box, attempt = self.flying.pop(future)
-            failed = isinstance(result, str)
-            if failed and attempt <= self.options.retries and not self.options.stop:
+            left = attempt <= self.options.retries and not self.options.stop
+            if isinstance(result, str) and left:
+                self.options.reporter.retry(box, result)
                 again.append((box, attempt + 1))
-                continue
-            if isinstance(result, str):
-                self.outcome.failed.append((box, result))
             else:
-                self.outcome.add(result, self.options.keep_reports)
-            self.options.reporter.advance(box.size, failed)
+                _record(self.outcome, self.options, box, result)
         self._submit(again)
 
     def _collect(self, futures: Sequence[Future]) -> list[BlockReport | str]:

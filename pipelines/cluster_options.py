@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from pipelines.cluster.profile import FLAGS, make_options
-from pipelines.cluster.values import read_bytes, read_seconds
+from pipelines.cluster.values import read_address, read_bytes, read_seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def bytes_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -51,7 +52,25 @@ def seconds_option(ctx: click.Context, param: click.Parameter, value: str | None
     return value
 
 
-def _read(kind: Callable[[str], int], value: str | None) -> int | None:
+def address_option(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Check where to listen, for example ``127.0.0.1:8787``.
+
+    Parameters
+    ----------
+    ctx, param : object
+        Given by Click.
+    value : str or None
+        What the user wrote.
+
+    Returns
+    -------
+    str or None
+        The same.
+    """
+    return _read(read_address, value)
+
+
+def _read(kind: Callable[[str], T], value: str | None) -> T | None:
     try:
         return None if value is None else kind(value)
     except ValueError as error:
@@ -89,6 +108,10 @@ _OPTIONS = (
     ),
     click.option(
         "--start-timeout", callback=seconds_option, help="Longest wait for a first worker; 1h."
+    ),
+    click.option(
+        "--dashboard", callback=address_option, metavar="HOST:PORT",
+        help="Where the dashboard listens; 127.0.0.1:8787, or another port if that is taken.",
     ),
     click.option("--tls-ca", help="Certificate of the authority, for encrypted connections."),
     click.option("--tls-cert", help="This side's certificate."),

@@ -22,9 +22,9 @@ from pipelines.comparison import FIGURES, Comparison, Judgement, describe, secti
 from pipelines.comparison_checks import check_comparison
 from pipelines.figures import Results, check_plot, draw_curves, figures_text
 from pipelines.options import REGION, cluster_options, input_options
-from pipelines.progress import make_reporter
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.voxel_checks import check_label_range
+from pipelines.watching import Watch, open_watch
 from tilenet import __version__
 from tilenet.errors import InvalidData, NotEnoughMemory
 from tilenet.evaluate_task import PairTask, SectionTally, SectionTask
@@ -158,7 +158,9 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     with stop_on_signals() as stop, contextlib.ExitStack() as stack:
         alone = cluster.local and comparison.region.size <= SMALL
         client = None if alone else stack.enter_context(open_client(cluster, stop))
-        run = _Run(comparison, client, stop, uuid.uuid4().hex)
+        name = comparison.predicted.location
+        watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
+        run = _Run(comparison, client, stop, watch, uuid.uuid4().hex)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)
 
@@ -198,6 +200,7 @@ class _Run:
     comparison: Comparison
     client: Client | None
     stop: Stop
+    watch: Watch
     name: str
 
     def by_section(self, depth: int) -> Results:
@@ -255,7 +258,7 @@ class _Run:
         self, task: Task, boxes: Sequence[Box], fold: Callable[[Any, Sequence[Any]], Any]
     ) -> Any:
         total = None
-        with make_reporter("Evaluate", len(boxes), 0) as reporter:
+        with self.watch.reporter("Evaluate", boxes, range(len(boxes))) as reporter:
             options = RunOptions(
                 name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True
             )

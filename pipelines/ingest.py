@@ -145,7 +145,7 @@ def run_ingest(
     cluster = resolve(cluster)
     grid = BlockGrid(source.shape, block_shape(source, new, cluster))
     missing = list(range(len(grid))) if begun is None else begun.missing(grid)
-    with open_runner(cluster, len(missing)) as runner:
+    with open_runner(cluster, len(missing), command="ingest", output=output) as runner:
         if begun is not None:
             storage.remove_partial_files(output)
             creation = begun.creation
@@ -155,7 +155,8 @@ def run_ingest(
         task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)
         outcome = runner.run("Ingest", task, grid, missing=missing)
     check_stored(open_volume(output), grid, outcome)
-    return Summary("ingest", output, len(grid), len(grid) - len(missing), outcome)
+    before = len(grid) - len(missing)
+    return Summary("ingest", output, len(grid), before, outcome, runner.watch)
 
 
 def new_volume(source: Source, options: IngestOptions) -> NewVolume:

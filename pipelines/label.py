@@ -231,7 +231,8 @@ def run_label(
     missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
     joined = not missing or (job.begun is not None and has_join(output))
     check_part(part, output, begun=joined, first_pass=True, overwrite=options.overwrite)
-    with open_runner(cluster, len(missing) if joined else len(job.grid)) as runner:
+    todo = len(missing) if joined else len(job.grid)
+    with open_runner(cluster, todo, command="label", output=output) as runner:
         if job.begun is not None and part is None:
             storage.remove_partial_files(output)
         creation = None if job.begun is None else job.begun.creation
@@ -244,7 +245,8 @@ def run_label(
     check_stored(stored, grid, outcome)
     if part is None and not (outcome.failed or outcome.stopped_by):
         remove_join(output)
-    return Summary("label", output, len(grid), len(grid) - len(missing), outcome)
+    before, share = len(grid) - len(missing), None if part is None else str(part)
+    return Summary("label", output, len(grid), before, outcome, runner.watch, share)
 
 
 def _check(

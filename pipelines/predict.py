@@ -34,11 +34,11 @@ from pipelines.prediction import (
     provenance,
     settings,
 )
-from pipelines.progress import make_reporter
 from pipelines.resume import check_resume
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.summary import Summary, check_stored
 from pipelines.tables import plan_text
+from pipelines.watching import Watch, open_watch
 from tilenet.costs import Costs
 from tilenet.errors import BlocksFailed, InvalidData
 from tilenet.intensity import Intensity, Moments
@@ -145,9 +145,12 @@ def run_prediction(
     cluster = dataclasses.replace(
         cluster, workers=request.workers, threads=request.threads, memory=request.memory
     )
-    with stop_on_signals() as stop, open_client(cluster, stop) as client:
-        click.echo(f"Dashboard: {client.dashboard_link}", err=True)
-        run = _Run(job, plan, output, client, stop, uuid.uuid4().hex, part)
+    with (
+        stop_on_signals() as stop,
+        open_client(cluster, stop) as client,
+        open_watch("predict", output, client, cluster.dashboard) as watch,
+    ):
+        run = _Run(job, plan, output, watch, client, stop, uuid.uuid4().hex, part)
         return run.compute(run.prepare(rule, known, begun, overwrite))
 
 
@@ -157,6 +160,7 @@ class _Run:
     job: Job
     plan: Plan
     output: str
+    watch: Watch
     client: Client
     stop: Stop
     name: str
@@ -196,7 +200,7 @@ class _Run:
         volume = self.job.volume
         grid = BlockGrid(volume.shape, self.plan.block)
         task = MomentsTask(source=self.job.source, run=self.name, void=rule.void)
-        with make_reporter("Grey values", len(grid), 0) as reporter:
+        with self.watch.reporter("Grey values", grid, range(len(grid))) as reporter:
             options = RunOptions(
                 name="moments", reporter=reporter, stop=self.stop, keep_reports=True
             )
@@ -215,7 +219,7 @@ class _Run:
         grid, stored = share_of(self.plan.grid, self.part), open_volume(self.output)
         missing = stored.missing(grid)
         before = len(grid) - len(missing)
-        with make_reporter("Predict", len(grid), before) as reporter:
+        with self.watch.reporter("Predict", grid, missing, one_by_one=True) as reporter:
             options = RunOptions(
                 name="predict",
                 reporter=reporter,
@@ -224,7 +228,8 @@ class _Run:
             )
             outcome = run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
         check_stored(stored, grid, outcome)
-        return Summary("predict", self.output, len(grid), before, outcome)
+        share = None if self.part is None else str(self.part)
+        return Summary("predict", self.output, len(grid), before, outcome, self.watch, share)
 
 
 def task_resources(client: Client) -> dict[str, float] | None:

@@ -21,6 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+
 #: Seconds between two plain lines.
 LINE_SECONDS = 10.0
 
@@ -37,15 +40,26 @@ class Reporter(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def advance(self, voxels: int, failed: bool) -> None:
+    def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count one block.
 
         Parameters
         ----------
-        voxels : int
-            Its size.
-        failed : bool
-            Whether it failed for good.
+        box : Box
+            The block.
+        result : BlockReport or str
+            What its task said, or why it failed for good.
+        """
+
+    def retry(self, box: Box, problem: str) -> None:
+        """Hear that a block failed and is tried again.
+
+        Parameters
+        ----------
+        box : Box
+            The block.
+        problem : str
+            Why it failed.
         """
 
     def note(self, text: str) -> None:
@@ -107,21 +121,30 @@ class LineReporter:
     ) -> None:
         self._line()
 
-    def advance(self, voxels: int, failed: bool) -> None:
+    def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count one block.
 
         Parameters
         ----------
-        voxels : int
-            Its size.
-        failed : bool
-            Whether it failed for good.
+        box : Box
+            The block.
+        result : BlockReport or str
+            What its task said, or why it failed for good.
         """
-        self.blocks += 1
-        self.failed += failed
-        self.voxels += 0 if failed else voxels
+        self._count(box, isinstance(result, str))
         if time.monotonic() - self._last >= LINE_SECONDS:
             self._line()
+
+    def retry(self, box: Box, problem: str) -> None:
+        """Hear that a block failed and is tried again.
+
+        Parameters
+        ----------
+        box : Box
+            The block.
+        problem : str
+            Why it failed.
+        """
 
     def note(self, text: str) -> None:
         """Say something.
@@ -132,6 +155,11 @@ class LineReporter:
             One line.
         """
         print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _count(self, box: Box, failed: bool) -> None:
+        self.blocks += 1
+        self.failed += failed
+        self.voxels += 0 if failed else box.size
 
     def _line(self) -> None:
         self._last = time.monotonic()
@@ -199,19 +227,17 @@ class BarReporter(LineReporter):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, voxels: int, failed: bool) -> None:
+    def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count one block.
 
         Parameters
         ----------
-        voxels : int
-            Its size.
-        failed : bool
-            Whether it failed for good.
+        box : Box
+            The block.
+        result : BlockReport or str
+            What its task said, or why it failed for good.
         """
-        self.blocks += 1
-        self.failed += failed
-        self.voxels += 0 if failed else voxels
+        self._count(box, isinstance(result, str))
         text = rate(self.voxels / max(1e-9, time.monotonic() - self.start))
         if self.failed:
             text += f", {self.failed} failed"

@@ -11,8 +11,8 @@ from distributed import Client
 
 from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
-from pipelines.progress import make_reporter
 from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
 from tilenet.tiling import BlockGrid
@@ -28,10 +28,13 @@ class Runner:
         The cluster; None runs in this process.
     stop : Stop
         Set by Ctrl-C and SIGTERM.
+    watch : Watch
+        Told of the run.
     """
 
     client: Client | None
     stop: Stop
+    watch: Watch
 
     def run(
         self, name: str, task: Task, grid: Sequence[Box], *, missing: Sequence[int] | None = None,
@@ -59,7 +62,7 @@ class Runner:
         """
         chosen = range(len(grid)) if missing is None else missing
         blocks = (grid[i] for i in chosen)
-        with make_reporter(name, len(grid), len(grid) - len(chosen)) as reporter:
+        with self.watch.reporter(name, grid, chosen) as reporter:
             options = RunOptions(
                 name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports
             )
@@ -103,7 +106,9 @@ class Runner:
 
 
 @contextlib.contextmanager
-def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
+def open_runner(
+    cluster: ClusterOptions, blocks: int, *, command: str, output: str
+) -> Iterator[Runner]:
     """Start or join a cluster, unless one block at most is to be done.
 
     Parameters
@@ -112,6 +117,8 @@ def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
         Where to run.
     blocks : int
         Blocks to be done.
+    command, output : str
+        What runs, and what it writes.
 
     Yields
     ------
@@ -122,4 +129,5 @@ def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
         # One block is done sooner than a cluster is started.
         alone = cluster.local and blocks <= 1
         client = None if alone else stack.enter_context(open_client(cluster, stop))
-        yield Runner(client, stop)
+        watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))
+        yield Runner(client, stop, watch)

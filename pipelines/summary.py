@@ -11,6 +11,7 @@ import click
 
 from pipelines.blockwise import Outcome
 from pipelines.progress import clock, rate
+from pipelines.watching import Watch, write_report
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
 from tilenet.volume import Volume
@@ -30,6 +31,10 @@ class Summary:
         Blocks in all, and those that were stored already.
     outcome : Outcome
         What became of the others.
+    watch : Watch or None
+        What is reported beside the output; None reports nothing.
+    part : str or None
+        Which share of the run it was, "17/100".
     """
 
     command: str
@@ -37,6 +42,8 @@ class Summary:
     blocks: int
     before: int
     outcome: Outcome
+    watch: Watch | None = None
+    part: str | None = None
 
     @property
     def voxels_per_second(self) -> float:
@@ -90,6 +97,7 @@ class Summary:
             When blocks failed, with all of them.
         """
         click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
+        self._report()
         if self.outcome.failed:
             failed = [(str(box), error) for box, error in self.outcome.failed]
             raise BlocksFailed(self.command, failed, self.blocks)
@@ -97,6 +105,17 @@ class Summary:
             return 0
         click.echo("Stopped. Run the same command again to go on.", err=True)
         return 128 + self.outcome.stopped_by
+
+    def _report(self) -> None:
+        # Not where nothing was to be done: the report of the run that did it stays.
+        if self.watch is None or self.before == self.blocks:
+            return
+        try:
+            place = write_report(self.watch, self.to_dict(), self.part)
+        except OSError as error:  # the output is stored all the same
+            click.echo(f"The report could not be written: {error}", err=True)
+        else:
+            click.echo(f"Report: {place}", err=True)
 
 
 def check_stored(volume: Volume, grid: Sequence[Box], outcome: Outcome) -> None:

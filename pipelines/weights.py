@@ -236,7 +236,8 @@ def run_weights(
     missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
     begun = job.begun is not None
     check_part(part, output, begun=begun, first_pass=True, overwrite=options.overwrite)
-    with open_runner(cluster, len(missing) if begun else len(job.grid)) as runner:
+    todo = len(missing) if begun else len(job.grid)
+    with open_runner(cluster, todo, command="weights", output=output) as runner:
         if job.begun is None:
             counts = _count(job, runner, run)
             attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
@@ -250,7 +251,8 @@ def run_weights(
         task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
         outcome = runner.run("Weights", task, grid, missing=missing)
     check_stored(open_volume(output), grid, outcome)
-    return Summary("weights", output, len(grid), len(grid) - len(missing), outcome)
+    before, share = len(grid) - len(missing), None if part is None else str(part)
+    return Summary("weights", output, len(grid), before, outcome, runner.watch, share)
 
 
 def _check(

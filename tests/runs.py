@@ -32,7 +32,7 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.predict_task import PredictTask
 from tilenet.settings import Settings
-from tilenet.tasks import OutputReference, VolumeReference
+from tilenet.tasks import BlockReport, OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import open_volume, reopen_for_writing
 
@@ -43,6 +43,7 @@ class Silent:
     def __init__(self) -> None:
         self.finished = 0
         self.failed = 0
+        self.retried: list[tuple[Box, str]] = []
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
@@ -56,9 +57,12 @@ class Silent:
     ) -> None:
         return None
 
-    def advance(self, voxels: int, failed: bool) -> None:
+    def advance(self, box: Box, result: BlockReport | str) -> None:
         self.finished += 1
-        self.failed += failed
+        self.failed += isinstance(result, str)
+
+    def retry(self, box: Box, problem: str) -> None:
+        self.retried.append((box, problem))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

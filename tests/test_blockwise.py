@@ -95,6 +95,8 @@ def test_a_block_that_fails_is_tried_again_and_the_others_go_on(run: Run, tmp_pa
     assert failed[BLOCKS[0]] == f"Block {BLOCKS[0]}: is bad. Mend it."
     assert [task.attempts(box) for box in BLOCKS] == [3 if b in failed else 1 for b in BLOCKS]
     assert (reporter.finished, reporter.failed) == (len(BLOCKS), 2)
+    assert sorted(str(box) for box, _ in reporter.retried) == sorted(map(str, [*failed, *failed]))
+    assert {problem for _, problem in reporter.retried} == set(failed.values())
 
 
 def test_a_block_that_recovers_counts_as_done(run: Run, tmp_path: Path) -> None:
@@ -131,8 +133,8 @@ class StopAfter(Silent):
         self.count = count
         self.stop = Stop()
 
-    def advance(self, voxels: int, failed: bool) -> None:
-        super().advance(voxels, failed)
+    def advance(self, box: Box, result: BlockReport | str) -> None:
+        super().advance(box, result)
         if self.finished == self.count:
             self.stop.signal = signal.SIGINT
 

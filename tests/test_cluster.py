@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def test_the_script_of_a_job_asks_for_what_the_profile_says(profile: str) -> Non
     for words in (
         "-m distributed.cli.dask_worker tcp://10.0.0.1:99", "--name job7", "--nthreads 3",
         "--nworkers 4", "--memory-limit 14.90GiB", "--resources GPU=3", "--nanny",
+        "--no-dashboard --dashboard-address 127.0.0.1:0",
     ):  # fmt: skip
         assert words in workers
 
@@ -132,6 +134,8 @@ def test_durations(text: str, seconds: int) -> None:
         ("memory = -1", "is not positive"),
         ("workers = 0", "workers = 0: input should be greater than or equal to 1"),
         ('workers = "2"', "workers = '2': input should be a valid integer"),
+        ('dashboard = ":8787"', "':8787' is not an address such as 127.0.0.1:8787"),
+        ('dashboard = "here:99999"', "'here:99999' is not an address such as"),
         ("workers = true", "workers = True: input should be a valid integer"),
         ("[tls]\n", None),
         ('[tls]\nca = "a"', "tls needs ca, cert and key: cert, key missing"),
@@ -191,6 +195,22 @@ def test_the_profile_of_the_readme_is_legal(tmp_path: Path) -> None:
 def test_every_key_of_a_profile_is_described() -> None:
     described = Profile.__doc__ or ""
     assert all(f"{name}" in described for name in Profile.model_fields)
+
+
+def test_a_dashboard_listens_where_it_is_told(tmp_path: Path) -> None:
+    flags = {"dashboard": "0.0.0.0:0"}
+    assert make_options(None, flags).dashboard == "0.0.0.0:0"
+    assert make_options("slurm", {**HOUR, **flags}).dashboard == "0.0.0.0:0"
+    assert make_options(None, {**flags, "scheduler": "tcp://a:1"}).dashboard == "0.0.0.0:0"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        opened = open_client(make_options(None, {"dashboard": address}))
+        cause = f"--dashboard {address}: cannot be listened on: Address already in use"
+        with pytest.raises(InvalidData, match=cause), opened:
+            pass
+    nowhere = open_client(make_options(None, {"dashboard": "192.0.2.1:8787"}))
+    with pytest.raises(InvalidData, match="cannot be listened on"), nowhere:
+        pass
 
 
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

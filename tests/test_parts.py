@@ -205,6 +205,8 @@ def test_the_command_computes_its_share(case: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["blocks"] == 3
+    report = json.loads((case / "command.zarr.part-3-of-9.report.json").read_text())
+    assert (report["part"], report["summary"]) == ("3/9", json.loads(done.stdout))
 
 
 @pytest.fixture

@@ -129,6 +129,16 @@ def test_a_prediction_on_a_scheduler_equals_a_local_one(shared: Processes, case:
     assert local.returncode == 0, local.stderr
     assert json.loads(there.stdout)["computed"] == json.loads(local.stdout)["computed"] == 8
     np.testing.assert_array_equal(values(case / "there.zarr"), values(case / "local.zarr"))
+    for done, name in ((there, "there.zarr"), (local, "local.zarr")):
+        # That scheduler has no dashboard, so the command serves the page itself.
+        assert "Dashboard: http://127.0.0.1:" in done.stderr
+        report = json.loads((case / f"{name}.report.json").read_text())
+        assert report["summary"] == json.loads(done.stdout)
+        (figures,) = report["passes"]
+        assert (figures["blocks"]["done"], figures["blocks"]["total"]) == (8, 8)
+        assert figures["seconds"]["compute"] == report["summary"]["seconds"]["compute"] > 0
+        assert 0 < figures["busy"] <= 1
+        assert (case / report["picture"]).exists()
 
 
 def test_a_worker_of_another_kind_that_comes_later_stores_nothing(

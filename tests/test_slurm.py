@@ -275,6 +275,8 @@ def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path
         assert task_resources(client) == {"GPU": 1}
         assert all(address.startswith("tls://") for address in devices)
         assert str(client.dashboard_link).startswith("http://127.0.0.1:")
+        pages = client.run(lambda dask_worker: dask_worker.http_server.address)
+        assert set(pages.values()) == {"127.0.0.1"}
     # SLURM gives a job the numbers of its GPUs, and each worker sees one of them.
     assert sorted(devices.values()) == ["0", "1"]
     local = ClusterOptions(workers=1, slots=3, threads=2, memory=10**9)

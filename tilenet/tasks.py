@@ -40,11 +40,14 @@ class BlockReport:
         Seconds per phase: "read", "compute", "write"; waiting for the device counts as "wait".
     value : object
         What the task computed, if that is not stored.
+    skipped : bool
+        Whether it lies outside of the mask as a whole: a constant was stored, nothing computed.
     """
 
     box: Box
     seconds: dict[str, float]
     value: Any = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

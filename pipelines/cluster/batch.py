@@ -102,7 +102,9 @@ def make_job(options: ClusterOptions, *, address: str, job_name: str, worker: st
 
 
 def _worker_arguments(options: ClusterOptions, batch: Batch) -> list[str]:
-    return ["--resources", f"GPU={options.slots}"] if batch.gpus else []
+    resources = ["--resources", f"GPU={options.slots}"] if batch.gpus else []
+    # Dask's default are pages for everybody on the network.
+    return [*resources, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
 
 
 def _prologue(options: ClusterOptions, batch: Batch) -> list[str]:

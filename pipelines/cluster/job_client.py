@@ -11,7 +11,7 @@ from distributed import Client, Scheduler, SpecCluster
 
 from pipelines.cluster.batch import load_library, make_job
 from pipelines.cluster.jobs import Jobs
-from pipelines.cluster.local import any_dashboard_port, free_dashboard
+from pipelines.cluster.local import any_dashboard_port, choose_dashboard
 from pipelines.cluster.options import Batch, ClusterOptions
 from pipelines.cluster.queues import check_installed
 from pipelines.cluster.tls import security
@@ -46,10 +46,12 @@ def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
     assert options.batch is not None
     load_library(options.batch.system)
     check_installed(make_job(options, address="", job_name="", worker=""))
+    # The dashboard listens on loopback, whatever the workers' network is, unless told otherwise.
+    dashboard = choose_dashboard(options.dashboard)
+    host = dashboard.rpartition(":")[0]
     with (
-        # The dashboard listens on loopback, whatever the workers' network is.
-        dask.config.set({"distributed.dashboard.link": "{scheme}://127.0.0.1:{port}/status"}),
-        _scheduler(options, options.batch) as cluster,
+        dask.config.set({"distributed.dashboard.link": f"{{scheme}}://{host}:{{port}}/status"}),
+        _scheduler(options, options.batch, dashboard) as cluster,
         Client(cluster) as client,
         Jobs(options, cluster, client) as jobs,
     ):
@@ -62,12 +64,12 @@ def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
             raise jobs.problem from error
 
 
-def _scheduler(options: ClusterOptions, batch: Batch) -> SpecCluster:
+def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> SpecCluster:
     how = {
         "interface": batch.interface,
         "protocol": "tls://" if options.tls else None,
         "security": security(options.tls),
-        "dashboard_address": free_dashboard(),
+        "dashboard_address": dashboard,
     }
     with any_dashboard_port():
         return SpecCluster(

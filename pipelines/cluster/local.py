@@ -14,6 +14,7 @@ from distributed import Client, LocalCluster
 
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.worker_settings import worker_settings
+from tilenet.errors import InvalidData
 
 #: Where the dashboard listens when the port is free: loopback only.
 DASHBOARD = ("127.0.0.1", 8787)
@@ -52,7 +53,7 @@ def _start(options: ClusterOptions) -> LocalCluster:
             processes=True,
             memory_limit=options.memory,
             host="127.0.0.1",
-            dashboard_address=free_dashboard(),
+            dashboard_address=choose_dashboard(options.dashboard),
             silence_logs=logging.CRITICAL,
             resources={"GPU": options.slots} if options.gpus else None,
         )
@@ -85,18 +86,36 @@ def any_dashboard_port() -> Iterator[None]:
         yield
 
 
-def free_dashboard() -> str:
+def choose_dashboard(wanted: str | None) -> str:
     """Choose where the dashboard listens.
+
+    Parameters
+    ----------
+    wanted : str or None
+        HOST:PORT, if the user said so.
 
     Returns
     -------
     str
-        An address on loopback; another port where Dask's usual one is taken.
+        That, or an address on loopback; another port where Dask's usual one is taken.
+
+    Raises
+    ------
+    InvalidData
+        When nobody can listen where the user wants.
     """
-    host, port = DASHBOARD
-    with socket.socket() as probe:
-        busy = probe.connect_ex((host, port)) == 0
-    return f"{host}:{0 if busy else port}"
+    if wanted is None:
+        host, port = DASHBOARD
+        with socket.socket() as probe:
+            busy = probe.connect_ex((host, port)) == 0
+        return f"{host}:{0 if busy else port}"
+    host, _, number = wanted.rpartition(":")
+    try:
+        socket.create_server((host, int(number))).close()
+    except OSError as error:
+        problem = f"cannot be listened on: {error.strerror or error}"
+        raise InvalidData(f"--dashboard {wanted}", problem, "Give another address.") from error
+    return wanted
 
 
 def default_workers(threads: int) -> int:

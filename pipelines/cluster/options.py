@@ -112,6 +112,8 @@ class ClusterOptions:
         Cores of this machine, where the plan may share them out to workers and threads.
     machine : str or None
         What the workers compute with, from :func:`tilenet.rate_cache.machine_name`; None asks here.
+    dashboard : str or None
+        Where the dashboard listens, HOST:PORT; None is loopback.
     """
 
     scheduler: str | None = None
@@ -124,6 +126,7 @@ class ClusterOptions:
     tls: Tls | None = None
     cores: int | None = None
     machine: str | None = None
+    dashboard: str | None = None
 
     @property
     def local(self) -> bool:

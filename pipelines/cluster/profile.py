@@ -12,7 +12,7 @@ from pipelines.cluster.batch import load_library
 from pipelines.cluster.local import default_workers
 from pipelines.cluster.options import Batch, ClusterOptions, System, Tls
 from pipelines.cluster.tls import check_tls
-from pipelines.cluster.values import read_bytes, read_seconds
+from pipelines.cluster.values import read_address, read_bytes, read_seconds
 from tilenet.errors import InvalidProfile
 from tilenet.request import BLOCK_SECONDS
 from tilenet.strict import load, validate
@@ -32,6 +32,7 @@ _SYSTEMS = get_args(System)
 
 Bytes = Annotated[int, BeforeValidator(read_bytes)]
 Seconds = Annotated[int, BeforeValidator(read_seconds)]
+Address = Annotated[str, BeforeValidator(read_address)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n]+$")]
 
@@ -104,6 +105,8 @@ class Profile(_Part):
         Seconds to go without any worker.
     tls : TlsFiles
         Files for encrypted connections.
+    dashboard : str or None
+        Where the dashboard listens, HOST:PORT; on loopback.
     """
 
     kind: Literal["local", "slurm", "lsf", "pbs", "sge"] = "local"
@@ -129,6 +132,7 @@ class Profile(_Part):
     lifetime_stagger: Seconds | None = None
     start_timeout: Seconds = 3600
     tls: TlsFiles = TlsFiles()
+    dashboard: Address | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -148,7 +152,8 @@ class Profile(_Part):
             raise ValueError("tls is for a running scheduler or jobs: nothing leaves this machine")
 
     def _check_no_jobs(self) -> None:
-        general = {"kind", "scheduler", "workers", "slots", "threads", "memory", "tls"}
+        where = {"kind", "scheduler", "tls", "dashboard"}
+        general = {"workers", "slots", "threads", "memory", *where}
         for key in sorted(self.model_fields_set - general):
             systems = ", ".join(_SYSTEMS)
             raise ValueError(f"{key} is of jobs: add kind (--cluster), one of {systems}")
@@ -252,6 +257,7 @@ def _of_machine(profile: Profile) -> ClusterOptions:
         memory=total // count,
         tls=profile.tls.files,
         cores=default_workers(1) if left_to_the_plan else None,
+        dashboard=profile.dashboard,
     )
 
 
@@ -288,6 +294,7 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
         threads=profile.threads,
         memory=profile.memory // batch.workers,
         tls=profile.tls.files,
+        dashboard=profile.dashboard,
     )
 
 

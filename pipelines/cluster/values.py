@@ -1,4 +1,4 @@
-"""Sizes and durations as a user writes them."""
+"""Sizes, durations and addresses as a user writes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from typing import Any
 
 from dask.utils import parse_bytes
+
+#: The last port that there is.
+MOST_PORTS = 65535
 
 
 def read_bytes(value: Any) -> int:
@@ -65,3 +68,27 @@ def read_seconds(value: Any) -> int:
     if seconds <= 0:
         raise ValueError(f"{text!r} is not positive")
     return seconds
+
+
+def read_address(value: Any) -> str:
+    """Read where to listen.
+
+    Parameters
+    ----------
+    value : str
+        "HOST:PORT"; port 0 is any that is free.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    match = re.fullmatch(r"[^\s:/\[\]]+:(\d{1,5})", str(value))
+    if match is None or int(match[1]) > MOST_PORTS:
+        raise ValueError(f"{value!r} is not an address such as 127.0.0.1:8787")
+    return str(value)

@@ -1,0 +1,87 @@
+"""The report of a run beside its output: JSON, and a picture of its blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.watching.picture import report_png
+from pipelines.watching.watch import Watch, now_text
+from tilenet.storage import is_remote
+
+
+def report_place(output: str, part: str | None = None) -> Path:
+    """Say where the report of a run goes.
+
+    Parameters
+    ----------
+    output : str
+        Path or URL of what the run wrote.
+    part : str, optional
+        Which share of the run it is, "17/100".
+
+    Returns
+    -------
+    Path
+        Beside the output; where that is a URL, of its name in the current folder.
+    """
+    path = output.removeprefix("file://").rstrip("/")
+    if is_remote(output):
+        path = PurePosixPath(urlsplit(output).path).name or "output"
+    shared = "" if part is None else f".part-{part.replace('/', '-of-')}"
+    return Path(f"{path}{shared}.report.json")
+
+
+def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None) -> Path:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    watch : Watch
+        The run; it is over.
+    summary : dict
+        What the command says of it.
+    part : str, optional
+        Which share of the run it is.
+
+    Returns
+    -------
+    Path
+        The report; its picture lies beside it. Both appear whole or not at all.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    place = report_place(watch.output, part)
+    picture = place.with_suffix(".png")
+    done = f"tilenet {watch.command} {watch.output}"
+    _write(picture, report_png(watch.passes[-1], done))
+    report = {
+        "summary": summary,
+        "part": part,
+        "tilenet": watch.to_dict()["tilenet"],
+        "started": watch.started,
+        "ended": now_text(),
+        "workers": watch.workers["count"],
+        "slots": watch.workers["slots"],
+        "passes": [figures.to_dict() for figures in watch.passes],
+        "picture": picture.name,
+    }
+    _write(place, json.dumps(report, indent=2).encode())
+    return place
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()

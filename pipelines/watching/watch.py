@@ -1,0 +1,198 @@
+"""One command's run, watched: its passes over blocks, its workers, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from distributed import Client
+
+from pipelines.progress import Reporter, make_reporter
+from pipelines.watching.figures import Figures
+from pipelines.watching.page import dask_page, serve
+from pipelines.watching.workers import ask_workers, running_blocks, summarise
+from tilenet import __version__
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+
+#: Seconds between two questions to the scheduler.
+ASK_SECONDS = 1.0
+
+
+class Watch:
+    """What is known of a run.
+
+    Parameters
+    ----------
+    command, output : str
+        What runs, and what it writes.
+    client : distributed.Client or None
+        The cluster; None where blocks are computed in this process.
+    """
+
+    def __init__(self, command: str, output: str, client: Client | None = None) -> None:
+        self.command, self.output, self.client = command, output, client
+        self.started, self.address = now_text(), ""
+        self.dask = "" if client is None else dask_page(client)
+        self.passes: list[Figures] = []
+        self.workers: dict[str, Any] = summarise([])
+
+    def reporter(
+        self, name: str, grid: Sequence[Box], missing: Sequence[int], *, one_by_one: bool = False
+    ) -> Reporter:
+        """Begin a pass over blocks.
+
+        Parameters
+        ----------
+        name : str
+            What is being done.
+        grid : sequence of Box
+            All blocks.
+        missing : sequence of int
+            Positions of those to be done.
+        one_by_one : bool
+            Whether one block of a worker computes at a time, as those that share a device do.
+
+        Returns
+        -------
+        Reporter
+            A context manager that tells the terminal, and this watch.
+        """
+        shown = make_reporter(name, len(grid), len(grid) - len(missing))
+        figures = Figures(name, grid, missing, one_by_one=one_by_one)
+        self.passes.append(figures)
+        return _Watched(self, shown, figures)
+
+    def look(self) -> None:
+        """Ask the scheduler for its workers, and what they compute."""
+        if self.client is None or self.client.status != "running":
+            return
+        workers = ask_workers(self.client)
+        self.workers = summarise(workers)
+        if self.passes:
+            running = running_blocks(workers)
+            self.passes[-1].see(self.workers["count"], self.workers["slots"], running)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the status as JSON values.
+
+        Returns
+        -------
+        dict
+            The command, its workers, and the figures of the pass that runs.
+        """
+        return {
+            "command": self.command,
+            "output": self.output,
+            "tilenet": __version__,
+            "started": self.started,
+            "dask": self.dask,
+            "workers": self.workers,
+            **(self.passes[-1] if self.passes else Figures("Starting", [], [])).to_dict(),
+        }
+
+
+class _Watched:
+    # Tells the terminal and the figures of a pass what is reported.
+
+    def __init__(self, watch: Watch, shown: Reporter, figures: Figures) -> None:
+        self._watch, self._shown, self._figures = watch, shown, figures
+
+    def __enter__(self) -> Self:
+        self._watch.look()
+        self._shown.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._figures.finish()
+        self._shown.__exit__(kind, error, trace)
+
+    def advance(self, box: Box, result: BlockReport | str) -> None:
+        self._figures.advance(box, result)
+        self._shown.advance(box, result)
+
+    def retry(self, box: Box, problem: str) -> None:
+        self._figures.retry(box, problem)
+        self._shown.retry(box, problem)
+
+    def note(self, text: str) -> None:
+        self._figures.note(text)
+        self._shown.note(text)
+
+
+@contextlib.contextmanager
+def open_watch(
+    command: str, output: str, client: Client | None, dashboard: str | None = None
+) -> Iterator[Watch]:
+    """Watch a run, and show it on a page.
+
+    Parameters
+    ----------
+    command, output : str
+        What runs, and what it writes.
+    client : distributed.Client or None
+        The cluster; None where blocks are computed in this process, which is soon over.
+    dashboard : str, optional
+        Where to listen, HOST:PORT, when the scheduler is not in this process.
+
+    Yields
+    ------
+    Watch
+        Its page is there until the context is left.
+
+    Raises
+    ------
+    InvalidData
+        When it cannot listen there.
+    """
+    watch = Watch(command, output, client)
+    if client is None:
+        yield watch
+        return
+    with serve(watch, client, dashboard) as watch.address, _asking(watch):
+        click.echo(f"Dashboard: {watch.address}", err=True)
+        yield watch
+
+
+@contextlib.contextmanager
+def _asking(watch: Watch) -> Iterator[None]:
+    over = threading.Event()
+    thread = threading.Thread(target=_ask, args=(watch, over), name="tilenet-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(ASK_SECONDS)  # not for ever: where the scheduler hangs, so does the question
+
+
+def _ask(watch: Watch, over: threading.Event) -> None:
+    while not over.wait(ASK_SECONDS):
+        try:
+            watch.look()
+        except (OSError, RuntimeError, asyncio.CancelledError):
+            # The scheduler does not answer. The run finds that out by itself and says so; the page
+            # goes on with what it knew.
+            continue
+
+
+def now_text() -> str:
+    """Give the time as ISO 8601 in seconds, with the offset from UTC.
+
+    Returns
+    -------
+    str
+        For example "2026-11-25T19:30:00+00:00".
+    """
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,97 @@
+"""What the scheduler knows of its workers, asked for now and then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distributed import Client
+
+#: Where the name of a task says which block it is for: see ``str(Box)``.
+_START = re.compile(r"z=(\d+):\d+,y=(\d+):\d+,x=(\d+):\d+")
+
+#: Workers that are told of one by one.
+LISTED = 200
+
+
+def ask_workers(client: Client) -> list[dict[str, Any]]:
+    """Ask the scheduler for its workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    list of dict
+        Of every worker its name, host, slots, bytes in use and allowed, share of a core in use,
+        and the keys of this client's tasks that it computed when it was last heard of.
+    """
+    workers: list[dict[str, Any]] = client.run_on_scheduler(_asker(client.id))
+    return workers
+
+
+def _asker(client_id: str) -> Callable[..., list[dict[str, Any]]]:
+    # A function of its own is sent as code: a scheduler of somebody else's may lack tilenet.
+    def ask(dask_scheduler: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": str(worker.name),
+                "host": worker.host,
+                "slots": worker.nthreads,
+                "memory": worker.metrics.get("memory"),
+                "memory_limit": worker.memory_limit,
+                "cpu": worker.metrics.get("cpu", 0.0) / 100,
+                "running": [
+                    str(task.key)
+                    for task in list(worker.executing)
+                    if any(who.client_key == client_id for who in task.who_wants or ())
+                ],
+            }
+            for worker in list(dask_scheduler.workers.values())
+        ]
+
+    return ask
+
+
+def running_blocks(workers: Sequence[dict[str, Any]]) -> list[tuple[int, ...]]:
+    """Find the blocks that workers compute.
+
+    Parameters
+    ----------
+    workers : sequence of dict
+        From :func:`ask_workers`.
+
+    Returns
+    -------
+    list of (int, int, int)
+        Their first voxels.
+    """
+    keys = (key for worker in workers for key in worker["running"])
+    found = (_START.search(key) for key in keys)
+    return [tuple(int(n) for n in match.groups()) for match in found if match]
+
+
+def summarise(workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Give the workers as JSON values.
+
+    Parameters
+    ----------
+    workers : sequence of dict
+        From :func:`ask_workers`.
+
+    Returns
+    -------
+    dict
+        Their number, blocks that they compute, bytes in use, and the first of them one by one.
+    """
+    listed = [{**worker, "running": len(worker["running"])} for worker in workers[:LISTED]]
+    return {
+        "count": len(workers),
+        "slots": sum(worker["slots"] for worker in workers),
+        "running": sum(len(worker["running"]) for worker in workers),
+        "memory": sum(worker["memory"] or 0 for worker in workers),
+        "list": listed,
+    }
