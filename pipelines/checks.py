@@ -177,6 +177,7 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
     if job.mask is not None:
         check_apart(output, job.mask.location)
     found = describe_existing(output)
+    storage.check_writable(output)
     if found is None:
         return None
     if found == "a Zarr group":

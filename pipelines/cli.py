@@ -12,6 +12,7 @@ import click
 from pipelines.stopping import Stopped
 from tilenet import __version__
 from tilenet.errors import TilenetError
+from tilenet.urls import redact
 
 #: Where each command lives, and what it does: known without importing it.
 COMMANDS = {
@@ -126,6 +127,7 @@ def run(arguments: list[str]) -> int:
         click.echo("Stopped. Run the same command again to go on.", err=True)
         return 128 + error.signal
     except click.ClickException as error:
+        error.message = redact(error.message)
         error.show()
         return error.exit_code
     except TilenetError as error:
@@ -138,6 +140,6 @@ def run(arguments: list[str]) -> int:
 
 def _fail(error: BaseException, text: str, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
-    click.echo(f"Error: {text}", err=True)
+        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    click.echo(f"Error: {redact(text)}", err=True)
     return 1
