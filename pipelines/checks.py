@@ -176,8 +176,8 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
     check_apart(output, job.model)
     if job.mask is not None:
         check_apart(output, job.mask.location)
-    found = describe_existing(output)
     storage.check_writable(output)
+    found = describe_existing(output)
     if found is None:
         return None
     if found == "a Zarr group":

@@ -198,8 +198,8 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     OutputExists
         When it is something else.
     """
-    found = describe_existing(output)
     check_writable(output)
+    found = describe_existing(output)
     replaceable = found is None or found.startswith("a Zarr")
     if found is None or (overwrite and replaceable):
         return None

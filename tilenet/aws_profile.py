@@ -67,7 +67,9 @@ def _keys(name: str, profile: Mapping[str, str]) -> dict[str, str]:
     found = {ours: profile[theirs] for theirs, ours in _KEYS.items() if theirs in profile}
     asked = [key for key in _ASKED if key in profile]
     if asked and "access_key_id" not in found:
-        cure = f'Run first: eval "$(aws configure export-credentials --profile {name} --format env)"'
+        cure = (
+            f'Run first: eval "$(aws configure export-credentials --profile {name} --format env)"'
+        )
         raise InvalidData(f"AWS profile {name}", f"gets its keys by {asked[0]}", cure)
     return found
 

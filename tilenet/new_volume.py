@@ -30,8 +30,8 @@ ORPHAN_SECONDS = 3600
 #: Keys of a Zarr's root, and the ending of the other metadata, of both formats.
 ROOT = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
-#: What a creation or a check leaves in an object store when it is killed: no volume yet.
-LEFT_BEHIND = ("0/zarr.json", storage.WRITE_CHECK)
+#: What a creation leaves in an object store when it is killed: no volume yet.
+LEFT_BEHIND = ("0/zarr.json",)
 
 
 @dataclass(frozen=True, kw_only=True)

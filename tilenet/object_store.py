@@ -1,88 +1,26 @@
-"""Object stores and web servers, through obstore: retries, time-outs, and what went wrong.
+"""Object stores and web servers as stores of Zarr.
 
 An object appears whole or not at all: a PUT is atomic, and the parts of an upload in parts are no
-object until it is completed. Credentials come from the environment, or a profile, of the process
-that opens a store; a store that is sent to another process travels as its location.
+object until it is completed. A store that is sent to another process travels as its location.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import math
-import os
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Container, Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-from tilenet.aws_profile import profile_settings
-from tilenet.errors import InvalidData, UnreadableVolume
+from tilenet.errors import StoreFailed
+from tilenet.store_client import WEB, make_client, scheme_of
 from tilenet.store_errors import explained
-from tilenet.urls import refuse_secrets
-
-#: What obstore speaks; everything else is fsspec's.
-S3 = ("s3", "s3a")
-WEB = ("http", "https")
-SCHEMES = (*S3, *WEB, "gs", "az", "azure", "adl", "abfs", "abfss")
-
-#: Beginnings of the environment variables that obstore reads.
-ENVIRONMENT = ("AWS_", "AZURE_", "GOOGLE_")
-
-#: Environment variable: seconds that a request may go without an answer, and that requests which
-#: fail for no fault of theirs are repeated. The default outlasts a restart of a server.
-TIMEOUT, TIMEOUT_SECONDS = "TILENET_STORE_TIMEOUT", 60.0
-
-#: Seconds between two attempts at most; obstore's 15 would leave a server unused that is back.
-LONGEST_PAUSE = 5.0
 
 #: Prefixes that are listed at the same time. A page holds 1000 keys, and pages of one prefix come
 #: one after another: a million keys under one would be 1000 round trips.
 PARALLEL = 32
-
-
-def scheme_of(location: str) -> str:
-    """Give the scheme of a URL.
-
-    Parameters
-    ----------
-    location : str
-        A URL.
-
-    Returns
-    -------
-    str
-        In lower case, such as "s3".
-    """
-    return location.partition("://")[0].lower()
-
-
-def store_seconds() -> float:
-    """Read how long a store may fail or stay silent.
-
-    Returns
-    -------
-    float
-        Seconds.
-
-    Raises
-    ------
-    InvalidData
-        When the environment variable is not a positive number.
-    """
-    text = os.environ.get(TIMEOUT, "")
-    try:
-        seconds = float(text) if text else TIMEOUT_SECONDS
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        problem = f"is {text!r}, which is no number of seconds"
-        raise InvalidData(TIMEOUT, problem, f"Give a positive one, such as {TIMEOUT_SECONDS:g}.")
-    return seconds
 
 
 def open_store(location: str, read_only: bool) -> RemoteStore:
@@ -91,7 +29,7 @@ def open_store(location: str, read_only: bool) -> RemoteStore:
     Parameters
     ----------
     location : str
-        URL of one of :data:`SCHEMES`.
+        URL of one of :data:`tilenet.store_client.SCHEMES`.
     read_only : bool
         Whether writing is refused.
 
@@ -99,73 +37,68 @@ def open_store(location: str, read_only: bool) -> RemoteStore:
     -------
     RemoteStore
         Its keys are below the location.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the client library is missing, or the URL or the settings make no sense to it.
-    InvalidData
-        When a setting cannot be what it should.
     """
-    config = _s3_settings() if scheme_of(location) in S3 else {}
-    given = [item for item in os.environ.items() if item[0].startswith(ENVIRONMENT)]
-    settings = frozenset(config.items()), frozenset(given)
-    with explained(location):
-        client = _client(location, store_seconds(), *settings)
-    return RemoteStore(client, location=location, read_only=read_only)
+    return RemoteStore(make_client(location), location=location, read_only=read_only)
 
 
-# A client keeps its connections, and a volume is opened anew for every block that is stored. The
-# environment is part of what it was made of.
-@functools.lru_cache(maxsize=16)
-def _client(
-    location: str, seconds: float, config: frozenset[tuple[str, str]], _: frozenset[tuple[str, str]]
-) -> Any:
-    try:
-        import obstore.store
-    except ImportError as error:
-        cure = "Install the client library: pip install 'tilenet[remote]'"
-        raise UnreadableVolume(location, f"needs a client library ({error})", cure) from None
-    web, wait = scheme_of(location) in WEB, timedelta(seconds=seconds)
-    # obstore wants a word before it sends anything unencrypted. The user gave it: the URL.
-    address = location if web else dict(config).get("endpoint", "")
-    options = {
-        "allow_http": address.lower().startswith("http://"),
-        "connect_timeout": min(timedelta(seconds=10), wait),
-        "read_timeout": wait,
-        "timeout": 60 * wait,  # of a whole transfer: what stands still ends much sooner
-    }
-    pause = {"max_backoff": min(timedelta(seconds=LONGEST_PAUSE), wait)}
-    retry = {"max_retries": 10**6, "retry_timeout": wait, "backoff": pause}
-    make: Any = obstore.store.HTTPStore if web else obstore.store
-    more = {"config": dict(config)} if config else {}
-    try:
-        return make.from_url(location, client_options=options, retry_config=retry, **more)
-    except ValueError as error:
-        cure = "Give a URL such as s3://bucket/em.zarr"
-        raise UnreadableVolume(location, f"is no such URL: {error}", cure) from None
+class _Explained(ObjectStore[Any]):
+    # What Zarr calls, with errors that people understand.
+
+    location: str
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with explained(self.location):
+            return await super().get(key, prototype, byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        with explained(self.location):
+            return await super().get_partial_values(prototype, key_ranges)
+
+    async def exists(self, key: str) -> bool:
+        with explained(self.location):
+            return await super().exists(key)
+
+    async def getsize(self, key: str) -> int:
+        with explained(self.location):
+            return await super().getsize(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        with explained(self.location):
+            await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        with explained(self.location):
+            await super().set_if_not_exists(key, value)
+
+    async def delete(self, key: str) -> None:
+        with explained(self.location):
+            await super().delete(key)
+
+    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
+        self._check_lists()
+        with explained(self.location):
+            async for found in super()._list(prefix):
+                yield found
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        self._check_lists()
+        with explained(self.location):
+            async for found in super().list_dir(prefix):
+                yield found
+
+    def _check_lists(self) -> None:
+        # Before it is asked in a way that some servers answer as if they were out of order.
+        if scheme_of(self.location) in WEB:
+            problem = "lies on a web server, which cannot be asked what it holds"
+            cure = "Give the path of one image or array, not of what holds several"
+            raise StoreFailed(self.location, problem, cure)
 
 
-def _s3_settings() -> dict[str, str]:
-    found = profile_settings(os.environ)
-    for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
-        found.setdefault("endpoint", os.environ.get(variable, "")) or found.pop("endpoint")
-    if "endpoint" in found:
-        _check_endpoint(found["endpoint"])
-    return found
-
-
-def _check_endpoint(endpoint: str) -> None:
-    # obstore panics at an address without a scheme.
-    refuse_secrets(endpoint, "AWS_ENDPOINT_URL")
-    parts = urlsplit(endpoint)
-    if parts.scheme not in WEB or not parts.hostname:
-        problem = "is no address of a store"
-        cure = "Give it with its scheme, such as https://s3.example.org or http://127.0.0.1:9000."
-        raise InvalidData(f"AWS_ENDPOINT_URL {endpoint}", problem, cure)
-
-
-class RemoteStore(ObjectStore[Any]):
+class RemoteStore(_Explained):
     """An object store whose errors say what is wrong, and hold no secret.
 
     Parameters
@@ -206,55 +139,16 @@ class RemoteStore(ObjectStore[Any]):
         """Whether the keys below a prefix can be asked for; web servers know no such question."""
         return scheme_of(self.location) not in WEB
 
-    # -- what Zarr calls ------------------------------------------------------------------------
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove all keys below a folder.
 
-    async def get(  # noqa: D102  documented by Zarr, as are the next ones
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        with explained(self.location):
-            return await super().get(key, prototype, byte_range)
-
-    async def get_partial_values(  # noqa: D102
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        with explained(self.location):
-            return await super().get_partial_values(prototype, key_ranges)
-
-    async def exists(self, key: str) -> bool:  # noqa: D102
-        with explained(self.location):
-            return await super().exists(key)
-
-    async def getsize(self, key: str) -> int:  # noqa: D102
-        with explained(self.location):
-            return await super().getsize(key)
-
-    async def set(self, key: str, value: Buffer) -> None:  # noqa: D102
-        with explained(self.location):
-            await super().set(key, value)
-
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:  # noqa: D102
-        with explained(self.location):
-            await super().set_if_not_exists(key, value)
-
-    async def delete(self, key: str) -> None:  # noqa: D102
-        with explained(self.location):
-            await super().delete(key)
-
-    async def delete_dir(self, prefix: str) -> None:  # noqa: D102
+        Parameters
+        ----------
+        prefix : str
+            The folder.
+        """
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         await self.remove(sorted(await self.keys(folder)))
-
-    async def _list(self, prefix: str | None = None) -> AsyncGenerator[Any, None]:
-        with explained(self.location):
-            async for found in super()._list(prefix):
-                yield found
-
-    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:  # noqa: D102
-        with explained(self.location):
-            async for found in super().list_dir(prefix):
-                yield found
-
-    # -- what Zarr has no call for ----------------------------------------------------------------
 
     async def keys(self, prefix: str) -> set[str]:
         """List all keys below a prefix, many folders at the same time.
@@ -290,6 +184,25 @@ class RemoteStore(ObjectStore[Any]):
             for below in await asyncio.gather(*map(collect, folders)):
                 found.update(entry["path"] for entry in below)
         return found
+
+    async def holds_other_than(self, known: Container[str]) -> bool:
+        """Tell whether anything is stored here, beside some keys.
+
+        Parameters
+        ----------
+        known : container of str
+            Keys that do not count. Empty objects do not either: some stores and tools keep folders
+            as such, and go on showing them when all in them is gone.
+
+        Returns
+        -------
+        bool
+            False when nothing else is there.
+        """
+        async for entry in self._list():
+            if entry["size"] and entry["path"] not in known:
+                return True
+        return False
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove keys, many by one request.

@@ -28,7 +28,8 @@ from tilenet.durable import PARTIAL as PARTIAL
 from tilenet.durable import DurableStore
 from tilenet.durable import write_durably as write_durably
 from tilenet.errors import StoreFailed, UnreadableVolume
-from tilenet.object_store import SCHEMES, WEB, RemoteStore, open_store, scheme_of
+from tilenet.object_store import RemoteStore, open_store
+from tilenet.store_client import SCHEMES, WEB, scheme_of
 from tilenet.urls import refuse_secrets
 
 #: Key that shows whether an output can be written to.
@@ -109,7 +110,7 @@ def make_store(location: str, *, writable: bool = False) -> Store:
     try:
         return FsspecStore.from_url(location, read_only=not writable)
     except (ValueError, ImportError) as error:
-        cure = "Install the client library that fsspec names; 'tilenet[remote]' is for s3, gs, az, http"
+        cure = "Use s3, gs, az or http (tilenet[remote]), or install the library that it needs"
         raise UnreadableVolume(location, str(error).rstrip("."), cure) from error
 
 
@@ -255,6 +256,8 @@ def holds_other_than(location: str, known: Iterable[str]) -> bool:
     store, few = make_store(location), set(known)
 
     async def first() -> bool:
+        if isinstance(store, RemoteStore):
+            return await store.holds_other_than(few)
         async for name in store.list_prefix(""):
             if name.strip("/") not in few:
                 return True

@@ -25,10 +25,17 @@ _OTHER_REGION = (
     "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException",
 )  # fmt: skip
 
+#: Addresses where a cloud's machines ask for the credentials of their role.
+_ROLE = ("169.254.169.254", "metadata.google.internal", "/latest/api/token")
+
+_SETTINGS = "Check the URL and the settings of the store"
 _AGAIN = "then run the same command again"
 
 #: Where the credentials of each kind of store come from.
+_NONE = "the server's rules: tilenet sends it no credentials"
 _SOURCES = {
+    "http": _NONE,
+    "https": _NONE,
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
@@ -43,6 +50,11 @@ def explained(location: str) -> Iterator[None]:
     ----------
     location : str
         URL of the volume.
+
+    Yields
+    ------
+    None
+        While the store is asked.
 
     Raises
     ------
@@ -76,47 +88,56 @@ def explain(location: str, text: str) -> StoreFailed:
     StoreFailed
         Nothing of the message but codes, host and region.
     """
-    scheme = location.partition("://")[0].lower()
-    sources = _SOURCES["s3" if scheme.startswith("s3") else scheme if scheme == "gs" else "az"]
-    if scheme in ("http", "https"):
-        sources = "the server's rules: no credentials are sent"
     code = _first(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
     status = _first(r"status code: (\d{3})", text)
     host = urlsplit(_first(r"performing [A-Z]+ (https?://[^\s]+)", text)).netloc.rpartition("@")[2]
-    waited = float(_first(r" in (\d[\d.]*)s\b", text) or 0)
     named = " ".join(part for part in (status, code) if part)
+    problem, cure = (
+        _wrong_place(location, text, host=host, code=code, named=named, status=status)
+        or _wrong_person(location, text, host=host, code=code, named=named, status=status)
+        or _no_answer(text, host=host, named=named, status=status)
+        or (f"the store refuses it ({named})" if named else redact(_brief(text)), _SETTINGS)
+    )
+    return StoreFailed(redact(location), problem, cure)
 
-    def failed(problem: str, cure: str) -> StoreFailed:
-        return StoreFailed(redact(location), problem, cure)
 
+def _wrong_place(
+    location: str, text: str, *, host: str, code: str, named: str, status: str
+) -> tuple[str, str] | None:
     if code in _NO_BUCKET:
-        bucket = urlsplit(location).netloc
         cure = "Check its name and the store's address (AWS_ENDPOINT_URL), or create it"
-        return failed(f"there is no bucket {bucket!r} at {host}", cure)
-    if "169.254.169.254" in text or "/latest/api/token" in text:
-        cure = f"Set {sources}; for a public bucket AWS_SKIP_SIGNATURE=true"
-        return failed("no credentials were found, and the machine has none of its own", cure)
+        return f"there is no bucket {urlsplit(location).netloc!r} at {host}", cure
     if code in _OTHER_REGION or "without LOCATION" in text or status == "301":
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         right = _first(r"expecting '([\w-]+)'|<Region>([\w-]+)</Region>", text)
         stated = f"not in {region}" if region else "not in us-east-1, and no region is set"
-        cure = f"Set AWS_REGION={right or 'to that of the bucket'}"
-        return failed(f"the bucket is {stated} ({named})", cure)
+        return f"the bucket is {stated} ({named})", f"Set AWS_REGION={right or 'REGION'}"
+    return None
+
+
+def _wrong_person(
+    location: str, text: str, *, host: str, code: str, named: str, status: str
+) -> tuple[str, str] | None:
+    scheme = location.partition("://")[0].lower()
+    sources = _SOURCES.get(scheme.rstrip("a") if scheme == "s3a" else scheme, _SOURCES["az"])
+    if any(address in text for address in _ROLE):
+        cure = f"Set {sources}; for a public bucket AWS_SKIP_SIGNATURE=true"
+        return "no credentials were found, and the machine has none of its own", cure
     if code in _BAD_KEYS or status == "401":
-        cure = f"Check {sources}, {_AGAIN}"
-        return failed(f"{host} does not accept the credentials ({named})", cure)
+        return f"{host} does not accept the credentials ({named})", f"Check {sources}, {_AGAIN}"
     if status == "403" or code == "AccessDenied":
         cure = f"Check {sources}; reading needs the right to list too, writing also to delete"
-        return failed(f"access is denied ({named or 'AccessDenied'})", cure)
-    if "PROPFIND" in text:
-        cure = "Give the path of one image or array, not of what holds several"
-        return failed(f"{host} is a web server, which cannot be asked what it holds", cure)
-    if "HTTP error" in text or status.startswith("5") or status in ("408", "429"):
-        what = f"answers {named} still" if status else "does not answer"
-        cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
-        return failed(f"{host} {what} after {waited:.0f} s", f"{cure} sets how long to try")
-    problem = f"the store refuses it ({named})" if named else redact(_brief(text))
-    return failed(problem, "Check the URL and the settings of the store")
+        return f"access is denied ({named or code})", cure
+    return None
+
+
+def _no_answer(text: str, *, host: str, named: str, status: str) -> tuple[str, str] | None:
+    if not ("HTTP error" in text or status.startswith("5") or status in ("408", "429")):
+        return None
+    waited = float(_first(r" in (\d[\d.]*)s\b", text) or 0)
+    what = f"answers {named} still" if status else "does not answer"
+    cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
+    return f"{host} {what} after {waited:.0f} s", f"{cure} sets how long to try"
 
 
 def _brief(text: str) -> str:

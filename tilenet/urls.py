@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from tilenet.errors import InvalidData
 
 #: Their "user" is a container: abfs://container@account.dfs.core.windows.net/em.zarr.
 _CONTAINER_FIRST = ("abfs", "abfss")
 
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://(?:([^\s/?#@'\"]*)@)?([^\s?'\"]*)(\?[^\s'\"]*)?", re.I)
+#: A password may hold slashes; what looks like one after a port does not count.
+_USER = r"[^\s/?#@'\"]*|[^\s/?#@:'\"]*:(?!\d+/)[^\s@'\"]*"
+_URL = re.compile(rf"\b([a-z][a-z0-9+.-]*)://(?:({_USER})@)?([^\s?'\"]*)(\?[^\s'\"]*)?", re.I)
+
+_LEADING_USER = re.compile(r"[^/?#@:]*(?::(?!\d+/)[^@]*)?@")
 
 
 def redact(text: str) -> str:
@@ -55,13 +58,14 @@ def refuse_secrets(url: str, what: str = "URL") -> None:
         When it has a user name, a password or a query string such as a signature. The message does
         not show them.
     """
-    parts = urlsplit(url)
-    user, at, _ = parts.netloc.rpartition("@")
-    if at and not _is_container(parts.scheme, user):
+    scheme, _, rest = url.partition("://")
+    match = _LEADING_USER.match(rest)
+    shown = f"{scheme}://{rest.rpartition('@')[2] if match else rest}".partition("?")[0]
+    if match is not None and not _is_container(scheme, match[0]):
         problem = "holds a user name or a password, which would be seen by others"
-    elif parts.query:
+    elif "?" in rest:
         problem = "holds a query string, which would be seen by others and cannot hold for all keys"
     else:
         return
     cure = "Leave it out: credentials come from the environment or a profile (see the README)"
-    raise InvalidData(f"{what} {redact(url)}", problem, f"{cure}.")
+    raise InvalidData(f"{what} {shown}", problem, f"{cure}.")
