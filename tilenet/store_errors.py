@@ -33,10 +33,12 @@ _AGAIN = "then run the same command again"
 
 #: Where the credentials of each kind of store come from.
 _NONE = "the server's rules: tilenet sends it no credentials"
+_AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _SOURCES = {
     "http": _NONE,
     "https": _NONE,
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "s3": _AWS,
+    "s3a": _AWS,
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
@@ -88,56 +90,63 @@ def explain(location: str, text: str) -> StoreFailed:
     StoreFailed
         Nothing of the message but codes, host and region.
     """
-    code = _first(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
-    status = _first(r"status code: (\d{3})", text)
-    host = urlsplit(_first(r"performing [A-Z]+ (https?://[^\s]+)", text)).netloc.rpartition("@")[2]
-    named = " ".join(part for part in (status, code) if part)
-    problem, cure = (
-        _wrong_place(location, text, host=host, code=code, named=named, status=status)
-        or _wrong_person(location, text, host=host, code=code, named=named, status=status)
-        or _no_answer(text, host=host, named=named, status=status)
-        or (f"the store refuses it ({named})" if named else redact(_brief(text)), _SETTINGS)
-    )
-    return StoreFailed(redact(location), problem, cure)
+    answer = _Answer(location, text)
+    found = _wrong_place(answer) or _wrong_person(answer) or _no_answer(answer)
+    if found is None:
+        named = answer.named
+        found = f"the store refuses it ({named})" if named else redact(_brief(text)), _SETTINGS
+    return StoreFailed(redact(location), *found)
 
 
-def _wrong_place(
-    location: str, text: str, *, host: str, code: str, named: str, status: str
-) -> tuple[str, str] | None:
-    if code in _NO_BUCKET:
+class _Answer:
+    # What may be shown of a message.
+
+    def __init__(self, location: str, text: str) -> None:
+        self.text = text
+        self.scheme, _, rest = location.partition("://")
+        self.bucket = rest.partition("/")[0]
+        self.code = _first(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+        self.status = _first(r"status code: (\d{3})", text)
+        self.named = " ".join(part for part in (self.status, self.code) if part)
+        address = urlsplit(_first(r"performing [A-Z]+ (https?://[^\s]+)", text))
+        self.host = address.netloc.rpartition("@")[2]
+        self.seconds = float(_first(r" in (\d[\d.]*)s\b", text) or 0)
+
+
+def _wrong_place(answer: _Answer) -> tuple[str, str] | None:
+    if answer.code in _NO_BUCKET:
         cure = "Check its name and the store's address (AWS_ENDPOINT_URL), or create it"
-        return f"there is no bucket {urlsplit(location).netloc!r} at {host}", cure
-    if code in _OTHER_REGION or "without LOCATION" in text or status == "301":
+        return f"there is no bucket {answer.bucket!r} at {answer.host}", cure
+    moved = answer.status == "301" or "without LOCATION" in answer.text
+    if answer.code in _OTHER_REGION or moved:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        right = _first(r"expecting '([\w-]+)'|<Region>([\w-]+)</Region>", text)
+        right = _first(r"expecting '([\w-]+)'|<Region>([\w-]+)</Region>", answer.text)
         stated = f"not in {region}" if region else "not in us-east-1, and no region is set"
-        return f"the bucket is {stated} ({named})", f"Set AWS_REGION={right or 'REGION'}"
+        return f"the bucket is {stated} ({answer.named})", f"Set AWS_REGION={right or 'REGION'}"
     return None
 
 
-def _wrong_person(
-    location: str, text: str, *, host: str, code: str, named: str, status: str
-) -> tuple[str, str] | None:
-    scheme = location.partition("://")[0].lower()
-    sources = _SOURCES.get(scheme.rstrip("a") if scheme == "s3a" else scheme, _SOURCES["az"])
-    if any(address in text for address in _ROLE):
+def _wrong_person(answer: _Answer) -> tuple[str, str] | None:
+    sources = _SOURCES.get(answer.scheme.lower(), _SOURCES["az"])
+    if any(address in answer.text for address in _ROLE):
         cure = f"Set {sources}; for a public bucket AWS_SKIP_SIGNATURE=true"
         return "no credentials were found, and the machine has none of its own", cure
-    if code in _BAD_KEYS or status == "401":
-        return f"{host} does not accept the credentials ({named})", f"Check {sources}, {_AGAIN}"
-    if status == "403" or code == "AccessDenied":
+    if answer.code in _BAD_KEYS or answer.status == "401":
+        problem = f"{answer.host} does not accept the credentials ({answer.named})"
+        return problem, f"Check {sources}, {_AGAIN}"
+    if answer.status == "403" or answer.code == "AccessDenied":
         cure = f"Check {sources}; reading needs the right to list too, writing also to delete"
-        return f"access is denied ({named or code})", cure
+        return f"access is denied ({answer.named})", cure
     return None
 
 
-def _no_answer(text: str, *, host: str, named: str, status: str) -> tuple[str, str] | None:
-    if not ("HTTP error" in text or status.startswith("5") or status in ("408", "429")):
+def _no_answer(answer: _Answer) -> tuple[str, str] | None:
+    late = answer.status.startswith("5") or answer.status in ("408", "429")
+    if not (late or "HTTP error" in answer.text):
         return None
-    waited = float(_first(r" in (\d[\d.]*)s\b", text) or 0)
-    what = f"answers {named} still" if status else "does not answer"
+    what = f"answers {answer.named} still" if answer.status else "does not answer"
     cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
-    return f"{host} {what} after {waited:.0f} s", f"{cure} sets how long to try"
+    return f"{answer.host} {what} after {answer.seconds:.0f} s", f"{cure} sets how long to try"
 
 
 def _brief(text: str) -> str:
