@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 import traceback
@@ -127,8 +128,9 @@ def run(arguments: list[str]) -> int:
         click.echo("Stopped. Run the same command again to go on.", err=True)
         return 128 + error.signal
     except click.ClickException as error:
-        error.message = redact(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except TilenetError as error:
         return _fail(error, str(error), debug)

@@ -176,7 +176,7 @@ def test_evaluate_info_and_plan_say_the_same_as_on_the_disk(
 
 
 def test_a_training_reads_from_the_store(case: Path) -> None:
-    models = []
+    models = list[bytes]()
     for at in (str(case), ON):
         output = case / f"trained{len(models)}.safetensors"
         done = cli.run(["train", f"{at}/em.zarr", f"{at}/cells.zarr", "--output", str(output),

@@ -172,7 +172,7 @@ class RemoteStore(_Explained):
             async with turn:
                 return await obstore.list_with_delimiter_async(self.store, folder)
 
-        async def collect(folder: str) -> Sequence[Any]:
+        async def collect(folder: str) -> Any:
             async with turn:
                 return await obstore.list(self.store, folder).collect_async()
 

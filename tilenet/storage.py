@@ -25,7 +25,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from tilenet.durable import PARTIAL as PARTIAL
-from tilenet.durable import DurableStore
+from tilenet.durable import DurableStore as DurableStore
 from tilenet.durable import write_durably as write_durably
 from tilenet.errors import StoreFailed, UnreadableVolume
 from tilenet.object_store import RemoteStore, open_store
