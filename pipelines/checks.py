@@ -176,6 +176,7 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
     check_apart(output, job.model)
     if job.mask is not None:
         check_apart(output, job.mask.location)
+    storage.check_writable(output)
     found = describe_existing(output)
     if found is None:
         return None

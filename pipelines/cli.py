@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 import traceback
@@ -12,6 +13,7 @@ import click
 from pipelines.stopping import Stopped
 from tilenet import __version__
 from tilenet.errors import TilenetError
+from tilenet.urls import redact
 
 #: Where each command lives, and what it does: known without importing it.
 COMMANDS = {
@@ -126,7 +128,9 @@ def run(arguments: list[str]) -> int:
         click.echo("Stopped. Run the same command again to go on.", err=True)
         return 128 + error.signal
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except TilenetError as error:
         return _fail(error, str(error), debug)
@@ -138,6 +142,6 @@ def run(arguments: list[str]) -> int:
 
 def _fail(error: BaseException, text: str, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
-    click.echo(f"Error: {text}", err=True)
+        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    click.echo(f"Error: {redact(text)}", err=True)
     return 1

@@ -13,6 +13,7 @@ import click
 from pipelines.options import source_argument
 from pipelines.tables import table, words
 from tilenet.checkpoint import ModelHeader, model_sha256, read_header
+from tilenet.storage import is_remote
 from tilenet.tasks import VolumeReference
 
 
@@ -23,7 +24,8 @@ def info(source: VolumeReference, as_json: bool) -> None:
     """Describe SOURCE: a volume, or a model file."""
     path = Path(source.location)
     # Not Path.is_file, which raises where a folder above must not be entered.
-    is_model = path.suffix == ".safetensors" or os.path.isfile(path)  # noqa: PTH113
+    local = not is_remote(source.location)
+    is_model = local and (path.suffix == ".safetensors" or os.path.isfile(path))  # noqa: PTH113
     facts = model_facts(str(path)) if is_model else volume_facts(source)
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))

@@ -11,6 +11,7 @@ from tilenet.errors import NotEnoughMemory, OutputExists
 from tilenet.geometry import ZYX, check_multiple, round_up, zyx
 from tilenet.new_volume import describe_existing
 from tilenet.plan import PROCESS_BYTES
+from tilenet.storage import check_writable
 from tilenet.volume import Volume, open_volume
 
 #: Sections that differ in size from their pixels by this factor are stored in flatter chunks.
@@ -197,6 +198,7 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     OutputExists
         When it is something else.
     """
+    check_writable(output)
     found = describe_existing(output)
     replaceable = found is None or found.startswith("a Zarr")
     if found is None or (overwrite and replaceable):

@@ -13,6 +13,7 @@
     |- InvalidProfile         a cluster profile with unknown or impossible keys
     |- VolumeError
     |  |- UnreadableVolume    missing, not a volume, or with metadata that say something impossible
+    |  |- StoreFailed         an object store refuses, fails or does not answer
     |  |- AmbiguousVolume     several readings are possible, and the user has to choose
     |  |- UnreadableBlock     stored bytes of a box that cannot be read or decoded
     |  |- NonFiniteValues     NaN or infinity in a box of the input
@@ -190,6 +191,18 @@ class UnreadableVolume(VolumeError):
 
     def message(self) -> str:
         return f"{self.path}: {self.problem}. {self.cure.removesuffix('.')}."
+
+
+@dataclasses.dataclass(eq=False)
+class StoreFailed(VolumeError):
+    """An object store that refuses, fails or does not answer."""
+
+    location: str
+    problem: str
+    cure: str
+
+    def message(self) -> str:
+        return f"{self.location}: {self.problem}. {self.cure.removesuffix('.')}."
 
 
 @dataclasses.dataclass(eq=False)

@@ -28,7 +28,7 @@ def write_join(location: str, ids: npt.NDArray[Any], offsets: npt.NDArray[np.int
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the output's group.
+        Local path or URL of the output's group.
     ids : ndarray of uint32 or uint64, shape (components of all blocks,)
         Final ids.
     offsets : ndarray of int64, shape (blocks + 1,)
@@ -56,7 +56,7 @@ def has_join(location: str) -> bool:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the output's group.
+        Local path or URL of the output's group.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def read_join(location: str, block: int) -> npt.NDArray[Any]:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the output's group.
+        Local path or URL of the output's group.
     block : int
         Position of the block in its grid.
 
@@ -101,7 +101,7 @@ def remove_join(location: str) -> None:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the output's group.
+        Local path or URL of the output's group.
     """
     group = zarr.open_group(storage.make_store(location, writable=True), mode="r+")
     if FOLDER in group:

@@ -6,22 +6,32 @@ import glob
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
 from tilenet import codecs, storage
 from tilenet.errors import OutputExists, UnreadableVolume
 from tilenet.geometry import ZYX
+from tilenet.object_store import RemoteStore
 from tilenet.ome import image_attributes
 from tilenet.provenance import CREATION
 
 #: Seconds after which a folder that was to become a volume is taken for left behind.
 ORPHAN_SECONDS = 3600
+
+#: Keys of a Zarr's root, and the ending of the other metadata, of both formats.
+ROOT = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+
+#: What a creation leaves in an object store when it is killed: no volume yet.
+LEFT_BEHIND = ("0/zarr.json",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,7 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     Parameters
     ----------
     location : str
-        Local path or fsspec URL.
+        Local path or URL.
     new : NewVolume
         What it is like.
     overwrite : bool
@@ -88,7 +98,7 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     if found and not (overwrite and replaceable):
         raise OutputExists(location, found, replaceable)
     if storage.is_remote(location):
-        _write_metadata(location, new, overwrite=found is not None)
+        _create_remote(location, new, replace=found is not None)
         return creation
     # A local volume appears whole, under its name, by one rename; the old one goes the same way.
     target = storage.local_path(location)
@@ -97,7 +107,7 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
             shutil.rmtree(other, ignore_errors=True)
     fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
     try:
-        _write_metadata(str(fresh), new)
+        _write_metadata(storage.make_store(str(fresh), writable=True), target.name, new)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         cure = "Choose a place that can be written to"
@@ -139,11 +149,53 @@ def _appear(fresh: Path, target: Path) -> None:
         raise OutputExists(str(target), found) from error
 
 
-def _write_metadata(location: str, new: NewVolume, *, overwrite: bool = False) -> None:
+def _create_remote(location: str, new: NewVolume, *, replace: bool) -> None:
+    # An object store knows no renaming. The group's metadata come last: without them there is no
+    # volume, whatever else a killed creation has left.
+    made, store = MemoryStore(), storage.make_store(location, writable=True)
+    _write_metadata(made, location.rstrip("/").rpartition("/")[2], new)
+    objects = {key: made.get_sync(key) for key in ("0/zarr.json", "zarr.json")}
+
+    async def publish() -> bool:
+        if replace:
+            await _remove_all(store)
+        elif await store.exists("0/zarr.json"):
+            await store.delete("0/zarr.json")
+        for key, value in objects.items():
+            assert value is not None
+            if not isinstance(store, RemoteStore):
+                await store.set(key, value)
+            elif not await store.create(key, value.to_bytes()):
+                return False
+        return True
+
+    if not sync(publish()):
+        raise OutputExists(location, describe_existing(location) or "being created by another run")
+
+
+async def _remove_all(store: Store) -> None:
+    # In this order, so that until the end it is the Zarr that was to be replaced.
+    keys = sorted([key async for key in store.list_prefix("")])
+    inner = [key for key in keys if key not in ROOT]
+    metadata = [key for key in inner if key.rpartition("/")[2] in ROOT]
+    await _remove(store, set(inner) - set(metadata))
+    await _remove(store, metadata)
+    await _remove(store, set(keys) - set(inner))
+
+
+async def _remove(store: Store, keys: Iterable[str]) -> None:
+    if isinstance(store, RemoteStore):
+        await store.remove(sorted(keys))
+        return
+    for key in keys:
+        await store.delete(key)
+
+
+def _write_metadata(store: Store, called: str, new: NewVolume) -> None:
     leading = () if new.channels is None else (1,)
     channels = () if new.channels is None else (len(new.channels),)
     compressors = codecs.compressors(new.codec)  # an unknown codec is refused before any file
-    group = zarr.create_group(storage.make_store(location, writable=True), overwrite=overwrite)
+    group = zarr.create_group(store)
     group.create_array(
         "0",
         shape=(*channels, *new.shape),
@@ -154,10 +206,9 @@ def _write_metadata(location: str, new: NewVolume, *, overwrite: bool = False) -
         fill_value=0,
         dimension_names=[*("c" * len(channels)), "z", "y", "x"],
     )
-    name = location.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
     brightest = 255.0 if np.dtype(new.dtype).kind in "ui" else 1.0
     ome = image_attributes(
-        name,
+        called.split(".")[0],
         new.voxel_size,
         translation=new.translation,
         channels=new.channels,
@@ -172,7 +223,7 @@ def describe_existing(location: str) -> str | None:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL.
+        Local path or URL.
 
     Returns
     -------
@@ -198,7 +249,7 @@ def describe_existing(location: str) -> str | None:
     try:
         node = storage.open_node(location)
     except UnreadableVolume:
-        if storage.is_remote(location) and not storage.holds_anything(location):
+        if storage.is_remote(location) and not storage.holds_other_than(location, LEFT_BEHIND):
             return None
         return "a folder that is not Zarr"
     return "a Zarr array" if isinstance(node, zarr.Array) else "a Zarr group"
@@ -210,7 +261,7 @@ def replace_attributes(location: str, attributes: Mapping[str, Any]) -> None:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the group.
+        Local path or URL of the group.
     attributes : mapping
         JSON values; the creation id stays as it is.
     """
@@ -226,7 +277,7 @@ def stored_creation(location: str) -> str | None:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the group.
+        Local path or URL of the group.
 
     Returns
     -------

@@ -117,7 +117,7 @@ def open_source(
     location : str
         A file (``FILE.h5:/DATASET`` and ``FILE.npz:NAME`` for arrays inside one), a folder or a
         glob pattern of TIFF or PNG files, one after the other along z in natural order, or a
-        Zarr, local or by fsspec URL.
+        Zarr, local or by URL.
     axes : str, optional
         Meaning of the stored axes of each file, for example "zyx", where the file does not say or
         is wrong. Axes of length 1 that a TIFF file has are not counted.

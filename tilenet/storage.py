@@ -1,9 +1,7 @@
-"""Stores and arrays: where Zarr touches the disk.
+"""Stores and arrays: where Zarr touches a disk or an object store.
 
 How a shard is written is part of correctness, because a block counts as done when its shards
-exist. zarr-python writes a local file under a temporary name and renames it, but does not sync
-it: after a power cut the file may exist and be empty. :class:`DurableStore` syncs the file before
-the rename and the folder after it. Object stores show a key only once it is whole.
+exist: see :mod:`tilenet.durable` for disks and :mod:`tilenet.object_store` for object stores.
 
 Reading goes through ``zarrs``, which decodes outside the GIL. It must never write: it grows the
 file under its final name, and skips shards that are all fill value.
@@ -12,10 +10,8 @@ file under its final name, and skips shards that are all fill value.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,14 +20,23 @@ import zarr
 import zarr.errors
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ShardingCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from tilenet.errors import UnreadableVolume
+from tilenet.durable import PARTIAL as PARTIAL
+from tilenet.durable import DurableStore as DurableStore
+from tilenet.durable import write_durably as write_durably
+from tilenet.errors import StoreFailed, UnreadableVolume
+from tilenet.object_store import RemoteStore, open_store
+from tilenet.store_client import SCHEMES, WEB, scheme_of
+from tilenet.urls import refuse_secrets
 
-#: Ending of the temporary files of interrupted local writes; zarr-python's own.
-PARTIAL = ".partial"
+#: Key that shows whether an output can be written to.
+WRITE_CHECK = f"write-check{PARTIAL}"
+
+#: Sizes that are asked for at the same time.
+REQUESTS = 64
 
 _ZARRS = "zarrs.ZarrsCodecPipeline"
 _ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
@@ -40,70 +45,8 @@ _ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 _settings_lock = threading.Lock()
 
 
-class DurableStore(LocalStore):
-    """A local store whose keys appear whole and stay, also after a power cut."""
-
-    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        if not self._is_open:
-            await self._open()
-        self._check_writable()
-        await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), exclusive)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """Write a key.
-
-        Parameters
-        ----------
-        key : str
-            Path below the root.
-        value : Buffer
-            Its bytes.
-        """
-        self._ensure_open_sync()
-        self._check_writable()
-        write_durably(self.root / key, value.as_buffer_like())
-
-
-def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
-    """Write a file so that it is whole or absent whatever happens.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; missing folders above it are made.
-    data : bytes-like
-        Its content.
-    exclusive : bool
-        Leave a file that is already there alone and raise FileExistsError.
-    """
-    created = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            os.link(temporary, path)
-        else:
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    for folder in {path.parent, *(folder.parent for folder in created)}:
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def is_remote(location: str) -> bool:
-    """Tell whether a location is an fsspec URL and not a local path.
+    """Tell whether a location is a URL and not a local path.
 
     Parameters
     ----------
@@ -142,27 +85,32 @@ def make_store(location: str, *, writable: bool = False) -> Store:
     Parameters
     ----------
     location : str
-        Local path, or fsspec URL such as ``s3://bucket/em.zarr``.
+        Local path, or URL such as ``s3://bucket/em.zarr``.
     writable : bool
         Whether it will be written to.
 
     Returns
     -------
     zarr.abc.store.Store
-        A durable local store or an fsspec store.
+        A durable local store, an object store, or what fsspec makes of other URLs.
 
     Raises
     ------
     UnreadableVolume
         When the URL's protocol is unknown or its client library is not installed.
+    InvalidData
+        When the URL holds credentials.
     """
     if not is_remote(location):
         path = local_path(location)
         return DurableStore(path) if writable else LocalStore(path, read_only=True)
+    refuse_secrets(location)
+    if scheme_of(location) in SCHEMES:
+        return open_store(location, read_only=not writable)
     try:
         return FsspecStore.from_url(location, read_only=not writable)
     except (ValueError, ImportError) as error:
-        cure = "Install the client library, for example: pip install 'tilenet[remote]'"
+        cure = "Use s3, gs, az or http (tilenet[remote]), or install the library that it needs"
         raise UnreadableVolume(location, str(error).rstrip("."), cure) from error
 
 
@@ -172,7 +120,7 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL.
+        Local path or URL.
     path : str
         Path below the location.
 
@@ -200,7 +148,11 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
     for pipeline in (_ZARRS, _ZARR_PYTHON) if local else (_ZARR_PYTHON,):
         try:
             return _open_with(pipeline, store, path)
+        except StoreFailed:
+            raise
         except (FileNotFoundError, NotADirectoryError, zarr.errors.NodeNotFoundError) as error:
+            if isinstance(store, RemoteStore) and store.can_list:
+                holds_other_than(location, ())  # a bucket that does not exist says so only now
             raise UnreadableVolume(where, "is not a Zarr array or group", cure) from error
         except PermissionError as error:
             raise UnreadableVolume.unreachable(where, error) from error
@@ -240,7 +192,7 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of the group.
+        Local path or URL of the group.
     path : str
         Path of the array below it.
 
@@ -255,13 +207,15 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
         return array.with_config({"write_empty_chunks": True})
 
 
-def list_keys(array: zarr.Array[Any]) -> set[str]:
+def list_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> set[str]:
     """List what an array has stored, relative to the array.
 
     Parameters
     ----------
     array : zarr.Array
         The array.
+    wanted : iterable of str
+        The keys that matter: where nothing can be listed, they are asked for one by one.
 
     Returns
     -------
@@ -269,32 +223,44 @@ def list_keys(array: zarr.Array[Any]) -> set[str]:
         Chunk and shard keys, and whatever else lies there.
     """
     prefix = f"{array.path}/" if array.path else ""
+    store = array.store
+    if isinstance(store, RemoteStore) and not store.can_list:
+        keys = list(wanted)
+        sizes = stored_sizes(array, keys)
+        return {key for key, size in zip(keys, sizes, strict=True) if size is not None}
 
     async def collect() -> set[str]:
-        names: AsyncIterator[str] = array.store.list_prefix(prefix)
+        if isinstance(store, RemoteStore):
+            return {name.removeprefix(prefix) for name in await store.keys(prefix)}
+        names: AsyncIterator[str] = store.list_prefix(prefix)
         return {name.removeprefix(prefix) async for name in names}
 
     return sync(collect())
 
 
-def holds_anything(location: str) -> bool:
-    """Tell whether anything lies below a location, Zarr or not.
+def holds_other_than(location: str, known: Iterable[str]) -> bool:
+    """Tell whether anything lies below a location, Zarr or not, beside some keys.
 
     Parameters
     ----------
     location : str
-        fsspec URL.
+        URL.
+    known : iterable of str
+        Keys that do not count.
 
     Returns
     -------
     bool
-        False when nothing is there.
+        False when nothing else is there.
     """
-    store = make_store(location)
+    store, few = make_store(location), set(known)
 
     async def first() -> bool:
-        async for _ in store.list_dir(""):
-            return True
+        if isinstance(store, RemoteStore):
+            return await store.holds_other_than(few)
+        async for name in store.list_prefix(""):
+            if name.strip("/") not in few:
+                return True
         return False
 
     return sync(first())
@@ -317,9 +283,12 @@ def stored_sizes(array: zarr.Array[Any], keys: list[str]) -> list[int | None]:
     """
     prefix = f"{array.path}/" if array.path else ""
 
+    turn = asyncio.Semaphore(REQUESTS)
+
     async def size(key: str) -> int | None:
         try:
-            return await array.store.getsize(prefix + key)
+            async with turn:
+                return await array.store.getsize(prefix + key)
         except FileNotFoundError:
             return None
 
@@ -329,13 +298,36 @@ def stored_sizes(array: zarr.Array[Any], keys: list[str]) -> list[int | None]:
     return sync(collect())
 
 
+def check_writable(location: str) -> None:
+    """Store and remove a small object, before hours are computed that could not be stored.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL of an output; only object stores are asked.
+
+    Raises
+    ------
+    UnreadableVolume, StoreFailed
+        When nothing can be written there.
+    """
+    if not is_remote(location) or scheme_of(location) not in SCHEMES:
+        return
+    if scheme_of(location) in WEB:
+        cure = "Give a path or the URL of an object store"
+        raise UnreadableVolume(location, "is on a web server, which is read only", cure)
+    store = make_store(location, writable=True)
+    sync(store.set(WRITE_CHECK, default_buffer_prototype().buffer.from_bytes(b"")))
+    sync(store.delete(WRITE_CHECK))
+
+
 def remove_partial_files(location: str) -> int:
     """Remove what interrupted writes left behind.
 
     Parameters
     ----------
     location : str
-        Local path or fsspec URL; only local stores write temporary files.
+        Local path or URL; only local stores write temporary files.
 
     Returns
     -------

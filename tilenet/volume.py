@@ -191,7 +191,8 @@ class Volume:
         list of int
             Indices of the blocks of which at least one shard is not stored, ascending.
         """
-        stored = storage.list_keys(self.array)
+        wanted = (key for box in blocks for key in self.shard_keys(box))
+        stored = storage.list_keys(self.array, wanted)
         return [i for i, box in enumerate(blocks) if not stored.issuperset(self.shard_keys(box))]
 
     def shard_keys(self, box: Box) -> Iterator[str]:
@@ -242,7 +243,7 @@ def open_volume(
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a
+        Local path or URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a
         plain Zarr array (v3 or v2).
     level : str, optional
         Path or index of a pyramid level; the finest by default.

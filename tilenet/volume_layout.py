@@ -73,7 +73,7 @@ def find_layout(
     Parameters
     ----------
     location : str
-        Local path or fsspec URL of a group or an array.
+        Local path or URL of a group or an array.
     level : str or None
         Path or index of a pyramid level.
     channel : int or None

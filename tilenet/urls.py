@@ -1,0 +1,71 @@
+"""URLs carry no credentials: those that do are refused, and never shown whole."""
+
+from __future__ import annotations
+
+import re
+
+from tilenet.errors import InvalidData
+
+#: Their "user" is a container: abfs://container@account.dfs.core.windows.net/em.zarr.
+_CONTAINER_FIRST = ("abfs", "abfss")
+
+#: A password may hold slashes; what looks like one after a port does not count.
+_USER = r"[^\s/?#@'\"]*|[^\s/?#@:'\"]*:(?!\d+/)[^\s@'\"]*"
+_URL = re.compile(rf"\b([a-z][a-z0-9+.-]*)://(?:({_USER})@)?([^\s?'\"]*)(\?[^\s'\"]*)?", re.I)
+
+_LEADING_USER = re.compile(r"[^/?#@:]*(?::(?!\d+/)[^@]*)?@")
+
+
+def redact(text: str) -> str:
+    """Take user names, passwords and query strings out of the URLs in a text.
+
+    Parameters
+    ----------
+    text : str
+        Any text, such as a message.
+
+    Returns
+    -------
+    str
+        The same with URLs that may be shown.
+    """
+    return _URL.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    scheme, user, rest, _ = match.groups()
+    kept = f"{user}@" if user is not None and _is_container(scheme, user) else ""
+    return f"{scheme}://{kept}{rest}"
+
+
+def _is_container(scheme: str, user: str) -> bool:
+    return scheme.lower() in _CONTAINER_FIRST and ":" not in user
+
+
+def refuse_secrets(url: str, what: str = "URL") -> None:
+    """Refuse a URL that carries what must be in the environment.
+
+    Parameters
+    ----------
+    url : str
+        Location of a volume, or address of a store.
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    InvalidData
+        When it has a user name, a password or a query string such as a signature. The message does
+        not show them.
+    """
+    scheme, _, rest = url.partition("://")
+    match = _LEADING_USER.match(rest)
+    shown = f"{scheme}://{rest.rpartition('@')[2] if match else rest}".partition("?")[0]
+    if match is not None and not _is_container(scheme, match[0]):
+        problem = "holds a user name or a password, which would be seen by others"
+    elif "?" in rest:
+        problem = "holds a query string, which would be seen by others and cannot hold for all keys"
+    else:
+        return
+    cure = "Leave it out: credentials come from the environment or a profile (see the README)"
+    raise InvalidData(f"{what} {shown}", problem, f"{cure}.")
