@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.prediction import Choices, Job
+from pipelines.provenance_checks import problems
 from tilenet import storage
 from tilenet.checkpoint import ModelHeader, model_sha256, read_header
 from tilenet.codecs import compressors
@@ -27,6 +28,10 @@ from tilenet.predict_task import factor_of
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
+from tilenet.volume_layout import attributes_of
+
+#: Missing objects that are counted only.
+MANY = 10**7
 
 #: Voxel sizes that differ by less than this share are the same.
 VOXEL_SIZE_TOLERANCE = 0.02
@@ -181,29 +186,42 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
     if found is None:
         return None
     if found == "a Zarr group":
-        attributes = open_group_attributes(output)
         if overwrite:
             return None
-        if attributes.get("kind") == "prediction":
-            _check_begun(job, output, attributes)
-            return open_volume(output)
+        if open_group_attributes(output).get("kind") == "prediction":
+            return _check_begun(job, open_volume(output))
         found = "a Zarr group that is not a prediction of tilenet"
     elif overwrite and found == "a Zarr array":
         return None
     raise OutputExists(output, found, replaceable=found.startswith("a Zarr"))
 
 
-def _check_begun(job: Job, output: str, attributes: Mapping[str, Any]) -> None:
+def _check_begun(job: Job, begun: Volume) -> Volume:
     # Before planning: its plan would be judged by another network.
-    plan = attributes.get("numeric_plan")
-    planned = {"block", "tile", "stream_axis", "slab", "precision", "threads"}
-    whole = isinstance(plan, Mapping) and planned <= plan.keys()
-    determinants = {"model_sha256", "input", "intensity", "output", "test_time_augmentation"}
-    if not whole or not determinants <= attributes.keys():
-        raise OutputExists(output, "a prediction whose provenance is incomplete")
-    if attributes["model_sha256"] != job.sha256:
-        differences = {"model_sha256": (attributes["model_sha256"], job.sha256)}
-        raise ResumeRefused(output, differences)
+    check_provenance(begun)
+    if begun.attributes["model_sha256"] != job.sha256:
+        differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}
+        raise ResumeRefused(begun.location, differences)
+    return begun
+
+
+def check_provenance(begun: Volume) -> None:
+    """Refuse to go on with an output that does not say, or not truly, how it was begun.
+
+    Parameters
+    ----------
+    begun : Volume
+        An output of ours.
+
+    Raises
+    ------
+    OutputExists
+        Naming the first field that is missing or cannot be true.
+    """
+    found = problems(begun)
+    if found:
+        what = f"a {begun.attributes['kind']} whose provenance is incomplete: {found[0]}"
+        raise OutputExists(begun.location, what)
 
 
 def open_group_attributes(location: str) -> Mapping[str, Any]:
@@ -219,7 +237,7 @@ def open_group_attributes(location: str) -> Mapping[str, Any]:
     mapping
         Its attributes under "tilenet"; empty when it has none.
     """
-    values = storage.open_node(location).attrs.asdict().get("tilenet")
+    values = attributes_of(location, storage.open_node(location)).get("tilenet")
     return values if isinstance(values, Mapping) else {}
 
 
@@ -245,10 +263,15 @@ def check_whole(
     if volume.attributes.get("kind") not in ("volume", "prediction", "instances", "weights"):
         return
     blocks = BlockGrid(volume.shape, volume.write_shape, region)
+    what = f"objects that hold {region}"
+    if len(blocks) > MANY and (lacking := len(blocks) - volume.count_stored()) > MANY:
+        # A damaged shape, perhaps; to ask for one after the other would take for ever.
+        problem = f"at least {lacking} of the {len(blocks)} {what} are not stored yet"
+        raise InvalidData(volume.location, problem, cure)
     missing = volume.missing(blocks)
     if missing:
         problem = (
-            f"{len(missing)} of the {len(blocks)} objects that hold {region} are not stored yet, "
+            f"{len(missing)} of the {len(blocks)} {what} are not stored yet, "
             f"the first {blocks[missing[0]]}"
         )
         raise InvalidData(volume.location, problem, cure)

@@ -22,6 +22,7 @@ COMMANDS = {
     "weights": ("pipelines.weights", "Instances to border weights for training."),
     "train": ("pipelines.train", "Train a U-Net on a volume and its labels."),
     "predict": ("pipelines.predict", "Predict a volume, Zarr to Zarr."),
+    "verify": ("pipelines.verify", "Ask an output whether it is whole, and what it claims to be."),
     "evaluate": ("pipelines.evaluate", "Say how good a prediction is: errors and scores."),
     "plan": ("pipelines.plan", "Say what a prediction would cost, and run nothing."),
     "cluster": ("pipelines.show_cluster", "Show where a command would compute."),

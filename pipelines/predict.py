@@ -31,6 +31,7 @@ from pipelines.prediction import (
     Choices,
     Job,
     new_output,
+    predict_task,
     provenance,
     settings,
 )
@@ -181,19 +182,9 @@ class _Run:
         else:
             check_resume(self.job, self.plan, begun, stated, alone=self.part is None)
             creation = begun.creation
-        return PredictTask(
-            source=self.job.source,
-            output=OutputReference(self.output, creation),
-            model=self.job.model,
-            model_sha256=self.job.sha256,
-            settings=settings(self.job, self.plan),
-            intensity=intensity,
-            architecture=self.plan.request.architecture,
-            tile=self.plan.tile,
-            run=self.name,
-            orientations=self.plan.request.orientations,
-            mask=self.job.mask,
-            facts=tuple(facts.items()),
+        written = OutputReference(self.output, creation)
+        return predict_task(
+            self.job, self.plan, written, intensity=intensity, facts=facts, run=self.name
         )
 
     def _measure(self, rule: IntensityRule) -> Intensity:

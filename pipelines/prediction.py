@@ -9,12 +9,14 @@ from typing import Any
 from tilenet.checkpoint import ModelHeader
 from tilenet.geometry import AXES, ZYX
 from tilenet.identity import identify
+from tilenet.intensity import Intensity
 from tilenet.new_volume import NewVolume
 from tilenet.orientation import Orientation, averaged, statement
 from tilenet.plan import Plan
+from tilenet.predict_task import PredictTask
 from tilenet.request import BLOCK_SECONDS, DEVICE_BYTES
 from tilenet.settings import Settings
-from tilenet.tasks import VolumeReference
+from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.volume import Volume
 
 
@@ -179,6 +181,53 @@ def settings(job: Job, plan: Plan) -> Settings:
     request = plan.request
     return Settings(
         job.choices.device, request.precision, request.threads, axis=plan.axis, slab=plan.slab
+    )
+
+
+def predict_task(
+    job: Job,
+    plan: Plan,
+    output: OutputReference,
+    *,
+    intensity: Intensity,
+    facts: Mapping[str, str],
+    run: str,
+) -> PredictTask:
+    """Make what a worker runs.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    output : OutputReference
+        The output, created already.
+    intensity : Intensity
+        Rule that normalises grey values, as it came to be.
+    facts : mapping
+        Device model and library versions that every worker must have.
+    run : str
+        Name of the run.
+
+    Returns
+    -------
+    PredictTask
+        Called with the box of a block.
+    """
+    return PredictTask(
+        source=job.source,
+        output=output,
+        model=job.model,
+        model_sha256=job.sha256,
+        settings=settings(job, plan),
+        intensity=intensity,
+        architecture=plan.request.architecture,
+        tile=plan.tile,
+        run=run,
+        orientations=plan.request.orientations,
+        mask=job.mask,
+        facts=tuple(facts.items()),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pipelines.checks import open_group_attributes
+from pipelines.checks import check_provenance, open_group_attributes
 from pipelines.cluster import ClusterOptions
 from tilenet.errors import NotEnoughMemory, OutputExists
 from tilenet.geometry import ZYX, check_multiple, round_up, zyx
@@ -206,4 +206,6 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     stored = open_group_attributes(output) if found == "a Zarr group" else {}
     if stored.get("kind") != kind:
         raise OutputExists(output, found, replaceable=replaceable)
-    return open_volume(output)
+    begun = open_volume(output)
+    check_provenance(begun)
+    return begun

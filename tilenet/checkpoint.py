@@ -249,12 +249,30 @@ def read_header(path: str | Path) -> ModelHeader:
         _check_shapes(str(path), header.architecture, shapes)
     except (InvalidData, ArchitectureError) as error:
         raise InvalidModelFile(str(path), str(error).rstrip(".")) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidModelFile(str(path), f"has a broken header ({error!r})") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InvalidModelFile(str(path), f"has a broken header ({_brief(error)})") from error
     return header
 
 
+def _brief(error: Exception) -> str:
+    text = repr(error)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str, Any]) -> None:
+    # Counted before they are listed: a header may claim more layers than any memory holds.
+    levels = len(architecture.channels)
+    layers = (2 * levels - 1) * architecture.convolutions + levels
+    if len(shapes) != 2 * layers:
+        problem = f"has {len(shapes)} tensors, but its architecture has {2 * layers}"
+        raise InvalidModelFile(path, problem)
     stored = sum(math.prod(shape) for shape in shapes.values())
     names = {
         f"layers.{layer.name.replace('.', '_')}.{part}"

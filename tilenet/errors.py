@@ -18,6 +18,7 @@
     |  |- UnreadableBlock     stored bytes of a box that cannot be read or decoded
     |  |- NonFiniteValues     NaN or infinity in a box of the input
     |  |- OutputExists        the output is there already and is something else
+    |  |- OutputDamaged       what is stored is not what its command stored
     |  |- OutputInsideInput   the output would be written into the input
     |  `- VoxelSizeMismatch   the model was trained at another voxel size
     |- ModelError
@@ -274,6 +275,25 @@ class OutputInsideInput(VolumeError):
             f"The output {self.output} and the input {self.input} lie inside one another. "
             "Choose an output beside the input, not within it."
         )
+
+
+@dataclasses.dataclass(eq=False)
+class OutputDamaged(VolumeError):
+    """What is stored is not, or cannot be, what the command that made it stored."""
+
+    path: str
+    count: int
+    found: Sequence[str]
+    cure: str
+
+    def message(self) -> str:
+        lines = [f"  {line}" for line in self.found]
+        rest = self.count - len(self.found)
+        if rest:
+            lines.append(f"  and {rest} more (--json lists all)")
+        things = "thing is" if self.count == 1 else "things are"
+        head = f"{self.path}: {self.count} {things} not as it should be:"
+        return "\n".join([head, *lines, self.cure])
 
 
 @dataclasses.dataclass(eq=False)

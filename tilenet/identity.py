@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tilenet import storage
+from tilenet.errors import UnreadableVolume
 from tilenet.geometry import Box, zyx
 from tilenet.volume import Volume
 
@@ -35,7 +35,7 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
     total = math.prod(counts)
     chosen = {}
     for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
-        coordinates = tuple(int(i) for i in np.unravel_index(pick, counts))
+        coordinates = _unravel(pick, counts)
         by_axis = dict(zip(volume.layout.axes, coordinates, strict=True))
         start = zyx(
             by_axis.get(axis, 0) * step
@@ -45,6 +45,15 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
         box = Box(start, stop).intersect(Box.of_shape(volume.shape))
         chosen[volume.shard_key(coordinates)] = box
     return chosen
+
+
+def _unravel(pick: int, counts: Sequence[int]) -> tuple[int, ...]:
+    # Not NumPy's, whose integers end where a damaged shape goes on.
+    coordinates = []
+    for count in reversed(counts):
+        pick, position = divmod(pick, count)
+        coordinates.append(position)
+    return tuple(reversed(coordinates))
 
 
 def identify(volume: Volume) -> dict[str, Any]:
@@ -62,9 +71,17 @@ def identify(volume: Volume) -> dict[str, Any]:
     -------
     dict
         JSON values.
+
+    Raises
+    ------
+    UnreadableVolume
+        When the system does not let us look at them.
     """
     keys = list(sampled_shards(volume))
-    sizes = storage.stored_sizes(volume.array, keys)
+    try:
+        sizes = storage.stored_sizes(volume.array, keys)
+    except OSError as error:
+        raise UnreadableVolume.unreachable(volume.location, error) from error
     return {
         "shape": list(volume.array.shape),
         "dtype": str(volume.dtype),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,15 +134,40 @@ class PredictTask:
             When the output was replaced, or the process differs from those that the run began with.
         """
         clock, output = Clock(), writer(self.output, self.run)
-        predictor, tiles = self._load(), self._tiles(box)
+        self.stream(box, output, self._write, clock)
+        # Whatever is computed is counted as such, so no second look at the mask is needed.
+        return BlockReport(box, clock.seconds, skipped="compute" not in clock.seconds)
+
+    def stream(
+        self, box: Box, like: Volume, take: Callable[[Box, npt.NDArray[Any]], None], clock: Clock
+    ) -> None:
+        """Compute a block, and hand on shard by shard what is to be stored.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+        like : Volume
+            Says shards and data type.
+        take : callable
+            Takes a shard's box and its voxels, in a thread of its own; no more than one shard is
+            masked and taken at once.
+        clock : Clock
+            Seconds per phase.
+        """
+        predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
         axis = row_axis(tiles, self.settings.axis)
-        with Rows(self._write, box, axis=axis, depth=output.write_shape[axis]) as rows:
-            for values in self._planes(predictor, tiles, output.dtype, clock):
+
+        def cut(row: Box, values: npt.NDArray[Any]) -> None:
+            for shard in BlockGrid(row.stop, shape, row):
+                inside = shard.relative_to(row.start).slices
+                take(shard, self._masked(shard, values[(..., *inside)]))
+
+        with Rows(cut, box, axis=axis, depth=shape[axis]) as rows:
+            for values in self._planes(predictor, tiles, like.dtype, clock):
                 rows.add(values)
                 clock.phase("write")
         clock.phase("write")
-        # Whatever is computed is counted as such, so no second look at the mask is needed.
-        return BlockReport(box, clock.seconds, skipped="compute" not in clock.seconds)
 
     def compute(self, box: Box, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Compute a block without storing it.
@@ -197,12 +222,8 @@ class PredictTask:
                     clock.phase("compute")
                     yield values
 
-    def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
-        # Shard by shard, so that no more than one is masked and encoded at once.
-        shape = writer(self.output, self.run).write_shape
-        for shard in BlockGrid(box.stop, shape, box):
-            inside = shard.relative_to(box.start).slices
-            self.output.write(shard, self._masked(shard, values[(..., *inside)]), self.run)
+    def _write(self, shard: Box, values: npt.NDArray[Any]) -> None:
+        self.output.write(shard, values, self.run)
 
     def _masked(self, box: Box, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inside = self._inside(box)

@@ -77,7 +77,9 @@ class RateCache:
             return cls(
                 path, problem=f"{path} cannot be read: {error.strerror or error}; it is not used"
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (
+            ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+        ):  # fmt: skip
             return cls(path, problem=f"{path} is no file of measured rates, and not used")
         return cls(path, entries)
 

@@ -103,7 +103,7 @@ class FileSource:
             if self.axes.along_zyx(stored.sizes) != self.shape:
                 raise ValueError("the file has changed since it was opened")
             return self.axes.arrange(stored.read(self.axes.ranges(box)))
-        except (TilenetError, MemoryError):
+        except TilenetError:
             raise
         except Exception as error:  # decoders raise what they like
             raise UnreadableBlock(self.location, str(box), _line(error)) from error
@@ -189,7 +189,7 @@ def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> Sto
     suffix = Path(path).suffix.lower()
     try:
         return OPENERS[suffix](path, inner)
-    except (TilenetError, MemoryError):
+    except TilenetError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in the library that reads it
         cure = "Copy it again, close programs that write to it, or save it anew"
@@ -198,6 +198,8 @@ def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> Sto
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
+        text = f"more memory is asked for than there is ({text})"
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -181,6 +181,9 @@ def _refuse_what_zarrs_misreads(array: zarr.Array[Any]) -> None:
         raise NotImplementedError("zarrs fails when it reads other byte or memory orders")
     codecs = [*getattr(array.metadata, "codecs", ())]
     for codec in [codec for codec in codecs if isinstance(codec, ShardingCodec)]:
+        if not any(isinstance(inner, Crc32cCodec) for inner in codec.index_codecs):
+            # The process would die: it allocates whatever a damaged index says.
+            raise NotImplementedError("zarrs trusts an index without a checksum")
         codecs.extend(codec.codecs)
     if any(isinstance(codec, Crc32cCodec) for codec in codecs):
         raise NotImplementedError("zarrs skips this checksum when it reads a part of a shard")
@@ -207,6 +210,22 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
         return array.with_config({"write_empty_chunks": True})
 
 
+def can_list(store: Store) -> bool:
+    """Tell whether a store can say what it holds.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The store.
+
+    Returns
+    -------
+    bool
+        False for web servers.
+    """
+    return not isinstance(store, RemoteStore) or store.can_list
+
+
 def list_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> set[str]:
     """List what an array has stored, relative to the array.
 
@@ -224,7 +243,7 @@ def list_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> set[str]:
     """
     prefix = f"{array.path}/" if array.path else ""
     store = array.store
-    if isinstance(store, RemoteStore) and not store.can_list:
+    if not can_list(store):
         keys = list(wanted)
         sizes = stored_sizes(array, keys)
         return {key for key, size in zip(keys, sizes, strict=True) if size is not None}

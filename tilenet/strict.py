@@ -46,7 +46,23 @@ def validate(model: type[M], values: Mapping[str, Any], where: str, refusal: Ref
         return model.model_validate(values)
     except ValidationError as error:
         problems = [_problem(model, e["loc"], e["msg"], e["input"]) for e in error.errors()]
-        raise refusal(where, tuple(problems)) from error
+        raise refusal(where, tuple(map(brief, problems))) from error
+
+
+def brief(text: str) -> str:
+    """Shorten what would fill the screen, in the middle.
+
+    Parameters
+    ----------
+    text : str
+        A line of a message.
+
+    Returns
+    -------
+    str
+        At most 300 characters.
+    """
+    return text if len(text) <= 300 else f"{text[:150]} ... {text[-145:]}"
 
 
 def _problem(model: type[BaseModel], place: Sequence[int | str], message: str, value: Any) -> str:
@@ -87,5 +103,8 @@ def load(path: str | Path, refusal: Refusal) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise refusal(str(path), (error.strerror or str(error),)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise refusal(str(path), (f"is not TOML: {error}",)) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits, tables in tables
+        raise refusal(str(path), (brief(f"is not TOML: {error}"),)) from error

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from tilenet import storage
-from tilenet.errors import UnreadableBlock
+from tilenet.errors import TilenetError, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.provenance import CREATION
 from tilenet.volume_layout import Layout, find_layout
@@ -117,8 +117,6 @@ class Volume:
         """
         try:
             values = self._stored(self._index(box))
-        except MemoryError:
-            raise
         except Exception as error:  # codecs and stores raise what they like
             raise UnreadableBlock(self.location, str(box), _one_line(error)) from error
         axes = self.layout.axes
@@ -161,10 +159,20 @@ class Volume:
             Whole shards, or up to the volume's edge; one writer at a time for each shard.
         values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
             The voxels.
+
+        Raises
+        ------
+        UnreadableBlock
+            When what is stored there, or said of it, is such that nothing can be written.
         """
         # The only channel of an array that has but one may come without its axis.
         missing = (np.newaxis,) * (self.array.ndim - values.ndim)
-        self.array[self._index(box)] = values[missing]
+        try:
+            self.array[self._index(box)] = values[missing]
+        except (OSError, MemoryError, TilenetError):
+            raise
+        except Exception as error:  # codecs raise what they like
+            raise UnreadableBlock(self.location, str(box), _one_line(error)) from error
 
     def _is_kept(self, axis: str) -> bool:
         return axis in "zyx" or (axis == "c" and self.layout.channel is None)
@@ -194,6 +202,20 @@ class Volume:
         wanted = (key for box in blocks for key in self.shard_keys(box))
         stored = storage.list_keys(self.array, wanted)
         return [i for i, box in enumerate(blocks) if not stored.issuperset(self.shard_keys(box))]
+
+    def count_stored(self) -> int:
+        """Ask the store how many objects it holds of the array.
+
+        Returns
+        -------
+        int
+            Shards or chunks, and whatever else lies there; where nothing can be listed, as many
+            as the array has.
+        """
+        if storage.can_list(self.array.store):
+            return len(storage.list_keys(self.array))
+        sizes = self.array.shards or self.array.chunks
+        return math.prod(math.ceil(n / s) for n, s in zip(self.array.shape, sizes, strict=True))
 
     def shard_keys(self, box: Box) -> Iterator[str]:
         """Name the stored objects that hold a box.
@@ -293,4 +315,6 @@ def _cuts(wanted: range, first: int, step: int) -> list[slice]:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
+        text = f"more memory is asked for than there is ({text})"
     return text if len(text) <= 200 else text[:197] + "..."

@@ -6,7 +6,8 @@ several things; nothing is guessed beyond "the finest level" and "three axes are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from natsort import natsorted
 from tilenet import storage
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
 from tilenet.ome import Image, read_image
+
+#: Stored objects of an array that are believed: a thousand petabytes in chunks of a megabyte.
+MOST_OBJECTS = 10**12
 
 _DEFAULT_AXES = {2: "yx", 3: "zyx"}
 
@@ -117,12 +121,13 @@ def _parent_image(location: str) -> tuple[Image | None, str | None, Mapping[str,
     if not isinstance(node, zarr.Group):
         return nothing
     try:
-        image = read_image(parent, node.attrs.asdict())
+        attributes = attributes_of(parent, node)
+        image = read_image(parent, attributes)
     except (UnreadableVolume, AmbiguousVolume):  # whose cure is the path of an array
         return nothing
     if image is None or name not in [entry.path for entry in image.levels]:
         return nothing
-    return image, name, _mapping(node.attrs.asdict().get("tilenet"))
+    return image, name, _mapping(attributes.get("tilenet"))
 
 
 def _found_in_group(
@@ -133,7 +138,7 @@ def _found_in_group(
     axes: str | None,
     channel: int | None,
 ) -> Found:
-    attributes = group.attrs.asdict()
+    attributes = attributes_of(location, group)
     image = read_image(location, attributes)
     if image is not None:
         path = _choose_level(location, [entry.path for entry in image.levels], level)
@@ -142,7 +147,7 @@ def _found_in_group(
         if series is not None:
             below = f"{location.rstrip('/')}/{series}"
             return find_layout(below, level=level, channel=channel, axes=axes)
-        path = _choose_array(location, natsorted(group.array_keys()), level)
+        path = _choose_array(location, _names(location, group.array_keys), level)
     array = storage.open_node(location, path)
     if not isinstance(array, zarr.Array):
         problem = f"its metadata name a level {path!r} that is not an array"
@@ -151,12 +156,50 @@ def _found_in_group(
     return replace(found, attributes=_mapping(attributes.get("tilenet")))
 
 
+def attributes_of(location: str, node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
+    """Read the attributes of a node.
+
+    Parameters
+    ----------
+    location : str
+        Where it lies, for the message.
+    node : zarr.Array or zarr.Group
+        The node.
+
+    Returns
+    -------
+    dict
+        JSON values.
+
+    Raises
+    ------
+    UnreadableVolume
+        When they are none.
+    """
+    try:
+        return node.attrs.asdict()
+    except (ValueError, TypeError) as error:
+        problem = "has attributes that are not names and values"
+        raise UnreadableVolume(location, problem, "Mend its metadata, which are damaged") from error
+
+
+def _names(location: str, keys: Callable[[], Iterator[str]]) -> list[str]:
+    try:
+        return natsorted(keys())
+    except Exception as error:  # whatever the metadata of one of them make Zarr raise
+        reason = " ".join(str(error).split())[:200]
+        problem = f"holds something whose Zarr metadata cannot be read: {reason}"
+        raise UnreadableVolume(
+            location, problem, "Mend it, or give the path of an array"
+        ) from error
+
+
 def _only_series(location: str, group: zarr.Group, attributes: Mapping[str, Any]) -> str | None:
     # bioformats2raw wraps its images, called series, into one more group.
     ome = _mapping(attributes.get("ome"))
     if "bioformats2raw.layout" not in attributes and "bioformats2raw.layout" not in ome:
         return None
-    series = sorted(name for name in group.group_keys() if name.isdigit())
+    series = [name for name in _names(location, group.group_keys) if name.isdigit()]
     if not series:
         return None
     if len(series) == 1:
@@ -207,6 +250,15 @@ def _found(
     if any(size == 0 for size in array.shape):
         cure = "Give a volume that has voxels"
         raise UnreadableVolume(location, f"is empty: shape {array.shape}", cure)
+    if min(*array.chunks, *(array.shards or ())) < 1:
+        problem = f"claims chunks of {array.chunks}"
+        raise UnreadableVolume(location, problem, "Mend its metadata, which are damaged")
+    objects = math.prod(
+        -(-n // s) for n, s in zip(array.shape, array.shards or array.chunks, strict=True)
+    )
+    if objects > MOST_OBJECTS:
+        problem = f"claims the shape {array.shape}, in more objects than any store holds"
+        raise UnreadableVolume(location, problem, "Mend its metadata, which are damaged")
     if array.dtype.kind not in "uifb":
         cure = "Store whole numbers or floating-point numbers"
         raise UnreadableVolume(location, f"holds values of type {array.dtype}", cure)
@@ -227,7 +279,7 @@ def _axes(
     elif image is not None:
         names = tuple(name.lower()[:1] for name in image.axes)
     else:
-        names = _stored_names(array) or tuple(_DEFAULT_AXES.get(array.ndim, ""))
+        names = _stored_names(location, array) or tuple(_DEFAULT_AXES.get(array.ndim, ""))
     legal = (
         len(set(names)) == len(names) and set(names) <= set("tczyx") and {"y", "x"} <= set(names)
     )
@@ -244,10 +296,10 @@ def _axes(
     return names
 
 
-def _stored_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+def _stored_names(location: str, array: zarr.Array[Any]) -> tuple[str, ...] | None:
     names = getattr(array.metadata, "dimension_names", None)
     if names is None:  # xarray's convention for Zarr v2
-        names = array.attrs.asdict().get("_ARRAY_DIMENSIONS")
+        names = attributes_of(location, array).get("_ARRAY_DIMENSIONS")
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         return None
     letters = tuple(name.lower()[:1] for name in names)

@@ -17,7 +17,7 @@ from pipelines.cluster.worker_settings import worker_settings
 from tilenet.errors import InvalidData
 
 #: Where the dashboard listens when the port is free: loopback only.
-DASHBOARD = "127.0.0.1:8787"
+DASHBOARD = ("127.0.0.1", 8787)
 
 
 @contextlib.contextmanager
@@ -104,15 +104,18 @@ def choose_dashboard(wanted: str | None) -> str:
     InvalidData
         When nobody can listen where the user wants.
     """
-    host, _, port = (wanted or DASHBOARD).rpartition(":")
+    if wanted is None:
+        host, port = DASHBOARD
+        with socket.socket() as probe:
+            busy = probe.connect_ex((host, port)) == 0
+        return f"{host}:{0 if busy else port}"
+    host, _, number = wanted.rpartition(":")
     try:
-        socket.create_server((host, int(port))).close()
+        socket.create_server((host, int(number))).close()
     except OSError as error:
-        if wanted is None:
-            return f"{host}:0"
         problem = f"cannot be listened on: {error.strerror or error}"
         raise InvalidData(f"--dashboard {wanted}", problem, "Give another address.") from error
-    return f"{host}:{port}"
+    return wanted
 
 
 def default_workers(threads: int) -> int:

@@ -31,7 +31,7 @@ def read_bytes(value: Any) -> int:
     """
     try:
         count = int(parse_bytes(value))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{value!r} is not a size such as 8GB or 512MiB") from error
     if count <= 0:
         raise ValueError(f"{value!r} is not positive")
@@ -61,7 +61,7 @@ def read_seconds(value: Any) -> int:
     if match := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
         days, hours, minutes, rest = (int(part or 0) for part in match.groups())
         seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text):
+    elif match := re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*(s|min|h|d)", text):
         seconds = int(float(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]])
     else:
         raise ValueError(f"{text!r} is not a duration such as 12:00:00, 2-00:00:00 or 90min")

@@ -106,7 +106,10 @@ def read_record(path: Path) -> Record:
         if values["format_version"] != FORMAT_VERSION:
             raise ValueError(values["format_version"])
         return Record(int(values["step"]), dict(values["conditions"]), dict(values["best"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError,
+        RecursionError,
+    ) as error:  # fmt: skip
         problem = f"is not a checkpoint of this tilenet, or is truncated ({error!r}); remove it"
         raise InvalidModelFile(str(path), problem) from error
 

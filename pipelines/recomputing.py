@@ -1,0 +1,263 @@
+"""Computing some blocks of a begun output anew, under the plan that it was made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.checks import check_inputs, check_job
+from pipelines.cluster import ClusterOptions
+from pipelines.intensity_rule import IntensityRule
+from pipelines.planning import output_dtype, plan_job
+from pipelines.prediction import Choices, Job, predict_task, provenance
+from tilenet.checkpoint import model_sha256
+from tilenet.errors import InvalidData, ResumeRefused
+from tilenet.geometry import Box
+from tilenet.identity import identify
+from tilenet.intensity import Intensity
+from tilenet.plan import Plan
+from tilenet.provenance import refuse_if_different
+from tilenet.shards import Flaw
+from tilenet.sources import open_source
+from tilenet.tasks import OutputReference, VolumeReference
+from tilenet.verify_task import TOLERANCES, RecomputeTask
+from tilenet.volume import Volume
+
+#: Where provenance lies, relative to an output.
+METADATA = "zarr.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What an output is said to have come from, as far as it is at hand.
+
+    Parameters
+    ----------
+    source : VolumeReference or None
+        The input.
+    model : str or None
+        The model file of a prediction.
+    mask : VolumeReference or None
+        The mask of a prediction.
+    """
+
+    source: VolumeReference | None = None
+    model: str | None = None
+    mask: VolumeReference | None = None
+
+
+def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
+    """Compare what is at hand with what the output says that it came from.
+
+    Parameters
+    ----------
+    output : Volume
+        An output whose provenance is whole.
+    basis : Basis
+        What is at hand.
+
+    Yields
+    ------
+    Flaw
+        One for each field that differs.
+    """
+    said = output.attributes
+    now: dict[str, Any] = {}
+    if basis.model is not None:
+        now["model_sha256"] = model_sha256(basis.model)
+    if basis.mask is not None:
+        now["mask"] = identify(basis.mask.open())
+    if basis.source is not None and said["kind"] == "volume":
+        seen = dataclasses.asdict(basis.source)
+        now["source"] = open_source(seen.pop("location"), **seen).identity()
+    elif basis.source is not None:
+        now["input"] = identify(basis.source.open())
+    yield from _as_flaws(_differences(output, {name: said.get(name) for name in now}, now))
+
+
+def _differences(
+    output: Volume, stored: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, tuple[object, object]]:
+    try:
+        refuse_if_different(output.location, stored, now)
+    except ResumeRefused as error:
+        return dict(error.differences)
+    return {}
+
+
+def _as_flaws(differences: Mapping[str, tuple[object, object]]) -> Iterator[Flaw]:
+    sizes = [name for name in differences if ".stored_bytes" in name]
+    if sizes:
+        where = sizes[0].split(".stored_bytes")[0]
+        cause = f"{where}: {len(sizes)} of its sampled objects have other sizes than they had"
+        yield Flaw("provenance", METADATA, "", cause)
+    for name in [name for name in differences if name not in sizes]:
+        stored, now = differences[name]
+        cause = f"{name}: it says {stored!r}, and what is at hand gives {now!r}"
+        yield Flaw("provenance", METADATA, "", cause)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputation:
+    """A prediction that is computed again, in part.
+
+    Parameters
+    ----------
+    output : Volume
+        What is stored.
+    job : Job
+        The prediction.
+    plan : Plan
+        Under which it was computed.
+    """
+
+    output: Volume
+    job: Job
+    plan: Plan
+
+    @property
+    def intensity(self) -> Intensity:
+        """The rule that normalises grey values, as stored."""
+        return Intensity.from_dict(self.output.attributes["intensity"]["numbers"])
+
+    def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
+        """Draw blocks of which all is stored, and nothing is known to be wrong.
+
+        Parameters
+        ----------
+        share : float
+            Of all blocks of the region; one block at least.
+        seed : int
+            Decides which.
+        bad : set of str
+            Keys of objects that are missing or damaged, relative to the array.
+
+        Returns
+        -------
+        list of Box
+            In the order of the grid.
+        """
+        grid = self.plan.grid
+        order = random.Random(seed).sample(range(len(grid)), len(grid))  # noqa: S311
+        whole = (i for i in order if bad.isdisjoint(self.output.shard_keys(grid[i])))
+        count = max(1, round(share * len(grid)))
+        return [grid[i] for i in sorted(i for i, _ in zip(whole, range(count), strict=False))]
+
+    def stated(self, facts: Mapping[str, str]) -> dict[str, Any]:
+        """State what the output's provenance would be if it were made now.
+
+        Parameters
+        ----------
+        facts : mapping
+            Device model and library versions of the workers.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        said = self.output.attributes["intensity"]
+        rule = IntensityRule(said["rule"], said["void"])
+        known = rule.known(self.job.header, said) or self.intensity
+        # Which of the two was inverted, the rule or the model, is not stored, only the sum.
+        numbers = dataclasses.replace(known, invert=self.intensity.invert)
+        dtype = output_dtype(self.job, self.output)
+        grey = rule.to_dict(numbers)
+        return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
+
+    def compare(self, facts: Mapping[str, str]) -> tuple[list[Flaw], list[str]]:
+        """Compare what the output says with what would be said now.
+
+        Parameters
+        ----------
+        facts : mapping
+            Device model and library versions of the workers.
+
+        Returns
+        -------
+        flaws : list of Flaw
+            Fields that determine values, and differ.
+        numeric : list of str
+            Differences of the numeric plan, under which values agree within a tolerance.
+        """
+        found = _differences(self.output, self.output.attributes, self.stated(facts))
+        plan = {name: found.pop(name) for name in list(found) if name.startswith("numeric_plan")}
+        numeric = [
+            f"{name.removeprefix('numeric_plan.')} was {stored}, and is {now} here"
+            for name, (stored, now) in plan.items()
+        ]
+        return list(_as_flaws(found)), numeric
+
+    def task(self, facts: Mapping[str, str], *, exact: bool) -> RecomputeTask:
+        """Make what a worker runs.
+
+        Parameters
+        ----------
+        facts : mapping
+            Device model and library versions of the workers.
+        exact : bool
+            Whether to compare bit for bit.
+
+        Returns
+        -------
+        RecomputeTask
+            Called with the box of a block.
+        """
+        output = OutputReference(self.output.location, self.output.creation)
+        predict = predict_task(
+            self.job, self.plan, output, intensity=self.intensity, facts=facts, run=uuid.uuid4().hex
+        )
+        tolerance = None if exact else TOLERANCES[self.plan.request.precision]
+        return RecomputeTask(predict=predict, tolerance=tolerance)
+
+
+def prepare(
+    output: Volume, region: Box, basis: Basis, *, device: str, cluster: ClusterOptions
+) -> Recomputation:
+    """Plan a prediction as it was planned when it was begun.
+
+    Parameters
+    ----------
+    output : Volume
+        What is stored, with provenance that is whole.
+    region : Box
+        Part of the volume.
+    basis : Basis
+        Input, model and mask; they are those of the output.
+    device : str
+        Where to compute.
+    cluster : ClusterOptions
+        Workers and memory.
+
+    Returns
+    -------
+    Recomputation
+        Nothing is computed yet.
+
+    Raises
+    ------
+    TilenetError
+        When something that is needed is not at hand.
+    """
+    needed = {"--model": basis.model, "--source": basis.source}
+    if output.attributes["mask"] is not None:
+        needed["--mask"] = basis.mask
+    _check_at_hand([name for name, given in needed.items() if given is None])
+    assert basis.model is not None
+    assert basis.source is not None
+    # Whoever made it may have been allowed another voxel size; that is no longer the question.
+    choices = Choices(device=device, ignore_voxel_size=True)
+    job = check_job(basis.source, basis.model, mask=basis.mask, choices=choices)
+    plan = plan_job(job, region, cluster, output)
+    check_inputs(job, plan)
+    return Recomputation(output=output, job=job, plan=plan)
+
+
+def _check_at_hand(missing: Sequence[str]) -> None:
+    if missing:
+        problem = f"needs {' and '.join(missing)}: an output knows what made it by digests only"
+        raise InvalidData("--recompute", problem, "Give what the prediction was made of.")

@@ -1,0 +1,242 @@
+"""``tilenet verify``: ask an output whether it is whole, and what it claims to be."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import secrets
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.findings import DELETABLE, Report
+from pipelines.options import REGION, check_device, cluster_options, region_box
+from pipelines.predict import common_facts, task_resources
+from pipelines.provenance_checks import bounds_of, kind_of, problems
+from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, prepare
+from pipelines.running import open_runner
+from pipelines.stopping import stop_on_signals
+from pipelines.watching import open_watch
+from tilenet.errors import InvalidData
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.join_store import FOLDER
+from tilenet.shards import Flaw, delete_objects, list_objects, object_path, views
+from tilenet.storage import PARTIAL
+from tilenet.tasks import VolumeReference
+from tilenet.tiling import BlockGrid
+from tilenet.verify_task import CheckTask
+from tilenet.volume import Volume, open_volume
+
+#: Decoded bytes that one task looks at: seconds, whatever the size of a shard.
+TASK_BYTES = 256 * 2**20
+
+
+@click.command()
+@click.argument("output")
+@click.option("--source", help="What it was made of: its identity is compared.")
+@click.option("--level", help="Pyramid level of --source, if it was not the finest.")
+@click.option("--channel", type=click.IntRange(0), help="Channel of --source, if it has several.")
+@click.option("--axes", help="Meaning of the axes of --source, where nothing says it.")
+@click.option("--model", help="The model of a prediction: its digest is compared.")
+@click.option("--mask", help="The mask of a prediction.")
+@click.option("--region", type=REGION, help="Part to verify, snapped outward to whole blocks.")
+@click.option(
+    "--recompute", type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the blocks to predict again and compare, 0.01 for example; one at least.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), help="Decides which blocks; drawn and printed.")
+@click.option("--device", default="cpu", show_default=True, callback=check_device,
+              help="Where to recompute: cpu, cuda or cuda:N.")  # fmt: skip
+@click.option("--delete-bad", is_flag=True, help="Delete stored objects that are bad.")
+@cluster_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def verify(
+    output: str,
+    source: str | None,
+    level: str | None,
+    channel: int | None,
+    axes: str | None,
+    model: str | None,
+    mask: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Verify OUTPUT, which predict, label, weights or ingest have made.
+
+    Every stored object is decoded; provenance has to be whole, and to be true of --model and
+    --source where they are given. Exit code 0 when all is well, 1 when something is not.
+    """
+    if source is None and (level, channel, axes) != (None, None, None):
+        raise click.UsageError("--level, --channel and --axes are those of --source")
+    basis = Basis(
+        source=None if source is None else VolumeReference(source, level, channel, axes),
+        model=model,
+        mask=None if mask is None else VolumeReference(mask),
+    )
+    return run_verify(output, basis=basis, **options).finish(as_json=as_json)
+
+
+def run_verify(
+    output: str,
+    *,
+    basis: Basis,
+    cluster: ClusterOptions,
+    region: Sequence[tuple[int, int]] | None = None,
+    recompute: float | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    delete_bad: bool = False,
+) -> Report:
+    """Verify an output.
+
+    Parameters
+    ----------
+    output : str
+        Path or URL.
+    basis : Basis
+        What it was made of, as far as it is at hand.
+    cluster : ClusterOptions
+        Where to compute.
+    region : sequence of (int, int), optional
+        Start and stop along (z, y, x); the whole volume by default.
+    recompute : float, optional
+        Share of the blocks to compute anew.
+    seed : int, optional
+        Decides which.
+    device : str
+        Where to recompute.
+    delete_bad : bool
+        Delete stored objects that are bad.
+
+    Returns
+    -------
+    Report
+        What was found.
+
+    Raises
+    ------
+    TilenetError
+        When it cannot be verified at all.
+    """
+    volume = open_volume(output)
+    report = Report(output, kind_of(volume))
+    _check_options(report.kind, basis, recompute)
+    report.flaws += [Flaw("provenance", METADATA, "", problem) for problem in problems(volume)]
+    sound = not report.flaws
+    if sound:
+        report.flaws += basis_flaws(volume, basis)
+    box = _box(volume, region_box(region, volume.shape), sound)
+    _check_stored(volume, box, report, resolve(cluster))
+    if recompute is not None and not any(flaw.kind == "provenance" for flaw in report.flaws):
+        resolved = resolve(cluster, device)
+        again = prepare(volume, box, basis, device=device, cluster=resolved)
+        seed = secrets.randbelow(2**32) if seed is None else seed
+        _recompute(again, report, resolved, share=recompute, seed=seed)
+    elif recompute is not None:
+        report.notes.append("nothing was recomputed: what to compute is not known for sure")
+    if delete_bad:
+        report.deleted = [flaw.path for flaw in report.flaws if flaw.kind in DELETABLE]
+        delete_objects(output, report.deleted)
+    return report
+
+
+def _check_options(kind: str, basis: Basis, recompute: float | None) -> None:
+    asked = {"--model": basis.model, "--mask": basis.mask, "--recompute": recompute}
+    for name in [name for name, value in asked.items() if value is not None]:
+        if kind != "prediction":
+            problem = f"is for predictions, and this holds {kind}"
+            raise InvalidData(name, problem, f"Leave out {name}.")
+
+
+def _box(volume: Volume, region: Box, sound: bool) -> Box:
+    planned = sound and volume.attributes["kind"] == "prediction"
+    step = zyx(volume.attributes["numeric_plan"]["block"]) if planned else volume.write_shape
+    return region.snap_outward(step).intersect(Box.of_shape(volume.shape))
+
+
+def _check_stored(volume: Volume, box: Box, report: Report, cluster: ClusterOptions) -> None:
+    _check_names(volume, report)
+    task = CheckTask(
+        output=VolumeReference(volume.location), run=uuid.uuid4().hex, bounds=bounds_of(volume)
+    )
+    blocks = BlockGrid(volume.shape, _task_shape(volume), box)
+    boxes = [block.intersect(box) for block in blocks]
+    place = volume.location
+    with open_runner(cluster, len(boxes), command="verify", output=place) as runner:
+        report.objects = report.add(runner.run("Verify", task, boxes, keep_reports=True))
+
+
+def _task_shape(volume: Volume) -> ZYX:
+    # Whole rows of shards first, as they lie together on most disks.
+    voxel = volume.dtype.itemsize * (volume.channels or 1)
+    shape = list(volume.write_shape)
+    for axis in (2, 1, 0):
+        fitting = max(1, TASK_BYTES // (math.prod(shape) * voxel))
+        shape[axis] *= min(fitting, math.ceil(volume.shape[axis] / shape[axis]))
+    return zyx(shape)
+
+
+def _check_names(volume: Volume, report: Report) -> None:
+    array = volume.array.path
+    shards = BlockGrid(volume.shape, volume.write_shape)
+    known = {object_path(view, shard) for view in views(volume) for shard in shards}
+    known |= {METADATA, f"{array}/{METADATA}"}
+    joining = False
+    for path in list_objects(volume.location):
+        if path.endswith(PARTIAL):
+            report.notes.append(f"{path} was left by an interrupted write; it is not used")
+        elif path.startswith(f"{FOLDER}/") and report.kind == "instances":
+            joining = True
+        elif path.startswith(f"{array}/c/") and path not in known:
+            report.flaws.append(Flaw("stray", path, "", "is no object of an array of this shape"))
+        elif path not in known:
+            report.notes.append(f"{path} is not of tilenet")
+    if joining:
+        cause = "the tables of its first pass are still there: it was not labelled to its end"
+        report.flaws.append(Flaw("unfinished", FOLDER, "", cause))
+
+
+def _recompute(
+    again: Recomputation, report: Report, cluster: ClusterOptions, *, share: float, seed: int
+) -> None:
+    array, request = again.output.array.path, again.plan.request
+    bad = {flaw.path.removeprefix(f"{array}/") for flaw in report.flaws}
+    boxes = again.choose(share, seed, bad)
+    report.seed, report.blocks = seed, len(again.plan.grid)
+    if not boxes:
+        report.notes.append("nothing was recomputed: no block is whole")
+        return
+    cluster = dataclasses.replace(
+        cluster, workers=request.workers, threads=request.threads, memory=request.memory
+    )
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        client = stack.enter_context(open_client(cluster, stop))
+        facts = common_facts(client, again.job.choices.device)
+        flaws, numeric = again.compare(facts)
+        report.flaws += flaws
+        if flaws:
+            report.notes.append("nothing was recomputed: it would come to something else")
+            return
+        task = again.task(facts, exact=not numeric)
+        if numeric:
+            allowed = f"compared within {task.tolerance:g} of a probability, not bit for bit"
+            report.notes.append(f"{allowed}, as the numeric plan is another: {', '.join(numeric)}")
+        watch = stack.enter_context(
+            open_watch("verify", again.output.location, client, cluster.dashboard)
+        )
+        reporter = stack.enter_context(
+            watch.reporter("Recompute", boxes, range(len(boxes)), one_by_one=True)
+        )
+        options = RunOptions(
+            name="recompute", reporter=reporter, stop=stop, keep_reports=True,
+            resources=task_resources(client),
+        )  # fmt: skip
+        outcome = run_on_cluster(task, boxes, options, client=client)
+        report.add(outcome)
+        report.recomputed = outcome.computed

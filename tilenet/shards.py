@@ -1,0 +1,301 @@
+"""The stored objects of a volume, one by one: whole or not, and what lies beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from zarr.abc.store import SuffixByteRequest
+from zarr.codecs import ShardingCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from tilenet import storage
+from tilenet.errors import StoreFailed, UnreadableBlock
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.object_store import RemoteStore
+from tilenet.tiling import BlockGrid
+from tilenet.volume import READ_BYTES, Volume
+
+#: Bytes of an entry of a shard's index, offset and length of a chunk, and of the index's checksum.
+ENTRY_BYTES, CHECKSUM_BYTES = 16, 4
+
+#: What an index says of a chunk that is not stored: all bits set.
+NOT_STORED = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something that is wrong with an output.
+
+    Parameters
+    ----------
+    kind : str
+        "missing", "damaged", "impossible" (values that cannot be), "different" (from what is
+        computed anew), "unreachable", "unchecked", "stray", "unfinished" or "provenance".
+    path : str
+        Stored object, relative to the output; empty where it is none in particular.
+    box : str
+        Voxels; empty where it is not about voxels.
+    cause : str
+        What is wrong.
+    """
+
+    kind: str
+    path: str
+    box: str
+    cause: str
+
+    def __str__(self) -> str:
+        place = " ".join(part for part in (self.path, self.box) if part)
+        return f"{self.kind}: {place}: {self.cause}" if place else f"{self.kind}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What stored values can be: finite, and within bounds.
+
+    Parameters
+    ----------
+    low, high : float
+        Least and greatest.
+    """
+
+    low: float
+    high: float
+
+    def problem(self, values: npt.NDArray[Any]) -> str | None:
+        """Say what values cannot be.
+
+        Parameters
+        ----------
+        values : ndarray
+            Stored values, at least one.
+
+        Returns
+        -------
+        str or None
+            None where all of them can be.
+        """
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            return f"{int((~np.isfinite(values)).sum())} values are NaN or infinite"
+        for value in (values.min(), values.max()):
+            if not self.low <= value <= self.high:
+                return f"holds {value}, and what is stored lies in {self.low:g} to {self.high:g}"
+        return None
+
+
+def views(volume: Volume) -> list[Volume]:
+    """Give a volume channel by channel: channels lie in shards of their own.
+
+    Parameters
+    ----------
+    volume : Volume
+        Of ours.
+
+    Returns
+    -------
+    list of Volume
+        Each seen as (z, y, x).
+    """
+    channels = range(volume.channels or 0)
+    layouts = [replace(volume.layout, channel=channel) for channel in channels]
+    return [replace(volume, layout=layout) for layout in layouts] or [volume]
+
+
+def object_path(volume: Volume, shard: Box) -> str:
+    """Name the stored object of a shard.
+
+    Parameters
+    ----------
+    volume : Volume
+        One channel of a volume.
+    shard : Box
+        The shard's voxels.
+
+    Returns
+    -------
+    str
+        Relative to the output's group.
+    """
+    return f"{volume.array.path}/{volume.shard_key(_coordinates(volume, shard))}".lstrip("/")
+
+
+def _coordinates(volume: Volume, shard: Box) -> tuple[int, ...]:
+    steps = zip("zyx", shard.start, volume.write_shape, strict=True)
+    by_axis = {axis: start // step for axis, start, step in steps}
+    by_axis["c"] = volume.layout.channel or 0
+    return tuple(by_axis.get(axis, 0) for axis in volume.layout.axes)
+
+
+def check_shard(volume: Volume, shard: Box, bounds: Bounds | None) -> Flaw | None:
+    """Look whether a shard is stored, is whole, can be decoded, and holds possible values.
+
+    Parameters
+    ----------
+    volume : Volume
+        One channel of a volume.
+    shard : Box
+        The shard's voxels.
+    bounds : Bounds or None
+        What its values can be; None where they may be anything.
+
+    Returns
+    -------
+    Flaw or None
+        What was found first; None where all is well. Memory holds one group of chunks.
+    """
+    try:
+        kind, cause = _index_problem(volume, shard) or _values_problem(volume, shard, bounds)
+    except StoreFailed as error:
+        kind, cause = "unreachable", error.problem
+    except OSError as error:
+        kind, cause = "unreachable", error.strerror or str(error)
+    return Flaw(kind, object_path(volume, shard), str(shard), cause) if cause else None
+
+
+def _index_problem(volume: Volume, shard: Box) -> tuple[str, str] | None:
+    key = volume.shard_key(_coordinates(volume, shard))
+    (size,) = storage.stored_sizes(volume.array, [key])
+    if size is None:
+        return "missing", "is not stored"
+    codec = next(iter(getattr(volume.array.metadata, "codecs", ())), None)
+    if not isinstance(codec, ShardingCodec):
+        return None  # decoding says all there is to know
+    sizes = zip(volume.array.shards or (), volume.array.chunks, strict=True)
+    counts = tuple(s // c for s, c in sizes)
+    length = math.prod(counts) * ENTRY_BYTES + CHECKSUM_BYTES
+    if size < length:
+        return "damaged", f"has {size} bytes, fewer than the index of a shard ({length})"
+    index = _read_index(volume, key, length)
+    if index is None:
+        return "damaged", "its index does not match its checksum: cut off, or overwritten"
+    problem = _entries_problem(index, size - length, _inside(volume, shard, counts))
+    return ("damaged", problem) if problem else None
+
+
+def _read_index(volume: Volume, key: str, length: int) -> npt.NDArray[np.uint64] | None:
+    prototype, tail = default_buffer_prototype(), SuffixByteRequest(length)
+    path = f"{volume.array.path}/{key}".lstrip("/")
+    stored = sync(volume.array.store.get(path, prototype, tail))
+    if stored is None:
+        return None
+    raw = stored.to_bytes()
+    entries, checksum = raw[:-CHECKSUM_BYTES], raw[-CHECKSUM_BYTES:]
+    if google_crc32c.value(entries).to_bytes(CHECKSUM_BYTES, "little") != checksum:
+        return None
+    return np.frombuffer(entries, "<u8").reshape(-1, 2)
+
+
+def _inside(volume: Volume, shard: Box, counts: Sequence[int]) -> npt.NDArray[np.bool_]:
+    # Of a shard at the edge, chunks that lie beyond the volume as a whole need not be stored.
+    voxels = dict(zip("zyx", zip(shard.shape, volume.chunk_shape, strict=True), strict=True))
+    inside = np.zeros(counts, bool)
+    ranges = (
+        slice(math.ceil(voxels[axis][0] / voxels[axis][1])) if axis in voxels else slice(None)
+        for axis in volume.layout.axes
+    )
+    inside[tuple(ranges)] = True
+    return inside.ravel()
+
+
+def _entries_problem(
+    index: npt.NDArray[np.uint64], size: int, inside: npt.NDArray[np.bool_]
+) -> str | None:
+    stored = (index != NOT_STORED).any(axis=1)
+    lacking = int((inside & ~stored).sum())
+    if lacking:
+        return f"its index lacks {lacking} of {int(inside.sum())} chunks"
+    # Python's integers do not overflow, whatever an index says.
+    entries = sorted((int(offset), int(length)) for offset, length in index[stored])
+    end = 0
+    for offset, length in entries:
+        if offset != end:
+            return f"its index says that a chunk begins at byte {offset}, where {end} is expected"
+        end += length
+    return None if end == size else f"its chunks have {end} bytes by its index, but {size} in it"
+
+
+def _values_problem(volume: Volume, shard: Box, bounds: Bounds | None) -> tuple[str, str]:
+    pieces = BlockGrid(volume.shape, _piece_shape(volume), shard)
+    for piece in (piece.intersect(shard) for piece in pieces):
+        try:
+            values = volume.read(piece)
+        except UnreadableBlock as error:
+            # zarrs says of bytes that it cannot decode that they are an OSError, without a number.
+            cause = error.__cause__
+            if isinstance(cause, StoreFailed) or getattr(cause, "errno", None) is not None:
+                return "unreachable", error.problem
+            return "damaged", _first_bad_chunk(volume, piece) or error.problem
+        problem = bounds.problem(values) if bounds else None
+        if problem:
+            return "impossible", f"in {piece}: {problem}"
+    return "", ""
+
+
+def _piece_shape(volume: Volume) -> ZYX:
+    # As many chunks as are read at once, whole rows of them first.
+    room, piece = max(1, READ_BYTES // volume.chunk_bytes), list(volume.chunk_shape)
+    for axis in (2, 1, 0):
+        count = max(1, min(room, volume.write_shape[axis] // piece[axis]))
+        piece[axis], room = count * piece[axis], room // count
+    return zyx(piece)
+
+
+def _first_bad_chunk(volume: Volume, piece: Box) -> str | None:
+    chunks = BlockGrid(volume.shape, volume.chunk_shape, piece)
+    for chunk in (chunk.intersect(piece) for chunk in chunks):
+        try:
+            volume.read(chunk)
+        except UnreadableBlock as error:
+            return f"the chunk {chunk} cannot be decoded: {error.problem}"
+    return None
+
+
+def list_objects(location: str) -> list[str]:
+    """List whatever lies below a location.
+
+    Parameters
+    ----------
+    location : str
+        Local path or URL of the output.
+
+    Returns
+    -------
+    list of str
+        Paths relative to it; none of a web server, which cannot be asked.
+    """
+    store = storage.make_store(location)
+    if not storage.can_list(store):
+        return []
+
+    async def collect() -> list[str]:
+        if isinstance(store, RemoteStore):
+            return sorted(await store.keys(""))
+        return [name async for name in store.list_prefix("")]
+
+    return sync(collect())
+
+
+def delete_objects(location: str, paths: Sequence[str]) -> None:
+    """Delete stored objects.
+
+    Parameters
+    ----------
+    location : str
+        Local path or URL of the output.
+    paths : sequence of str
+        Relative to it; what is not there is passed over.
+    """
+    store = storage.make_store(location, writable=True)
+
+    async def delete() -> None:
+        for path in paths:
+            await store.delete(path)
+
+    sync(delete())
