@@ -79,7 +79,7 @@ def costs(samples: Sequence[Sample], resumes: Sequence[Resume]) -> Measured:
     """Give what was measured per block and per shard."""
     last = samples[-1]
     each = {name: seconds / last.blocks for name, seconds in last.cpu.items()}
-    listing = max((found.listing / found.shards for found in resumes), default=None)
+    listing = max((found.listing_cpu / found.shards for found in resumes), default=None)
     return Measured(each["scheduler"], each["client"], last.memory["client"], listing)
 
 
@@ -120,16 +120,20 @@ def print_samples(samples: Sequence[Sample]) -> None:
 def print_resumes(resumes: Sequence[Resume]) -> None:
     """Print one row per resume."""
     table = Table(box=None)
-    for name in ("shards", "stored", "caches", "listing s", "command s", "MiB before", "peak"):
+    for name in ("shards", "stored", "caches", "listing s (CPU)", "command s (CPU)", "MiB", "peak"):
         table.add_column(name, justify="left" if name == "caches" else "right")
     for found in resumes:
-        command = "" if found.command is None else f"{found.command:.1f}"
         memory = (f"{n / 2**20:.0f}" for n in (found.before, found.peak))
         table.add_row(
-            f"{found.shards:,}", f"{found.stored:,}", found.caches, f"{found.listing:.2f}",
-            command, *memory,
+            f"{found.shards:,}", f"{found.stored:,}", found.caches,
+            _seconds(found.listing, found.listing_cpu),
+            _seconds(found.command, found.command_cpu), *memory,
         )  # fmt: skip
     _print(table)
+
+
+def _seconds(wall: float | None, cpu: float | None) -> str:
+    return "" if wall is None else f"{wall:.2f} ({cpu:.2f})"
 
 
 def print_paper(columns: Sequence[dict[str, float]]) -> None:

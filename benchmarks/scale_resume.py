@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import math
@@ -51,10 +50,11 @@ class Resume:
         Of the output, and those that are there.
     caches : str
         "cold" where the system had dropped its caches before.
-    listing : float
-        Seconds until it was known which blocks are missing.
-    command : float or None
-        Seconds of the whole ``predict``, cluster and planning included, that had nothing to do.
+    listing, listing_cpu : float
+        Seconds until it was known which blocks are missing, and of processor time.
+    command, command_cpu : float or None
+        The same of the whole ``predict``, cluster and planning included, where nothing was left to
+        do; the processor time is that of the client.
     before, peak : int
         Bytes resident before, and the most in the process's life.
     """
@@ -63,7 +63,9 @@ class Resume:
     stored: int
     caches: str
     listing: float
+    listing_cpu: float
     command: float | None
+    command_cpu: float | None
     before: int
     peak: int
 
@@ -154,17 +156,27 @@ def resume(output: Output, stored: int, caches: str) -> Resume:
     import psutil
 
     before, grid = psutil.Process().memory_info().rss, BlockGrid(output.shape, BLOCK)
-    start = time.perf_counter()
+    listing = _Stopwatch()
     missing = open_volume(str(output.location)).missing(grid)
-    listing = time.perf_counter() - start
+    spent = listing.read()
     assert len(missing) == output.shards - stored, f"{len(missing)} blocks are missing"
-    found = Resume(output.shards, stored, caches, listing, None, before, peak_bytes())
+    shards = (output.shards, stored, caches)
     if missing:
-        return found
-    start = time.perf_counter()
+        return Resume(*shards, *spent, None, None, before, peak_bytes())
+    command = _Stopwatch()
     assert _predict(output) == 0, "nothing was left to be computed"
-    command = time.perf_counter() - start
-    return dataclasses.replace(found, command=command, peak=peak_bytes())
+    return Resume(*shards, *spent, *command.read(), before, peak_bytes())
+
+
+class _Stopwatch:
+    # Seconds, and seconds of this process's processor time, which other work does not stretch.
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        wall, cpu = self._start
+        return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _predict(output: Output, region: list[tuple[int, int]] | None = None) -> int:

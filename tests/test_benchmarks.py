@@ -82,7 +82,7 @@ def test_a_scheduler_or_client_that_grows_fails_the_benchmark() -> None:
 
 def test_a_resume_that_takes_long_fails_the_benchmark() -> None:
     def found(shards: int, listing: float, command: float) -> Resume:
-        return Resume(shards, shards, "warm", listing, command, 0, 0)
+        return Resume(shards, shards, "warm", listing, listing, command, command, 0, 0)
 
     check([], [found(10**6, RESUME_SECONDS, RESUME_SECONDS)])
     check([], [found(2 * 10**6, 2 * RESUME_SECONDS, 2 * RESUME_SECONDS)])
