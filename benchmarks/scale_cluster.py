@@ -21,7 +21,7 @@ from distributed import Client
 from benchmarks.noop import NoOp
 from pipelines.blockwise import RunOptions, run_on_cluster
 from pipelines.cluster.worker_settings import exports, worker_settings
-from pipelines.progress import LineReporter
+from pipelines.watching import Watch, open_watch
 from tilenet.tiling import BlockGrid
 
 #: Blocks before the measurement, so that every process has imported what it needs.
@@ -31,7 +31,7 @@ WARM_UP = 200
 TASK_BYTES = 1500
 
 #: Seconds between two looks at the processes, and seconds that one may take to start.
-LOOK_SECONDS, START_SECONDS = 2.0, 60.0
+LOOK_SECONDS, START_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,20 @@ class Sample:
     cpu: dict[str, float]
 
 
-class Watch(threading.Thread):
+class Looks(threading.Thread):
     """Looks at the processes every few seconds while the blocks run.
 
     Parameters
     ----------
     processes : dict
         Those of each part.
-    reporter : LineReporter
+    watch : Watch
         Counts the blocks.
     """
 
-    def __init__(self, processes: dict[str, list[psutil.Process]], reporter: LineReporter) -> None:
+    def __init__(self, processes: dict[str, list[psutil.Process]], watch: Watch) -> None:
         super().__init__(daemon=True)
-        self.processes, self.reporter = processes, reporter
+        self.processes, self.watch = processes, watch
         self.samples: list[Sample] = []
         self._ended = threading.Event()
         self._start, self._spent = time.perf_counter(), self._cpu()
@@ -94,7 +94,8 @@ class Watch(threading.Thread):
         }
         cpu = {name: spent - self._spent[name] for name, spent in self._cpu().items()}
         seconds = time.perf_counter() - self._start
-        self.samples.append(Sample(seconds, self.reporter.blocks, memory, cpu))
+        blocks = self.watch.passes[-1].to_dict()["blocks"]["done"]
+        self.samples.append(Sample(seconds, blocks, memory, cpu))
 
     def _cpu(self) -> dict[str, float]:
         return {
@@ -107,22 +108,27 @@ def run_blocks(count: int, workers: int) -> list[Sample]:
     """Send blocks that do nothing through a cluster; the engine is in this process."""
     with _cluster(workers) as (address, processes), Client(address) as client:
         client.wait_for_workers(workers, timeout=START_SECONDS)
-        _run(WARM_UP, client, LineReporter("Warm-up", WARM_UP, 0))
-        reporter = LineReporter("No-op", count, 0)
-        with Watch(processes, reporter) as watch:
-            done = _run(count, client, reporter)
-        assert done == count, f"{done} of {count} blocks were done"
-    return watch.samples
+        # As every command does it: with its page, its metrics and its questions to the scheduler.
+        with open_watch("noop", "nothing", client, "127.0.0.1:0") as watch:
+            _run(WARM_UP, client, watch)
+            grid = cube(count)
+            with Looks(processes, watch) as looks:
+                done = _run(len(grid), client, watch)
+        assert done == len(grid), f"{done} of {len(grid)} blocks were done"
+    return looks.samples
 
 
-def _run(count: int, client: Client, reporter: LineReporter) -> int:
-    # A cube: the boxes of a real volume have several digits per axis.
-    edge = 64 * (round(count ** (1 / 3)) + 1)
-    grid = BlockGrid((edge, edge, edge), (64, 64, 64))
-    with reporter:
+def cube(count: int) -> BlockGrid:
+    """Give about so many blocks, of a volume whose boxes have several digits per axis."""
+    edge = max(1, round(count ** (1 / 3)))
+    return BlockGrid((64 * max(1, round(count / edge**2)), 64 * edge, 64 * edge), (64, 64, 64))
+
+
+def _run(count: int, client: Client, watch: Watch) -> int:
+    grid, task = cube(count), NoOp(bytes(TASK_BYTES))
+    with watch.reporter("No-op", grid, range(len(grid))) as reporter:
         options = RunOptions(name="noop", reporter=reporter)
-        task = NoOp(bytes(TASK_BYTES))
-        return run_on_cluster(task, grid[:count], options, client=client).computed
+        return run_on_cluster(task, grid, options, client=client).computed
 
 
 @contextlib.contextmanager

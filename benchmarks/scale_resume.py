@@ -116,7 +116,7 @@ class Output:
 
 def measure(folder: Path, shards: int, *, drop_caches: bool) -> list[Resume]:
     """Make an output, and resume it; each time in a fresh process."""
-    output = _fresh(make, folder, shards)
+    output = make(folder, shards)
     found = [_fresh(resume, output, output.shards, "warm")]
     if drop_caches:
         _drop_caches()

@@ -10,6 +10,7 @@ file under its final name, and skips shards that are all fill value.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
