@@ -13,6 +13,7 @@ demo: .venv/ready
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python -m benchmarks.bench_blockwise --quick
+	$(BIN)/python -m benchmarks.bench_scale --quick
 	$(BIN)/python -m benchmarks.bench_predict --quick
 	$(BIN)/python -m benchmarks.bench_plan --quick
 	$(BIN)/python -m benchmarks.bench_metrics --quick

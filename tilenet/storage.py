@@ -10,6 +10,7 @@ file under its final name, and skips shards that are all fill value.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -355,7 +356,8 @@ def remove_partial_files(location: str) -> int:
     """
     if is_remote(location):
         return 0
-    orphans = list(local_path(location).rglob(f"*{PARTIAL}"))
+    walk = os.walk(local_path(location))
+    orphans = [Path(folder, n) for folder, _, names in walk for n in names if n.endswith(PARTIAL)]
     for orphan in orphans:
         orphan.unlink(missing_ok=True)
     return len(orphans)

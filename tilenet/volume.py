@@ -19,7 +19,9 @@ import zarr
 from tilenet import storage
 from tilenet.errors import TilenetError, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.listing import incomplete, stored_shards
 from tilenet.provenance import CREATION
+from tilenet.tiling import BlockGrid
 from tilenet.volume_layout import Layout, find_layout
 
 #: Chunks are read in groups of so many bytes, one chunk at least. Of an array without shards zarrs
@@ -200,8 +202,28 @@ class Volume:
             Indices of the blocks of which at least one shard is not stored, ascending.
         """
         wanted = (key for box in blocks for key in self.shard_keys(box))
-        stored = storage.list_keys(self.array, wanted)
-        return [i for i, box in enumerate(blocks) if not stored.issuperset(self.shard_keys(box))]
+        stored, shard = self._stored_shards(wanted), self.write_shape
+        if isinstance(blocks, BlockGrid) and len(blocks):
+            lacking = incomplete(stored, shard, blocks)
+            if lacking is not None:
+                return [int(i) for i in np.flatnonzero(lacking)]
+        return [i for i, box in enumerate(blocks) if not stored[_shards_of(box, shard)].all()]
+
+    def _stored_shards(self, wanted: Iterator[str]) -> npt.NDArray[np.bool_]:
+        # Along (z, y, x), of those channels that are read.
+        steps = self.array.shards or self.array.chunks
+        index = self._index(Box.of_shape(self.shape))
+        part = (
+            slice((s.start or 0) // step, None if s.stop is None else math.ceil(s.stop / step))
+            for s, step in zip(index, steps, strict=True)
+        )
+        axes = self.layout.axes
+        kept = [axis for axis in axes if axis in "zyx"]
+        others = tuple(i for i, axis in enumerate(axes) if axis not in kept)
+        stored: npt.NDArray[np.bool_] = stored_shards(self.array, wanted)[tuple(part)]
+        stored = np.logical_and.reduce(stored, axis=others)
+        stored = stored.transpose([kept.index(axis) for axis in "zyx" if axis in kept])
+        return stored if "z" in kept else stored[np.newaxis]
 
     def count_stored(self) -> int:
         """Ask the store how many objects it holds of the array.
@@ -305,6 +327,12 @@ def reopen_for_writing(location: str) -> Volume:
     volume = open_volume(location)
     array = storage.open_for_writing(location, volume.layout.level or "0")
     return Volume(location, array, volume.layout, volume.attributes)
+
+
+def _shards_of(box: Box, shard: ZYX) -> tuple[slice, ...]:
+    return tuple(
+        slice(a // n, math.ceil(b / n)) for a, b, n in zip(box.start, box.stop, shard, strict=True)
+    )
 
 
 def _cuts(wanted: range, first: int, step: int) -> list[slice]:
