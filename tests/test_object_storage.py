@@ -76,12 +76,18 @@ def case(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         in_this_process(patch)
+        patch.chdir(folder)
         for name in ("em.zarr", "cells.zarr"):
             assert cli.run(["ingest", str(folder / name), f"{ON}/{name}", *STORED]) == 0
-        patch.chdir(folder)
         patch.setattr("pipelines.predict.open_client", lambda *_: threads())
         assert cli.run(["predict", "em.zarr", "good.zarr", *PREDICT]) == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of outputs at a URL go into the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def threads() -> Client:
