@@ -90,6 +90,10 @@ _OPTIONS = (
     click.option(
         "--start-timeout", callback=seconds_option, help="Longest wait for a first worker; 1h."
     ),
+    click.option(
+        "--block-timeout", callback=seconds_option,
+        help="When a worker that finishes no block counts as hung; ten times a block's time.",
+    ),
     click.option("--tls-ca", help="Certificate of the authority, for encrypted connections."),
     click.option("--tls-cert", help="This side's certificate."),
     click.option("--tls-key", help="Its private key."),

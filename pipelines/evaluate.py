@@ -21,6 +21,7 @@ from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.comparison import FIGURES, Comparison, Judgement, describe, sections
 from pipelines.comparison_checks import check_comparison
 from pipelines.figures import Results, check_plot, draw_curves, figures_text
+from pipelines.limits import HOUR, Limits
 from pipelines.options import REGION, cluster_options, input_options
 from pipelines.progress import make_reporter
 from pipelines.stopping import Stop, Stopped, stop_on_signals
@@ -158,7 +159,8 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     with stop_on_signals() as stop, contextlib.ExitStack() as stack:
         alone = cluster.local and comparison.region.size <= SMALL
         client = None if alone else stack.enter_context(open_client(cluster, stop))
-        run = _Run(comparison, client, stop, uuid.uuid4().hex)
+        limits = Limits(block=cluster.block_timeout or HOUR)
+        run = _Run(comparison, client, stop, uuid.uuid4().hex, limits)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)
 
@@ -199,6 +201,7 @@ class _Run:
     client: Client | None
     stop: Stop
     name: str
+    limits: Limits
 
     def by_section(self, depth: int) -> Results:
         comparison, wanted = self.comparison, self.comparison.wanted
@@ -257,8 +260,9 @@ class _Run:
         total = None
         with make_reporter("Evaluate", len(boxes), 0) as reporter:
             options = RunOptions(
-                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True
-            )
+                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True,
+                limits=self.limits,
+            )  # fmt: skip
             for group in _groups(boxes):
                 outcome = self._run(task, group, options)
                 self._check(outcome, len(boxes))

@@ -11,6 +11,7 @@ from distributed import Client
 
 from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.limits import HOUR, Limits
 from pipelines.progress import make_reporter
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from tilenet.errors import BlocksFailed
@@ -28,10 +29,13 @@ class Runner:
         The cluster; None runs in this process.
     stop : Stop
         Set by Ctrl-C and SIGTERM.
+    limits : Limits
+        What the workers may take.
     """
 
     client: Client | None
     stop: Stop
+    limits: Limits
 
     def run(
         self, name: str, task: Task, grid: Sequence[Box], *, missing: Sequence[int] | None = None,
@@ -61,8 +65,9 @@ class Runner:
         blocks = (grid[i] for i in chosen)
         with make_reporter(name, len(grid), len(grid) - len(chosen)) as reporter:
             options = RunOptions(
-                name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports
-            )
+                name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports,
+                limits=self.limits,
+            )  # fmt: skip
             if self.client is None:
                 return run_in_loop(task, blocks, options)
             return run_on_cluster(task, blocks, options, client=self.client)
@@ -122,4 +127,4 @@ def open_runner(cluster: ClusterOptions, blocks: int) -> Iterator[Runner]:
         # One block is done sooner than a cluster is started.
         alone = cluster.local and blocks <= 1
         client = None if alone else stack.enter_context(open_client(cluster, stop))
-        yield Runner(client, stop)
+        yield Runner(client, stop, Limits(block=cluster.block_timeout or HOUR))

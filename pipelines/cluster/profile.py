@@ -102,6 +102,8 @@ class Profile(_Part):
         Seconds after which a job's workers take no further block, and how much earlier by chance.
     start_timeout : int
         Seconds to go without any worker.
+    block_timeout : int or None
+        Seconds in which a worker has to finish some block.
     tls : TlsFiles
         Files for encrypted connections.
     """
@@ -128,6 +130,7 @@ class Profile(_Part):
     lifetime: Seconds | None = None
     lifetime_stagger: Seconds | None = None
     start_timeout: Seconds = 3600
+    block_timeout: Seconds | None = None
     tls: TlsFiles = TlsFiles()
 
     @model_validator(mode="after")
@@ -149,7 +152,7 @@ class Profile(_Part):
 
     def _check_no_jobs(self) -> None:
         general = {"kind", "scheduler", "workers", "slots", "threads", "memory", "tls"}
-        for key in sorted(self.model_fields_set - general):
+        for key in sorted(self.model_fields_set - general - {"block_timeout"}):
             systems = ", ".join(_SYSTEMS)
             raise ValueError(f"{key} is of jobs: add kind (--cluster), one of {systems}")
 
@@ -251,6 +254,7 @@ def _of_machine(profile: Profile) -> ClusterOptions:
         threads=profile.threads,
         memory=total // count,
         tls=profile.tls.files,
+        block_timeout=profile.block_timeout,
         cores=default_workers(1) if left_to_the_plan else None,
     )
 
@@ -288,6 +292,7 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
         threads=profile.threads,
         memory=profile.memory // batch.workers,
         tls=profile.tls.files,
+        block_timeout=profile.block_timeout,
     )
 
 
