@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -128,9 +129,10 @@ def _install(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
 
 
 def _leave_terminal() -> None:
-    # What is said from now on nobody reads, and every attempt would fail.
+    # What is said from now on nobody reads, and every attempt would fail. A terminal that is closed
+    # is none any more by its own account, but a device still.
     with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
         for stream in (0, 1, 2):
             with contextlib.suppress(OSError):
-                if os.isatty(stream):
+                if stat.S_ISCHR(os.fstat(stream).st_mode):
                     os.dup2(nowhere.fileno(), stream)
