@@ -16,12 +16,14 @@ import math
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
+from pipelines.cluster.survey import running_keys
+from pipelines.limits import Limits, Verdict, Watch
 from pipelines.progress import Reporter
 from pipelines.stopping import Stop
 from tilenet.errors import TilenetError
@@ -111,6 +113,8 @@ class RunOptions:
         Keep the reports, for tasks that return values.
     resources : dict or None
         Dask resources of a task, for example {"GPU": 1}.
+    limits : Limits
+        What a cluster's workers may take.
     """
 
     name: str
@@ -119,6 +123,7 @@ class RunOptions:
     stop: Stop = field(default_factory=Stop)
     keep_reports: bool = False
     resources: dict[str, float] | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
@@ -188,6 +193,11 @@ def run_on_cluster(
     -------
     Outcome
         With every block either computed or failed, unless it was stopped.
+
+    Raises
+    ------
+    WorkersDied, WorkersGone
+        When worker after worker dies, or none is left.
     """
     return _ClusterRun(task, options, client).over(iter(blocks))
 
@@ -203,27 +213,34 @@ class _ClusterRun:
         self.run = uuid.uuid4().hex[:8]
         self.draining = False
         self.slots, self.counted = 0, -math.inf
+        self.submitted = itertools.count(1)
+        self.watch = Watch(client, options.limits, options.reporter.note)
 
     def over(self, blocks: Iterator[Box]) -> Outcome:
         start = time.monotonic()
         try:
-            self._refill(blocks)
-            while self.flying:
-                if self.options.stop and not self.draining:
-                    self._drain()
-                finished = self._wait()
-                if self.client.status != "running":
-                    # Its futures are cancelled already, and asking it anything would only wait.
-                    raise ConnectionError("the connection to the scheduler was lost")
-                self._settle(finished)
-                if not self.options.stop:
-                    self._refill(blocks)
+            with self.watch:
+                self._compute(blocks)
         finally:
             if self.client.status == "running":
                 self.client.cancel(list(self.flying))
         self.outcome.stopped_by = self.options.stop.signal
         self.outcome.seconds["wall"] = time.monotonic() - start
         return self.outcome
+
+    def _compute(self, blocks: Iterator[Box]) -> None:
+        self._refill(blocks)
+        while self.flying:
+            if self.options.stop and not self.draining:
+                self._drain()
+            finished = self._wait()
+            if self.client.status != "running":
+                # Its futures are cancelled already, and asking it anything would only wait.
+                raise ConnectionError("the connection to the scheduler was lost")
+            self._settle(finished)
+            self._judge(self.watch.look(lambda: [future.key for future in self.flying]))
+            if not self.options.stop:
+                self._refill(blocks)
 
     def _refill(self, blocks: Iterator[Box]) -> None:
         room = self._window() - len(self.flying)
@@ -242,7 +259,10 @@ class _ClusterRun:
         futures = self.client.map(
             self.task,
             [box for box, _ in attempts],
-            key=[f"{self.options.name}-{box}-try{n}-{self.run}" for box, n in attempts],
+            key=[
+                f"{self.options.name}-{box}-try{n}-{next(self.submitted)}-{self.run}"
+                for box, n in attempts
+            ],
             pure=False,
             resources=self.options.resources,
         )
@@ -264,36 +284,58 @@ class _ClusterRun:
         again = []
         for future, result in zip(futures, self._collect(futures), strict=True):
             box, attempt = self.flying.pop(future)
-            left = attempt <= self.options.retries and not self.options.stop
-            if isinstance(result, str) and left:
-                self.options.reporter.retry(box, result)
-                again.append((box, attempt + 1))
-            else:
+            if isinstance(result, BlockReport):
+                self.watch.finished()
                 _record(self.outcome, self.options, box, result)
+            elif isinstance(result, KilledWorker):
+                # It was on workers that died; whether by its own fault, the watch decides.
+                again += [] if self.options.stop else [(box, attempt)]
+            else:
+                again += self._again(box, attempt, describe(result))
         self._submit(again)
 
-    def _collect(self, futures: Sequence[Future]) -> list[BlockReport | str]:
+    def _again(self, box: Box, attempt: int, why: str, *, final: bool = False) -> list[Any]:
+        if attempt <= self.options.retries and not (final or self.options.stop):
+            self.options.reporter.retry(box, why)
+            return [(box, attempt + 1)]
+        _record(self.outcome, self.options, box, why)
+        return []
+
+    def _judge(self, verdicts: Mapping[str, Verdict]) -> None:
+        # Taken back first, so that the scheduler sends it nowhere else when the worker ends.
+        if not verdicts:
+            return
+        taken = [future for future in self.flying if future.key in verdicts]
+        self.client.cancel(taken)
+        self.watch.replace()
+        again = []
+        for future in taken:
+            verdict = verdicts[future.key]
+            why = describe(verdict.error)
+            again += self._again(*self.flying.pop(future), why, final=verdict.final)
+        self._submit(again)
+
+    def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException]:
         # All at once when all went well, as nearly always: one round trip for a batch.
         if all(future.status == "finished" for future in futures):
             with contextlib.suppress(Exception):  # told of one by one below
                 return list(self.client.gather(list(futures)))
         return [self._collect_one(future) for future in futures]
 
-    def _collect_one(self, future: Future) -> BlockReport | str:
+    def _collect_one(self, future: Future) -> BlockReport | BaseException:
+        if future.status == "error":
+            return future.exception() or RuntimeError("it failed without a reason")
         if future.status != "finished":
-            return _why(future)
+            return RuntimeError(f"the scheduler gave it up ({future.status})")
         try:
             report: BlockReport = future.result()
         except Exception as error:  # the worker that held the report died, and so did the retry
-            return describe(error)
+            return error
         return report
 
     def _drain(self) -> None:
         self.draining = True
-        try:
-            running: set[str] = set().union(*self.client.run(_running_keys).values())
-        except OSError:  # the signal reached the workers too: nothing runs any more
-            running = set()
+        running = running_keys(self.client)
         waiting = [future for future in self.flying if future.key not in running]
         for future in waiting:
             del self.flying[future]
@@ -301,16 +343,6 @@ class _ClusterRun:
         if self.flying:
             count = len(self.flying)
             self.options.reporter.note(f"Stopping after {count} running blocks. Again: at once.")
-
-
-def _running_keys(dask_worker: Any) -> set[str]:
-    return set(dask_worker.active_threads.values())
-
-
-def _why(future: Future) -> str:
-    if future.status == "error":
-        return describe(future.exception())
-    return f"the scheduler gave it up ({future.status})"
 
 
 def describe(error: BaseException) -> str:

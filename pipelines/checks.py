@@ -27,7 +27,7 @@ from tilenet.plan import Plan
 from tilenet.predict_task import factor_of
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
-from tilenet.volume import Volume, open_volume
+from tilenet.volume import WHOLE_KINDS, Volume, open_volume
 from tilenet.volume_layout import attributes_of
 
 #: Missing objects that are counted only.
@@ -260,7 +260,7 @@ def check_whole(
     InvalidData
         Naming the first shard that is missing.
     """
-    if volume.attributes.get("kind") not in ("volume", "prediction", "instances", "weights"):
+    if volume.attributes.get("kind") not in WHOLE_KINDS:
         return
     blocks = BlockGrid(volume.shape, volume.write_shape, region)
     what = f"objects that hold {region}"

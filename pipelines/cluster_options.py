@@ -110,6 +110,10 @@ _OPTIONS = (
         "--start-timeout", callback=seconds_option, help="Longest wait for a first worker; 1h."
     ),
     click.option(
+        "--block-timeout", callback=seconds_option,
+        help="When a worker that finishes no block counts as hung; ten times a block's time.",
+    ),
+    click.option(
         "--dashboard", callback=address_option, metavar="HOST:PORT",
         help="Where the dashboard listens; 127.0.0.1:8787, or another port if that is taken.",
     ),

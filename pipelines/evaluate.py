@@ -21,6 +21,7 @@ from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.comparison import FIGURES, Comparison, Judgement, describe, sections
 from pipelines.comparison_checks import check_comparison
 from pipelines.figures import Results, check_plot, draw_curves, figures_text
+from pipelines.limits import HOUR, Limits
 from pipelines.options import REGION, cluster_options, input_options
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.voxel_checks import check_label_range
@@ -160,7 +161,8 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         name = comparison.predicted.location
         watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
-        run = _Run(comparison, client, stop, watch, uuid.uuid4().hex)
+        limits = Limits(block=cluster.block_timeout or HOUR)
+        run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)
 
@@ -202,6 +204,7 @@ class _Run:
     stop: Stop
     watch: Watch
     name: str
+    limits: Limits
 
     def by_section(self, depth: int) -> Results:
         comparison, wanted = self.comparison, self.comparison.wanted
@@ -260,8 +263,9 @@ class _Run:
         total = None
         with self.watch.reporter("Evaluate", boxes, range(len(boxes))) as reporter:
             options = RunOptions(
-                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True
-            )
+                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True,
+                limits=self.limits,
+            )  # fmt: skip
             for group in _groups(boxes):
                 outcome = self._run(task, group, options)
                 self._check(outcome, len(boxes))

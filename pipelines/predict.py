@@ -18,6 +18,7 @@ from pipelines.blockwise import RunOptions, run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.intensity_rule import IntensityRule
+from pipelines.limits import Limits
 from pipelines.options import (
     cluster_options,
     default_workers,
@@ -141,17 +142,20 @@ def run_prediction(
     started = begun is not None
     check_part(part, output, begun=started, first_pass=known is None, overwrite=overwrite)
     check_inputs(job, plan, measured=known is None)
-    click.echo(plan_text(job, Costs(plan)), err=True)
-    request = plan.request
+    costs, request = Costs(plan), plan.request
+    click.echo(plan_text(job, costs), err=True)
     cluster = dataclasses.replace(
         cluster, workers=request.workers, threads=request.threads, memory=request.memory
     )
+    limits = Limits.expecting(
+        costs.block_seconds, timeout=cluster.block_timeout, memory=plan.worker_bytes
+    )
     with (
         stop_on_signals() as stop,
-        open_client(cluster, stop) as client,
+        open_client(cluster, stop, limits.memory) as client,
         open_watch("predict", output, client, cluster.dashboard) as watch,
     ):
-        run = _Run(job, plan, output, watch, client, stop, uuid.uuid4().hex, part)
+        run = _Run(job, plan, output, watch, client, stop, uuid.uuid4().hex, part, limits)
         return run.compute(run.prepare(rule, known, begun, overwrite))
 
 
@@ -166,6 +170,7 @@ class _Run:
     stop: Stop
     name: str
     part: Part | None
+    limits: Limits
 
     def prepare(
         self, rule: IntensityRule, known: Intensity | None, begun: Volume | None, overwrite: bool
@@ -193,8 +198,9 @@ class _Run:
         task = MomentsTask(source=self.job.source, run=self.name, void=rule.void)
         with self.watch.reporter("Grey values", grid, range(len(grid))) as reporter:
             options = RunOptions(
-                name="moments", reporter=reporter, stop=self.stop, keep_reports=True
-            )
+                name="moments", reporter=reporter, stop=self.stop, keep_reports=True,
+                limits=self.limits,
+            )  # fmt: skip
             outcome = run_on_cluster(task, grid, options, client=self.client)
         if self.stop.signal is not None:
             raise Stopped(self.stop.signal)
@@ -216,6 +222,7 @@ class _Run:
                 reporter=reporter,
                 stop=self.stop,
                 resources=task_resources(self.client),
+                limits=self.limits,
             )
             outcome = run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
         check_stored(stored, grid, outcome)

@@ -11,6 +11,7 @@ from distributed import Client
 
 from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.limits import HOUR, Limits
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
@@ -30,11 +31,14 @@ class Runner:
         Set by Ctrl-C and SIGTERM.
     watch : Watch
         Told of the run.
+    limits : Limits
+        What the workers may take.
     """
 
     client: Client | None
     stop: Stop
     watch: Watch
+    limits: Limits
 
     def run(
         self, name: str, task: Task, grid: Sequence[Box], *, missing: Sequence[int] | None = None,
@@ -64,8 +68,9 @@ class Runner:
         blocks = (grid[i] for i in chosen)
         with self.watch.reporter(name, grid, chosen) as reporter:
             options = RunOptions(
-                name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports
-            )
+                name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports,
+                limits=self.limits,
+            )  # fmt: skip
             if self.client is None:
                 return run_in_loop(task, blocks, options)
             return run_on_cluster(task, blocks, options, client=self.client)
@@ -130,4 +135,4 @@ def open_runner(
         alone = cluster.local and blocks <= 1
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))
-        yield Runner(client, stop, watch)
+        yield Runner(client, stop, watch, Limits(block=cluster.block_timeout or HOUR))

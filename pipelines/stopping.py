@@ -1,13 +1,22 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second stops at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the first asks to stop, the second stops at once."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
+
+#: Signals that ask to stop: Ctrl-C, a batch system or a service manager, a closed terminal.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @dataclass
@@ -42,7 +51,9 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop, and the second into a stop.
+    """Turn the first of the signals into a request to stop, and the second into a stop.
+
+    A closed terminal is one of them, unless it was to be ignored, as ``nohup`` says.
 
     Yields
     ------
@@ -60,11 +71,13 @@ def stop_on_signals() -> Iterator[Stop]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            _leave_terminal()
         if stop:
             raise KeyboardInterrupt
         stop.signal = number
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = _install(handle)
     try:
         yield stop
     except Exception as error:
@@ -75,3 +88,51 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def undisturbed(text: str) -> Iterator[None]:
+    """Let no signal interrupt what has to be brought to its end.
+
+    Parameters
+    ----------
+    text : str
+        What is said when one comes: whoever is impatient presses Ctrl-C again.
+
+    Yields
+    ------
+    None
+        Signals are answered, and do nothing.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = _install(handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _install(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    return {
+        number: signal.signal(number, handle)
+        for number in SIGNALS
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
+    }
+
+
+def _leave_terminal() -> None:
+    # What is said from now on nobody reads, and every attempt would fail. A terminal that is closed
+    # is none any more by its own account, but a device still.
+    with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123
+        for stream in (0, 1, 2):
+            with contextlib.suppress(OSError):
+                if stat.S_ISCHR(os.fstat(stream).st_mode):
+                    os.dup2(nowhere.fileno(), stream)

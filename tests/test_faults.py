@@ -1,111 +1,140 @@
-"""Kills in the middle of a real command: nothing lost, nothing false."""
+"""Processes that die, hang or are stopped in the middle of a real command: nothing is lost."""
 
 from __future__ import annotations
 
-import json
+import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from tests.oracles import random_network, save_softmax
-from tests.runs import environment, interrupt, kill, run_tilenet, store_volume, tilenet_command
-from tilenet.architecture import UNetArchitecture
-from tilenet.geometry import Box
-from tilenet.synthetic import synthetic_em
-from tilenet.volume import open_volume
+from tests.faults import BLOCKS, Case, case, end, record, wait_for, workers_of
+from tests.runs import environment, interrupt, kill
+from tests.test_scheduler import Processes
+
+__all__ = ["case"]
 
 pytestmark = pytest.mark.cluster
 
-ARGUMENTS = ("--model", "model.safetensors", "--block", "1,64,64", "--memory", "6GB", "--json")
+ALONE = ("--workers", "1")
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume, a model that takes its time, and an undisturbed prediction."""
-    folder = tmp_path_factory.mktemp("faults")
-    store_volume(folder / "em.zarr", synthetic_em((6, 192, 192), seed=3).raw, chunk=(2, 64, 64))
-    network = random_network(UNetArchitecture.planar(32, 3, dropout=0.0))
-    save_softmax(folder / "model.safetensors", network)
-    done = run_tilenet("predict", "em.zarr", "good.zarr", *ARGUMENTS, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["computed"] == 54
-    return folder
+def test_a_killed_worker_costs_nothing_but_time(case: Case) -> None:
+    process = case.start("worker.zarr")
+    workers_of(process)[0].kill()
+    code, err, summary = end(process)
+    assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
+    case.go_on("worker.zarr", "SIGKILL of a worker", *ALONE, said=(code, err))
 
 
-def start(folder: Path, output: str) -> subprocess.Popen[str]:
-    """Begin a prediction, and come back when its first blocks are stored."""
-    process = subprocess.Popen(
-        tilenet_command("predict", "em.zarr", output, *ARGUMENTS),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while stored(folder / output) < 4:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
+def test_a_worker_that_hangs_is_killed_and_its_blocks_go_elsewhere(case: Case) -> None:
+    process = case.start("hung.zarr", "--block-timeout", "10s")
+    stopped = workers_of(process)[0]
+    stopped.suspend()
+    code, err, summary = end(process)
+    assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
+    assert "did not end on worker tcp://127.0.0.1:" in err
+    assert "(--block-timeout 0:00:10); that worker is replaced" in err
+    assert not psutil.pid_exists(stopped.pid)
+    case.go_on("hung.zarr", "SIGSTOP of a worker", *ALONE, said=(code, err))
 
 
-def stored(output: Path) -> int:
-    """Count the shards of an output, without those that are being written."""
-    shards = (output / "0" / "c").rglob("*")
-    return sum(path.is_file() and path.suffix != ".partial" for path in shards)
-
-
-def same(folder: Path, output: str) -> bool:
-    first, second = open_volume(str(folder / "good.zarr")), open_volume(str(folder / output))
-    whole = Box.of_shape(first.shape)
-    return np.array_equal(first.read(whole), second.read(whole))
-
-
-def test_a_killed_worker_costs_nothing_but_time(case: Path) -> None:
-    process = start(case, "worker.zarr")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.memory_info().rss > 150 * 2**20  # PyTorch is loaded: a worker, not a helper
-    ]
-    workers[0].kill()
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    summary = json.loads(out)
-    assert (summary["computed"], summary["failed"]) == (54, [])
-    assert same(case, "worker.zarr")
-
-
-def test_a_killed_client_is_continued_by_the_same_command(case: Path) -> None:
-    process = start(case, "client.zarr")
+def test_a_killed_client_is_continued_by_the_same_command(case: Case) -> None:
+    process = case.start("client.zarr")
     kill(process)
-    kept = stored(case / "client.zarr")
-    assert 0 < kept < 54
-    again = run_tilenet("predict", "em.zarr", "client.zarr", *ARGUMENTS, cwd=case)
-    assert again.returncode == 0, again.stderr
-    summary = json.loads(again.stdout)
-    assert (summary["done_before"], summary["computed"]) == (kept, 54 - kept)
-    assert same(case, "client.zarr")
+    assert 0 < case.stored("client.zarr") < BLOCKS
+    said = (process.returncode, "")
+    case.go_on("client.zarr", "SIGKILL of the client", said=said)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_says_how_to_go_on(case: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_stopped_command_says_how_to_go_on(case: Case, number: int, code: int) -> None:
     output = f"stopped{code}.zarr"
-    process = start(case, output)
+    process = case.start(output)
     interrupt(process, number)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
+    found, err, summary = end(process)
+    assert found == code, err
     assert "Run the same command again to go on" in err
-    summary = json.loads(out)
     assert summary["stopped_by"] == number
     # A block that began while the others were cancelled may be stored without being counted.
-    assert summary["computed"] <= stored(case / output) < 54
-    again = run_tilenet("predict", "em.zarr", output, *ARGUMENTS, "--workers", "1", cwd=case)
-    assert again.returncode == 0, again.stderr
-    assert same(case, output)
+    assert summary["computed"] <= case.stored(output) < BLOCKS
+    case.go_on(output, signal.Signals(number).name + " to the client", *ALONE, said=(code, err))
+
+
+def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
+    there = ("--scheduler", str(case.folder / "scheduler.json"))
+    with Processes(case.folder) as first:
+        first.worker("only")
+        process = case.start("scheduler.zarr", *there)
+        first.scheduler.kill()
+        code, err, _ = end(process)
+    assert code == 1
+    assert "the connection to it was lost. Blocks that are stored stay" in err
+    assert 0 < case.stored("scheduler.zarr") < BLOCKS
+    (case.folder / "scheduler.json").unlink()
+    with Processes(case.folder) as second:
+        second.worker("only")
+        case.go_on("scheduler.zarr", "SIGKILL of the scheduler", *there, said=(code, err))
+
+
+def test_a_worker_over_its_memory_is_replaced_and_its_block_tried_again(
+    case: Case, tmp_path: Path
+) -> None:
+    # A worker that finds the file takes it, and a lot of memory.
+    (tmp_path / "sitecustomize.py").write_text(GREEDY)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
+    greed = {"PYTHONPATH": path, "TILENET_TEST_GREED": str(tmp_path / "greed")}
+    process = case.start("memory.zarr", **greed)
+    (tmp_path / "greed").touch()
+    code, err, summary = end(process)
+    assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
+    assert not (tmp_path / "greed").exists()
+    assert "was ended because it took" in err
+    case.go_on("memory.zarr", "a worker over its memory limit", *ALONE, said=(code, err))
+
+
+GREEDY = """\
+import os, threading, time
+def take(flag=os.environ["TILENET_TEST_GREED"]):
+    while True:
+        time.sleep(0.02)
+        try:
+            os.rename(flag, flag + "-taken")
+        except OSError:
+            continue
+        held = bytearray(2 * 10**9)
+        held[::4096] = bytes(len(held[::4096])).replace(b"\\0", b"x")
+if "spawn" in " ".join(__import__("sys").orig_argv):
+    threading.Thread(target=take, daemon=True).start()
+"""
+
+
+def test_two_commands_on_one_output_both_end_well(case: Case) -> None:
+    half = (*ALONE, "--memory", "1GB")
+    first = case.start("both.zarr", *half, count=2)
+    second = case.begin("both.zarr", *half)
+    ends = [end(process) for process in (first, second)]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert all(summary["failed"] == [] for _, _, summary in ends)
+    case.go_on("both.zarr", "two clients on one output", *ALONE, said=(0, ends[1][1]))
+    again = sum(summary["computed"] for _, _, summary in ends) - BLOCKS
+    record("two clients: blocks computed by both", (0, ""), computed=again)
+
+
+def test_no_process_outlives_a_closed_terminal(case: Case) -> None:
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.chdir(case.folder)
+        command = case.command("closed.zarr")
+        os.execvpe(command[0], command, environment())
+    wait_for(lambda: case.stored("closed.zarr") >= 2)
+    children = psutil.Process(pid).children(recursive=True)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    case.go_on("closed.zarr", "a closed terminal", *ALONE, said=(129, ""))

@@ -22,6 +22,7 @@ from distributed import Client
 
 from pipelines.blockwise import RunOptions, run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.limits import Limits
 from pipelines.predict import task_resources
 from tests.certificates import make
 from tests.oracles import random_network, save_softmax
@@ -215,9 +216,12 @@ def test_a_queue_that_is_not_there_is_refused_in_the_words_of_slurm(case: Path) 
     assert not (case / "no.zarr").exists()
 
 
-def run_slowly(client: Client, notes: Path, blocks: int, seconds: float) -> list[list[str]]:
+def run_slowly(
+    client: Client, notes: Path, blocks: int, seconds: float, limits: Limits | None = None
+) -> list[list[str]]:
     grid = BlockGrid((blocks, 1, 1), (1, 1, 1))
-    task, options = Slow(str(notes), seconds), RunOptions(name="slow", reporter=Silent())
+    task, reporter = Slow(str(notes), seconds), Silent()
+    options = RunOptions(name="slow", reporter=reporter, limits=limits or Limits())
     outcome = run_on_cluster(task, grid, options, client=client)
     assert outcome.computed == blocks, outcome.failed
     return [line.split() for line in notes.read_text().splitlines()]
@@ -231,6 +235,38 @@ def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
         begun = run_slowly(client, tmp_path / "notes", 28, 0.5)
     assert Counter(block for block, _ in begun) == {str(i): 1 for i in range(28)}
     assert len({job for _, job in begun}) > 1  # at least one was replaced
+
+
+def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_client(dataclasses.replace(JOBS, slots=1)) as client, ThreadPoolExecutor(1) as pool:
+        (first,) = jobs("RUNNING")
+        pid = next(iter(client.run(os.getpid).values()))
+        pool.submit(stop_when, tmp_path / "notes", pid)
+        begun = run_slowly(client, tmp_path / "notes", 12, 0.3, Limits(block=3.0))
+        assert first not in jobs("RUNNING")
+    counts = Counter(block for block, _ in begun)
+    assert len(counts) == 12
+    assert sum(counts.values()) <= 13  # only what the stopped one had begun is begun again
+    assert len({job for _, job in begun}) == 2
+    assert f"Job {first} ended: cancelled, because its worker hung" in capsys.readouterr().err
+
+
+def stop_when(begun: Path, pid: int) -> None:
+    wait_until(begun.exists)
+    os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.skipif("TILENET_SLOW" not in os.environ, reason="a walltime is a minute at least")
+def test_a_job_that_is_killed_at_its_walltime_is_replaced(tmp_path: Path) -> None:
+    late = dataclasses.replace(BATCH, walltime=60, lifetime=600)
+    with open_client(dataclasses.replace(JOBS, batch=late, slots=1)) as client:
+        begun = run_slowly(client, tmp_path / "notes", 60, 2.0)
+    counts = Counter(block for block, _ in begun)
+    assert len(counts) == 60
+    assert sum(counts.values()) <= 60 + len({job for _, job in begun})
+    assert len({job for _, job in begun}) > 1
 
 
 def test_a_queue_that_closes_in_the_middle_ends_the_run_with_its_reason(tmp_path: Path) -> None:

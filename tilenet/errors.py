@@ -30,6 +30,12 @@
     |- ResourceError
     |  |- NotEnoughMemory     even the smallest tile does not fit
     |  |- DeviceUnavailable   there is no such device
+    |  |- WorkerTooSmall      a worker has less memory than the plan needs
+    |  |- BlockHung           a block did not end within its time
+    |  |- WorkerOverMemory    a worker was ended because it took more memory than it may
+    |  |- WorkerDied          workers died while they computed a block
+    |  |- WorkersDied         worker after worker died, and no block was finished
+    |  |- WorkersGone         no worker is left, and none comes
     |  |- SchedulerLost       the Dask scheduler ended or is out of reach
     |  |- QueueRefused        a command of the batch system failed
     |  |- JobsNotStarted      no job of the batch system started in time
@@ -432,6 +438,98 @@ class DeviceUnavailable(ResourceError):
 
 
 @dataclasses.dataclass(eq=False)
+class WorkerTooSmall(ResourceError):
+    """A worker has less memory than the plan needs."""
+
+    worker: str
+    needed: int
+    available: int
+    cure: str
+
+    def message(self) -> str:
+        return (
+            f"Worker {self.worker} has {_mib(self.available)} of memory, and the plan needs "
+            f"{_mib(self.needed)} of each. {self.cure}"
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class BlockHung(ResourceError):
+    """A block did not end within its time."""
+
+    worker: str
+    waited: str
+    limit: str
+
+    def message(self) -> str:
+        return (
+            f"did not end on worker {self.worker} within {self.waited} (--block-timeout "
+            f"{self.limit}); that worker is replaced"
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class WorkerOverMemory(ResourceError):
+    """A worker was ended because it took more memory than it may."""
+
+    worker: str
+    used: int
+    limit: int
+
+    def message(self) -> str:
+        return (
+            f"worker {self.worker} was ended because it took {_mib(self.used)} of the "
+            f"{_mib(self.limit)} of memory that it may use. Allow more with --memory (where the "
+            "workers are started elsewhere, --memory-limit), or run fewer --slots"
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class WorkerDied(ResourceError):
+    """Workers died while they computed a block."""
+
+    worker: str
+    count: int
+
+    def message(self) -> str:
+        return (
+            f"{self.count} of its workers died while they computed it, the last {self.worker}: "
+            "killed from outside (by a batch system, or by the system for lack of memory) or by "
+            "a crash"
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class WorkersDied(ResourceError):
+    """Worker after worker died, and no block was finished."""
+
+    count: int
+    last: str
+    said: Sequence[str]
+
+    def message(self) -> str:
+        head = (
+            f"{self.count} workers in a row died or hung and no block was finished, so no more "
+            f"are started. The last: {self.last}."
+        )
+        cure = "Mend the cause and run the same command again; what is stored stays."
+        return "\n".join([head, *(f"  {line}" for line in self.said), cure])
+
+
+@dataclasses.dataclass(eq=False)
+class WorkersGone(ResourceError):
+    """No worker is left, and none comes."""
+
+    waited: str
+    said: Sequence[str]
+
+    def message(self) -> str:
+        head = f"No worker is left, and none came within {self.waited}."
+        cure = "See why they ended, and run the same command again; what is stored stays."
+        return "\n".join([head, *(f"  {line}" for line in self.said), cure])
+
+
+@dataclasses.dataclass(eq=False)
 class SchedulerLost(ResourceError):
     """The Dask scheduler ended, or is out of reach."""
 
@@ -511,6 +609,10 @@ class BlocksFailed(TilenetError):
             rest = f"This was the pass before anything is stored. {mend}."
         head = f"{len(self.failed)} of {self.total} blocks failed:"
         return "\n".join([head, *lines, rest])
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _nm(sizes: tuple[float, ...]) -> str:

@@ -87,8 +87,8 @@ class SectionTask:
             When values are no probabilities or no labels.
         """
         clock = Clock()
-        predicted = reader(self.prediction, self.run).read(box)
-        labels = reader(self.truth, self.run).read(box)
+        predicted = reader(self.prediction, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box)
         clock.phase("read")
         tallies = tuple(self._tally(*pair) for pair in zip(predicted, labels, strict=True))
         clock.phase("compute")
@@ -147,8 +147,8 @@ class PairTask:
             When values are no numbers of instances.
         """
         clock = Clock()
-        predicted = reader(self.prediction, self.run).read(box)
-        labels = reader(self.truth, self.run).read(box)
+        predicted = reader(self.prediction, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box)
         clock.phase("read")
         check_instances(labels, self.truth.location)
         check_instances(predicted, self.prediction.location)

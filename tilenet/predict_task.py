@@ -241,7 +241,7 @@ class PredictTask:
             return None
         mask, volume = reader(self.mask, self.run), reader(self.source, self.run)
         factor = factor_of(volume, mask)
-        return enlarge(mask.read(mask_box(box, factor)), box, factor)
+        return enlarge(mask.read_whole(mask_box(box, factor)), box, factor)
 
 
 def factor_of(volume: Volume, mask: Volume) -> ZYX:

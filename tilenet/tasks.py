@@ -230,7 +230,7 @@ class Clock:
 
 
 def read_finite(volume: Volume, box: Box) -> npt.NDArray[Any]:
-    """Read a box, and refuse NaN and infinity.
+    """Read a box, and refuse NaN, infinity and what is gone.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def read_finite(volume: Volume, box: Box) -> npt.NDArray[Any]:
     NonFiniteValues
         Naming the box and how many there are.
     """
-    values = volume.read(box)
+    values = volume.read_whole(box)
     if values.dtype.kind == "f":
         broken = values.size - int(np.isfinite(values).sum())
         if broken:

@@ -30,6 +30,9 @@ from tilenet.volume_layout import Layout, find_layout
 #: 32 chunks of 8 MiB took 285 MiB. Groups cost at most a tenth of a read's time.
 READ_BYTES = 16 * 2**20
 
+#: What the commands of ours make, by the attribute "kind": every shard of it is stored in the end.
+WHOLE_KINDS = ("volume", "prediction", "instances", "weights")
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -120,13 +123,63 @@ class Volume:
         try:
             values = self._stored(self._index(box))
         except Exception as error:  # codecs and stores raise what they like
-            raise UnreadableBlock(self.location, str(box), _one_line(error)) from error
+            problem = self._broken_shard(box) + _one_line(error)
+            raise UnreadableBlock(self.location, str(box), problem) from error
         axes = self.layout.axes
         kept = [axis for axis in axes if self._is_kept(axis)]
         wanted = [axis for axis in "czyx" if axis in kept]
         values = values.squeeze(tuple(i for i, axis in enumerate(axes) if axis not in kept))
         values = values.transpose([kept.index(axis) for axis in wanted])
         return values if "z" in kept else np.expand_dims(values, -3)
+
+    def _broken_shard(self, box: Box) -> str:
+        # Which object it is, for the message; over a network every look may wait for its time-out.
+        if storage.is_remote(self.location):
+            return ""
+        for shard in BlockGrid(self.shape, self.write_shape, box):
+            part = shard.intersect(box)
+            try:
+                self._stored(self._index(part))
+            except Exception:  # whatever it was, it is told already
+                return f"{', '.join(self.shard_keys(part))}: "
+        return ""
+
+    def read_whole(self, box: Box) -> npt.NDArray[Any]:
+        """Read a box, and refuse zeros that stand for what is gone.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
+            The voxels.
+
+        Raises
+        ------
+        UnreadableBlock
+            When it cannot be read, or a shard is missing of a volume that a command of ours made.
+            Of others Zarr says that what is not stored has the fill value.
+        """
+        values = self.read(box)
+        if self.attributes.get("kind") in WHOLE_KINDS:
+            for shard in BlockGrid(self.shape, self.write_shape, box):
+                part = shard.intersect(box)
+                self._check_there(part, values[(..., *part.relative_to(box.start).slices)])
+        return values
+
+    def _check_there(self, part: Box, values: npt.NDArray[Any]) -> None:
+        # Some of a shard's voxels differ from zero nearly always, and then it is there.
+        if any(some.any(axis=(-3, -2, -1)).all() for some in (values[..., ::8, ::8], values)):
+            return
+        keys = list(self.shard_keys(part))
+        sizes = storage.stored_sizes(self.array, keys)
+        gone = [key for key, size in zip(keys, sizes, strict=True) if size is None]
+        if gone:
+            problem = f"{', '.join(gone)}: is missing, and was stored before"
+            raise UnreadableBlock(self.location, str(part), problem)
 
     def _stored(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         ranges = [range(*s.indices(n)) for s, n in zip(index, self.array.shape, strict=True)]

@@ -105,4 +105,4 @@ def _read_around(
     volume: Volume, box: Box, margins: tuple[ZYX, ZYX]
 ) -> tuple[npt.NDArray[Any], Box]:
     read = box.grow(*margins).intersect(Box.of_shape(volume.shape))
-    return volume.read(read), box.relative_to(read.start)
+    return volume.read_whole(read), box.relative_to(read.start)

@@ -7,20 +7,29 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
 
 from pipelines.cluster.job_client import job_client
 from pipelines.cluster.joined import joined_client
 from pipelines.cluster.local import local_client, visible_gpus
 from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.survey import survey
 from pipelines.stopping import Stop
 from tilenet import __version__
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WorkerTooSmall
 from tilenet.rate_cache import machine_name
+
+_MORE_MEMORY = (
+    "Start workers with more (dask worker --memory-limit, --memory), or take fewer --workers or "
+    "--slots, or a smaller --block or --shard; the plan of a begun output stays."
+)
 
 
 @contextlib.contextmanager
-def open_client(options: ClusterOptions, stop: Stop | None = None) -> Iterator[Client]:
+def open_client(
+    options: ClusterOptions, stop: Stop | None = None, needed: int = 0
+) -> Iterator[Client]:
     """Start or join a cluster, and leave nothing behind.
 
     Parameters
@@ -29,6 +38,8 @@ def open_client(options: ClusterOptions, stop: Stop | None = None) -> Iterator[C
         Which cluster to use.
     stop : Stop, optional
         Ends the wait for jobs that do not start.
+    needed : int
+        Bytes that every worker has to have.
 
     Yields
     ------
@@ -39,6 +50,8 @@ def open_client(options: ClusterOptions, stop: Stop | None = None) -> Iterator[C
     ------
     InvalidData
         When the scheduler cannot be reached or has no workers, or workers have not this tilenet.
+    WorkerTooSmall
+        When a worker, or this machine, has not the memory.
     SchedulerLost
         When it ended in the meantime.
     QueueRefused, JobsNotStarted, JobsFailed
@@ -47,15 +60,15 @@ def open_client(options: ClusterOptions, stop: Stop | None = None) -> Iterator[C
         When a signal arrived before there were any.
     """
     if options.local:
-        with local_client(options) as client:
-            yield client
-        return
-    if options.scheduler is not None:
+        opened = local_client(options)
+    elif options.scheduler is not None:
         opened = joined_client(options)
     else:
         opened = job_client(options, Stop() if stop is None else stop)
     with opened as client:
-        check_workers(client)
+        if not options.local:
+            check_workers(client)
+        check_memory(client, needed)
         yield client
 
 
@@ -129,6 +142,31 @@ def check_workers(client: Client) -> None:
         problem = f"has tilenet {found}, and this is {__version__}" if found else "lacks tilenet"
         cure = "Start its workers in an environment that has this version of tilenet."
         raise InvalidData(f"Worker {worker}", problem, cure)
+
+
+def check_memory(client: Client, needed: int) -> None:
+    """See that every worker has the memory that the plan needs, and so has this machine.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    needed : int
+        Bytes of each worker.
+
+    Raises
+    ------
+    WorkerTooSmall
+        Naming both figures.
+    """
+    workers = survey(client)
+    for worker in workers:
+        # Dask gives a worker what the machine has at most, whatever it was promised.
+        if 0 < worker.memory < needed:
+            raise WorkerTooSmall(worker.address, needed, worker.memory, _MORE_MEMORY)
+    if isinstance(client.cluster, LocalCluster) and needed * len(workers) > MEMORY_LIMIT:
+        share, what = MEMORY_LIMIT // len(workers), f"on this machine, one of {len(workers)},"
+        raise WorkerTooSmall(what, needed, share, _MORE_MEMORY)
 
 
 def _version_asker() -> Callable[[], str | None]:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Iterator
 
 import dask
-from distributed import Client, Scheduler, SpecCluster
+from distributed import Client, Scheduler
 
 from pipelines.cluster.batch import load_library, make_job
-from pipelines.cluster.jobs import Jobs
+from pipelines.cluster.jobs import JobCluster, Jobs
 from pipelines.cluster.local import any_dashboard_port, choose_dashboard
 from pipelines.cluster.options import Batch, ClusterOptions
 from pipelines.cluster.queues import check_installed
@@ -64,7 +64,7 @@ def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
             raise jobs.problem from error
 
 
-def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> SpecCluster:
+def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> JobCluster:
     how = {
         "interface": batch.interface,
         "protocol": "tls://" if options.tls else None,
@@ -72,7 +72,7 @@ def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> SpecClu
         "dashboard_address": dashboard,
     }
     with any_dashboard_port():
-        return SpecCluster(
+        return JobCluster(
             scheduler={"cls": Scheduler, "options": how},
             security=security(options.tls),
             silence_logs=logging.CRITICAL,

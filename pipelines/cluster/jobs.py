@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import click
@@ -27,7 +26,7 @@ from pipelines.cluster.batch import make_job
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.queues import Listed, cancel, end_of_log, listed, submit
 from pipelines.progress import LINE_SECONDS, clock
-from pipelines.stopping import Stop, Stopped
+from pipelines.stopping import Stop, Stopped, undisturbed
 from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
 
 #: Seconds between two looks at the workers.
@@ -85,6 +84,18 @@ class _Worker:
         return self.name.split("-")[0]
 
 
+class JobCluster(SpecCluster):
+    """A scheduler whose workers are jobs.
+
+    Attributes
+    ----------
+    give_up : callable
+        Takes the name of a worker that hangs: its job is cancelled, and another is submitted.
+    """
+
+    give_up: Callable[[str], None]
+
+
 class Jobs:
     """The jobs of one command.
 
@@ -92,19 +103,20 @@ class Jobs:
     ----------
     options : ClusterOptions
         With ``batch``.
-    cluster : distributed.SpecCluster
+    cluster : JobCluster
         The scheduler.
     client : distributed.Client
         Closed when no worker comes any more.
     """
 
-    def __init__(self, options: ClusterOptions, cluster: SpecCluster, client: Client) -> None:
+    def __init__(self, options: ClusterOptions, cluster: JobCluster, client: Client) -> None:
         assert options.batch is not None
         self.options, self.batch = options, options.batch
         self.cluster, self.client = cluster, client
         self.job_name = f"tilenet-{uuid.uuid4().hex[:6]}"
         self.problem: Exception | None = None
         self.jobs: dict[str, _Job] = {}
+        self.hung: set[str] = set()
         self.said: dict[str, Listed] = {}
         self.count = self.failed = 0
         self._silent: frozenset[str] = frozenset()
@@ -118,6 +130,7 @@ class Jobs:
 
     def __enter__(self) -> Self:
         Path(self.batch.log_directory).mkdir(parents=True, exist_ok=True)
+        self.cluster.give_up = lambda worker: self.hung.add(worker.split("-")[0])
         self._thread.start()
         return self
 
@@ -128,7 +141,7 @@ class Jobs:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        with _undisturbed():
+        with undisturbed(f"Cancelling the jobs, for {CANCEL_SECONDS:.0f} s at most."):
             self._thread.join()
 
     def wait(self, stop: Stop) -> None:
@@ -169,6 +182,7 @@ class Jobs:
         workers, tasks = self.cluster.sync(self._view)
         now = time.monotonic()
         self._meet(workers, now)
+        self._cancel_hung(now)
         self._ask(workers, now)
         self._start(workers, tasks, now)
         self._give_back(workers, tasks, now)
@@ -190,6 +204,13 @@ class Jobs:
             job.arrived, job.seen = job.arrived or now, now
             job.busy = now if worker.busy or not job.busy else job.busy
             job.ending = job.ending or worker.ending
+
+    def _cancel_hung(self, now: float) -> None:
+        for name in self.hung & self.jobs.keys():
+            job = self.jobs[name]
+            self._forget(job, "cancelled, because its worker hung", others=True, now=now)
+            with contextlib.suppress(QueueRefused):  # it is cancelled at the end
+                cancel(self._make(name), [job.number])
 
     def _ask(self, workers: list[_Worker], now: float) -> None:
         silent = frozenset(self.jobs) - {worker.job for worker in workers}
@@ -325,20 +346,3 @@ class Jobs:
                 click.echo(f"Jobs may be left: {trouble}; {cure}", err=True)
                 return
             time.sleep(_WAKE_SECONDS)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    # Whoever is impatient presses Ctrl-C again, and would leave jobs behind.
-    def handle(number: int, frame: FrameType | None) -> None:
-        click.echo(f"Cancelling the jobs, for {CANCEL_SECONDS:.0f} s at most.", err=True)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import dask
 from distributed import Client, LocalCluster
 
+from pipelines.cluster.nannies import last_words, listen
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.worker_settings import worker_settings
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WorkersDied
 
 #: Where the dashboard listens when the port is free: loopback only.
 DASHBOARD = ("127.0.0.1", 8787)
@@ -37,7 +38,10 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
     distributed.Client
         Connected to all of them.
     """
+    listen()
     with (
+        # Dask would end what looks after a worker that does not come back soon, for ever.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
         dask.config.set(worker_settings(options.threads, options.gpus)),
         _start(options) as cluster,
         Client(cluster) as client,
@@ -46,7 +50,7 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
 
 
 def _start(options: ClusterOptions) -> LocalCluster:
-    with any_dashboard_port():
+    with any_dashboard_port(), _told_why():
         return LocalCluster(
             n_workers=options.workers,
             threads_per_worker=options.slots,
@@ -57,6 +61,14 @@ def _start(options: ClusterOptions) -> LocalCluster:
             silence_logs=logging.CRITICAL,
             resources={"GPU": options.slots} if options.gpus else None,
         )
+
+
+@contextlib.contextmanager
+def _told_why() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkersDied(1, "it ended before it had come up", last_words()) from error
 
 
 def visible_gpus() -> int:

@@ -108,6 +108,9 @@ class ClusterOptions:
         GPUs of this machine, one per local worker; 0 where it computes on the CPU or one GPU.
     tls : Tls or None
         Files for encrypted connections.
+    block_timeout : float or None
+        Seconds in which a worker that computes has to finish some block; None is many times what
+        one is expected to take.
     cores : int or None
         Cores of this machine, where the plan may share them out to workers and threads.
     machine : str or None
@@ -124,6 +127,7 @@ class ClusterOptions:
     memory: int = 4 * 2**30
     gpus: int = 0
     tls: Tls | None = None
+    block_timeout: float | None = None
     cores: int | None = None
     machine: str | None = None
     dashboard: str | None = None

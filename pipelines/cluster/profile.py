@@ -103,6 +103,8 @@ class Profile(_Part):
         Seconds after which a job's workers take no further block, and how much earlier by chance.
     start_timeout : int
         Seconds to go without any worker.
+    block_timeout : int or None
+        Seconds in which a worker has to finish some block.
     tls : TlsFiles
         Files for encrypted connections.
     dashboard : str or None
@@ -131,6 +133,7 @@ class Profile(_Part):
     lifetime: Seconds | None = None
     lifetime_stagger: Seconds | None = None
     start_timeout: Seconds = 3600
+    block_timeout: Seconds | None = None
     tls: TlsFiles = TlsFiles()
     dashboard: Address | None = None
 
@@ -153,7 +156,7 @@ class Profile(_Part):
 
     def _check_no_jobs(self) -> None:
         where = {"kind", "scheduler", "tls", "dashboard"}
-        general = {"workers", "slots", "threads", "memory", *where}
+        general = {"workers", "slots", "threads", "memory", "block_timeout", *where}
         for key in sorted(self.model_fields_set - general):
             systems = ", ".join(_SYSTEMS)
             raise ValueError(f"{key} is of jobs: add kind (--cluster), one of {systems}")
@@ -256,6 +259,7 @@ def _of_machine(profile: Profile) -> ClusterOptions:
         threads=profile.threads,
         memory=total // count,
         tls=profile.tls.files,
+        block_timeout=profile.block_timeout,
         cores=default_workers(1) if left_to_the_plan else None,
         dashboard=profile.dashboard,
     )
@@ -295,6 +299,7 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
         memory=profile.memory // batch.workers,
         tls=profile.tls.files,
         dashboard=profile.dashboard,
+        block_timeout=profile.block_timeout,
     )
 
 

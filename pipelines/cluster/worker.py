@@ -12,6 +12,7 @@ from typing import Any
 from distributed.core import Status
 
 from pipelines.cluster.worker_settings import ENDS, GPUS
+from pipelines.stopping import SIGNALS
 
 #: Seconds between two looks at whether a worker that ends is done.
 _LOOK = 0.2
@@ -29,7 +30,7 @@ def dask_setup(worker: Any) -> None:
         The worker.
     """
     # Signals often reach the whole process group; only the command may decide what they mean.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _take_gpu(str(worker.name))
     if ENDS in os.environ:

@@ -23,6 +23,8 @@ except ImportError:
     pass
 """
 
+_NANNY_PRELOAD = _PRELOAD.replace("worker", "nannies")
+
 # Workers hold no data between tasks, so pausing or spilling could only stall them; the nanny ends
 # a worker that nears its limit, and its block is retried.
 _RULES: dict[str, Any] = {
@@ -31,6 +33,7 @@ _RULES: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.preload": [_PRELOAD],
+    "distributed.nanny.preload": [_NANNY_PRELOAD],
     # Dask's own looks at itself, every 10 and 20 ms by default, took 4 % of every core (measured).
     "distributed.worker.profile.interval": "100ms",
     "distributed.admin.tick.interval": "500ms",

@@ -1,0 +1,101 @@
+"""What runs where: the scheduler is asked, and workers only where they surely answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client
+
+#: Seconds after which a worker that was not heard of is asked nothing: it may hang.
+SILENT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A worker as the scheduler knows it.
+
+    Parameters
+    ----------
+    address, name : str
+        Of the worker.
+    threads, memory : int
+        Blocks at once; bytes, 0 where it has no limit.
+    silent : float
+        Seconds since it was heard of.
+    processing, executing : frozenset of str
+        Keys of the tasks that it was given, and of those that it said it computes.
+    """
+
+    address: str
+    name: str
+    threads: int
+    memory: int
+    silent: float
+    processing: frozenset[str]
+    executing: frozenset[str]
+
+
+def survey(client: Client) -> list[Seen]:
+    """Ask the scheduler which blocks are where.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    list of Seen
+        One for each worker.
+    """
+    return [
+        Seen(*values, frozenset(processing), frozenset(executing))
+        for *values, processing, executing in client.run_on_scheduler(_surveyor())
+    ]
+
+
+def _surveyor() -> Callable[..., list[tuple[Any, ...]]]:
+    # A function of its own is sent as code: the scheduler may lack tilenet.
+    def look(dask_scheduler: Any) -> list[tuple[Any, ...]]:
+        from time import time
+
+        return [
+            (
+                ws.address,
+                str(ws.name),
+                ws.nthreads,
+                ws.memory_limit or 0,
+                time() - ws.last_seen,
+                [str(ts.key) for ts in ws.processing],
+                [str(ts.key) for ts in ws.executing],
+            )
+            for ws in dask_scheduler.workers.values()
+        ]
+
+    return look
+
+
+def running_keys(client: Client) -> set[str]:
+    """Ask the workers which tasks they compute at this moment.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    set of str
+        Keys; without those of a worker that does not answer.
+    """
+    lively = [worker.address for worker in survey(client) if worker.silent < SILENT_SECONDS]
+    try:
+        return set().union(*client.run(_active, workers=lively).values())
+    except OSError:  # a signal reached the workers too: nothing runs any more
+        return set()
+
+
+def _active(dask_worker: Any) -> set[str]:
+    return set(dask_worker.active_threads.values())

@@ -1,0 +1,49 @@
+"""Blocks that do something bad; for test_limits, in a module that workers import quickly."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+
+#: Bytes that a worker may use.
+MEMORY = 700 * 10**6
+
+
+@dataclasses.dataclass(frozen=True)
+class Act:
+    """Does something bad in some blocks, and nothing in the others."""
+
+    bad: tuple[Box, ...]
+    how: str
+    seconds: float = 0.01
+
+    def __call__(self, box: Box) -> BlockReport:
+        if box not in self.bad:
+            time.sleep(self.seconds)
+        elif self.how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif self.how == "hang":
+            threading.Event().wait()
+        else:
+            held = bytearray(MEMORY)
+            held[::4096] = b"x" * len(held[::4096])
+            time.sleep(20)
+        return BlockReport(box, {})
+
+
+_turn = threading.Lock()
+
+
+def take_turns(box: Box) -> BlockReport:
+    """A block that waits for the device longer than it uses it."""
+    with _turn:
+        time.sleep(0.5)
+    return BlockReport(box, {})

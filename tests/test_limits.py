@@ -1,0 +1,174 @@
+"""Limits of a run: blocks that hang or eat memory, workers that die or are too small."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from pipelines.blockwise import Outcome, RunOptions, Task, run_on_cluster
+from pipelines.cluster import ClusterOptions, open_client
+from pipelines.limits import AT_LEAST, Limits
+from tests.acts import MEMORY, Act, take_turns
+from tests.runs import Silent, environment
+from tests.test_scheduler import Processes, wait_for
+from tilenet.errors import WorkersDied, WorkersGone, WorkerTooSmall
+from tilenet.tiling import BlockGrid
+
+pytestmark = pytest.mark.cluster
+
+BLOCKS = list(BlockGrid((12, 1, 1), (1, 1, 1)))
+OPTIONS = ClusterOptions(workers=2, slots=2, memory=MEMORY)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers of two slots and little memory."""
+    with open_client(OPTIONS) as started:
+        started.run(take_turns, BLOCKS[0])  # what it imports takes longer than some limits here
+        yield started
+
+
+def run(client: Client, task: Task, **changes: object) -> tuple[Outcome, list[str]]:
+    reporter = Silent()
+    options = RunOptions(name="test", reporter=reporter, **changes)  # type: ignore[arg-type]
+    return run_on_cluster(task, BLOCKS, options, client=client), reporter.notes
+
+
+@pytest.mark.parametrize("how", ["hang", "stop"])
+def test_a_block_that_hangs_is_given_up_and_the_others_go_on(client: Client, how: str) -> None:
+    limits = Limits(block=3.0)
+    outcome, notes = run(client, Act(BLOCKS[3:4], how), retries=0, limits=limits)
+    why = dict(outcome.failed)[BLOCKS[3]]
+    assert "did not end on worker tcp://127.0.0.1:" in why
+    assert "(--block-timeout 0:00:03); that worker is replaced" in why
+    # A block that shared a stopped worker may be given up with it, for nobody can tell them apart.
+    assert len(outcome.failed) <= (2 if how == "stop" else 1)
+    assert outcome.computed == len(BLOCKS) - len(outcome.failed)
+    assert any(f"test-{BLOCKS[3]}: did not end on worker" in note for note in notes)
+    client.wait_for_workers(2, timeout=60)
+
+
+def test_blocks_that_wait_for_their_turn_do_not_hang(client: Client) -> None:
+    # Two slots share a worker: a block lasts a second, and one is finished every half of it.
+    outcome, notes = run(client, take_turns, limits=Limits(block=0.8))
+    assert (outcome.computed, outcome.failed, notes) == (len(BLOCKS), [], [])
+
+
+def test_a_block_that_takes_too_much_memory_is_given_up_with_the_figures(client: Client) -> None:
+    outcome, _ = run(client, Act(BLOCKS[5:6], "eat"), retries=1)
+    why = dict(outcome.failed)[BLOCKS[5]]
+    assert "was ended because it took" in why
+    assert f"of the {MEMORY / 2**20:,.0f} MiB of memory that it may use. Allow more with" in why
+    assert len(outcome.failed) <= 2  # itself, and one that was on the same worker each time
+    assert outcome.computed == len(BLOCKS) - len(outcome.failed)
+
+
+def test_a_block_that_kills_its_workers_is_given_up_and_the_others_go_on(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.limits.DEATHS", 3)
+    outcome, _ = run(client, Act(BLOCKS[:1], "die"))
+    why = dict(outcome.failed)[BLOCKS[0]]
+    assert "3 of its workers died while they computed it, the last tcp://127.0.0.1:" in why
+    assert len(outcome.failed) <= 2
+    assert outcome.computed == len(BLOCKS) - len(outcome.failed)
+
+
+def test_workers_that_die_whatever_they_do_are_not_started_for_ever(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.limits.DEATHS_IN_A_ROW", 4)
+    monkeypatch.setattr("pipelines.limits.DEATHS_PER_WORKER", 1)
+    with pytest.raises(WorkersDied, match="4 workers in a row died or hung") as caught:
+        run(client, Act(tuple(BLOCKS), "die"))
+    assert "was killed by signal 9" in str(caught.value)
+    client.wait_for_workers(2, timeout=60)
+
+
+DYING = """\
+import os, sys
+if os.path.exists({flag!r}) and "spawn" in " ".join(sys.orig_argv):
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that no worker comes up with."""
+    (tmp_path / "sitecustomize.py").write_text(DYING.format(flag=str(tmp_path / "die")))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    monkeypatch.setenv("PYTHONPATH", path)
+    return tmp_path / "die"
+
+
+def test_a_worker_that_never_comes_up_again_ends_the_run(dying: Path) -> None:
+    with open_client(dataclasses.replace(OPTIONS, workers=1)) as client:
+        dying.touch()
+        start = time.monotonic()
+        with pytest.raises(WorkersGone, match="No worker is left") as caught:
+            run(client, Act(BLOCKS[:1], "die"), limits=Limits(block=2.0))
+        assert "exited with status 3" in str(caught.value)
+        assert time.monotonic() - start < 60
+
+
+def test_a_cluster_whose_workers_never_come_up_says_so(dying: Path) -> None:
+    dying.touch()
+    with pytest.raises(WorkersDied, match="exited with status 3"), open_client(OPTIONS):
+        pass
+
+
+def test_a_worker_with_less_memory_than_the_plan_needs_is_refused() -> None:
+    started = open_client(dataclasses.replace(OPTIONS, workers=1), needed=MEMORY + 2**20)
+    with pytest.raises(WorkerTooSmall, match="has 668 MiB of memory, and the plan needs 669 MiB"):
+        started.__enter__()
+
+
+def test_a_machine_with_less_memory_than_all_workers_need_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.cluster.door.MEMORY_LIMIT", 10**9)
+    started = open_client(OPTIONS, needed=600 * 10**6)
+    with pytest.raises(WorkerTooSmall, match="on this machine, one of 2, has 477 MiB of memory"):
+        started.__enter__()
+
+
+def test_a_late_worker_with_too_little_memory_is_sent_away(tmp_path: Path) -> None:
+    with Processes(tmp_path) as dask, Client(dask.address) as client:
+        dask.worker("large", memory="2GB")
+        client.wait_for_workers(1, timeout=60)
+        small = dask.worker("small", memory="500MB")
+        client.wait_for_workers(2, timeout=60)
+        limits = Limits(block=30.0, memory=10**9)
+        outcome, notes = run(client, Act((), "", seconds=0.1), limits=limits)
+        assert (outcome.computed, outcome.failed) == (len(BLOCKS), [])
+        assert "has 477 MiB of memory, and the plan needs 954 MiB of each" in notes[0]
+        assert len(client.nthreads()) == 1
+        wait_for(lambda: small.poll() is not None)
+
+
+def test_the_limit_follows_from_the_plan_unless_the_user_says() -> None:
+    def block(seconds: float, timeout: float | None = None) -> float:
+        return Limits.expecting(seconds, timeout=timeout, memory=0).block
+
+    assert (block(1), block(600), block(600, 30)) == (AT_LEAST, 6000, 30)
+
+
+def test_a_wait_for_foreign_workers_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.cluster.replacing.FOREIGN_SECONDS", 2.0)
+    with Processes(tmp_path) as dask, Client(dask.address) as client:
+        only = dask.worker("only")
+        client.wait_for_workers(1, timeout=60)
+        killer = threading.Timer(1.0, only.kill)
+        killer.start()
+        with contextlib.closing(client), pytest.raises(WorkersGone, match="none came within"):
+            run(client, Act((), "", seconds=0.5), limits=Limits(block=4.0))
