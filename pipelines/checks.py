@@ -22,7 +22,7 @@ from tilenet.errors import (
 )
 from tilenet.geometry import Box
 from tilenet.new_volume import describe_existing
-from tilenet.orientation import check_quarter_turns
+from tilenet.orientation import check_quarter_turns, stated
 from tilenet.plan import Plan
 from tilenet.predict_task import factor_of
 from tilenet.tasks import VolumeReference
@@ -198,6 +198,7 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
 
 def _check_begun(job: Job, begun: Volume) -> Volume:
     # Before planning: its plan would be judged by another network.
+    stated(begun.attributes.get("test_time_augmentation", "none"))  # a later version's, perhaps
     check_provenance(begun)
     if begun.attributes["model_sha256"] != job.sha256:
         differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}

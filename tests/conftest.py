@@ -53,6 +53,7 @@ def tilenet_data() -> Path:
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """A real Dask cluster on this machine: two worker processes of two slots each."""
-    options = ClusterOptions(workers=2, slots=2, memory=3 * 2**30)
+    # Any port: several processes that look for a free one at the same time may find the same.
+    options = ClusterOptions(workers=2, slots=2, memory=3 * 2**30, dashboard="127.0.0.1:0")
     with open_client(options) as started:
         yield started

@@ -194,8 +194,9 @@ def stated(statement: Any) -> tuple[Orientation, ...]:
         return (IDENTITY,)
     names = statement.get("orientations") if isinstance(statement, Mapping) else None
     known = {orientation.name: orientation for orientation in ORIENTATIONS}
-    if not isinstance(names, list) or not names or not set(names) <= known.keys():
+    told = isinstance(names, list) and [isinstance(n, str) and n in known for n in names]
+    if not told or not all(told):
         problem = f"{statement!r} is not known to this version"
         cure = "Go on with the version that began the output, or start anew with --overwrite."
         raise InvalidData("Test-time augmentation of the begun output", problem, cure)
-    return tuple(known[name] for name in names)
+    return tuple(known[name] for name in names or ())

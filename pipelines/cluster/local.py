@@ -18,7 +18,7 @@ from pipelines.cluster.worker_settings import worker_settings
 from tilenet.errors import InvalidData, WorkersDied
 
 #: Where the dashboard listens when the port is free: loopback only.
-DASHBOARD = ("127.0.0.1", 8787)
+DASHBOARD = "127.0.0.1:8787"
 
 
 @contextlib.contextmanager
@@ -116,18 +116,15 @@ def choose_dashboard(wanted: str | None) -> str:
     InvalidData
         When nobody can listen where the user wants.
     """
-    if wanted is None:
-        host, port = DASHBOARD
-        with socket.socket() as probe:
-            busy = probe.connect_ex((host, port)) == 0
-        return f"{host}:{0 if busy else port}"
-    host, _, number = wanted.rpartition(":")
+    host, _, port = (wanted or DASHBOARD).rpartition(":")
     try:
-        socket.create_server((host, int(number))).close()
+        socket.create_server((host, int(port))).close()
     except OSError as error:
+        if wanted is None:
+            return f"{host}:0"
         problem = f"cannot be listened on: {error.strerror or error}"
         raise InvalidData(f"--dashboard {wanted}", problem, "Give another address.") from error
-    return wanted
+    return f"{host}:{port}"
 
 
 def default_workers(threads: int) -> int:
