@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import obstore
 import pytest
+from distributed import Client
 from zarr.core.sync import sync
 
 from pipelines import cli
 from tests.object_store import BUCKET, KEY, READER_KEY, READER_SECRET, SECRET, S3Server, program
 from tests.oracles import random_network, save_softmax
-from tests.runs import environment, run_tilenet, store_volume, tilenet_command
+from tests.runs import environment, kill, run_tilenet, store_volume, tilenet_command
 from tilenet import storage
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import OutputExists
@@ -75,11 +76,18 @@ def case(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         in_this_process(patch)
+        patch.chdir(folder)
         for name in ("em.zarr", "cells.zarr"):
             assert cli.run(["ingest", str(folder / name), f"{ON}/{name}", *STORED]) == 0
-    done = run_tilenet("predict", "em.zarr", "good.zarr", *PREDICT, cwd=folder)
-    assert done.returncode == 0, done.stderr
+        patch.setattr("pipelines.predict.open_client", lambda *_: threads())
+        assert cli.run(["predict", "em.zarr", "good.zarr", *PREDICT]) == 0
     return folder
+
+
+def threads() -> Client:
+    """A cluster in this process: it is there at once."""
+    at = "127.0.0.1:0"
+    return Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=at)
 
 
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
@@ -88,8 +96,9 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     in_this_process(monkeypatch)
+    monkeypatch.chdir(tmp_path)  # reports of outputs behind URLs are written to the folder
 
 
 def values(location: str | Path) -> npt.NDArray[Any]:
@@ -201,43 +210,48 @@ def test_a_copy_is_the_same_input(case: Path) -> None:
 # -- interruptions ---------------------------------------------------------------------------------
 
 
-def begin(case: Path, output: str, **variables: str) -> subprocess.Popen[str]:
-    """Begin a prediction, and come back when its first blocks are stored."""
+@contextlib.contextmanager
+def begun(case: Path, output: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Begin a prediction; its first blocks are stored."""
     process = subprocess.Popen(
         tilenet_command("predict", f"{ON}/em.zarr", f"{ON}/{output}", *PREDICT),
         cwd=case, env={**environment(), **variables}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while shards_of(f"{ON}/{output}") < 3:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
+    try:
+        deadline = time.monotonic() + 120
+        while shards_of(f"{ON}/{output}") < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process
+    finally:
+        if process.poll() is None:
+            kill(process)
 
 
 def test_a_run_outlasts_a_restart_of_the_server(case: Path, server: S3Server) -> None:
-    process = begin(case, "outlast.zarr")
-    server.kill()
-    time.sleep(1)
-    server.start()
-    out, err = process.communicate(timeout=240)
+    with begun(case, "outlast.zarr") as process:
+        server.kill()
+        time.sleep(1)
+        server.start()
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert json.loads(out)["failed"] == []
     np.testing.assert_array_equal(values(f"{ON}/outlast.zarr"), values(case / "good.zarr"))
 
 
 def test_a_run_that_loses_the_server_says_so_and_is_continued(case: Path, server: S3Server) -> None:
-    process = begin(case, "lost.zarr", TILENET_STORE_TIMEOUT="0.3")
-    server.kill()
-    try:
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 1, err
-        assert "does not answer" in err
-        assert "Traceback" not in err
-        assert SECRET not in out + err
-    finally:
-        server.start()
+    with begun(case, "lost.zarr", TILENET_STORE_TIMEOUT="0.3") as process:
+        server.kill()
+        try:
+            out, err = process.communicate(timeout=240)
+        finally:
+            server.start()
+    assert process.returncode == 1, err
+    assert "does not answer" in err
+    assert "Traceback" not in err
+    assert SECRET not in out + err
     before = shards_of(f"{ON}/lost.zarr")
     assert 3 <= before < BLOCKS
     again = run_tilenet("predict", f"{ON}/em.zarr", f"{ON}/lost.zarr", *PREDICT, cwd=case)

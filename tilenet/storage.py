@@ -10,6 +10,7 @@ file under its final name, and skips shards that are all fill value.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ import zarr.errors
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.core.sync import iothread, loop, sync
 from zarr.storage import FsspecStore, LocalStore
 
 from tilenet.durable import PARTIAL as PARTIAL
@@ -43,6 +44,17 @@ _ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 # zarr-python keeps its settings in one process-wide place; two threads must not open at once.
 _settings_lock = threading.Lock()
+
+#: Seconds that the thread in which Zarr asks its stores may take to end with the process.
+LAST_SECONDS = 10
+
+
+@atexit.register
+def _end_thread() -> None:
+    # Zarr, whose own turn comes later, waits 0.2 s: on a busy machine it ended in a traceback.
+    if loop[0] is not None and iothread[0] is not None:
+        loop[0].call_soon_threadsafe(loop[0].stop)
+        iothread[0].join(LAST_SECONDS)
 
 
 def is_remote(location: str) -> bool:
