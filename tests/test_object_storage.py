@@ -84,12 +84,6 @@ def case(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of outputs at a URL go into the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 def threads() -> Client:
     """A cluster in this process: it is there at once."""
     at = "127.0.0.1:0"
@@ -102,8 +96,9 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     in_this_process(monkeypatch)
+    monkeypatch.chdir(tmp_path)  # reports of outputs behind URLs are written to the folder
 
 
 def values(location: str | Path) -> npt.NDArray[Any]:
