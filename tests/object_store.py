@@ -99,8 +99,9 @@ class S3Server:
         self.process.wait(timeout=60)
         self.process = None
         for port in self.ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port + SECOND}.sock"):
-                left.unlink()
+            for number in (port, port + SECOND):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink()
 
     def close(self) -> None:
         """End it if it runs."""
