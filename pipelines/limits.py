@@ -214,7 +214,9 @@ class Watch:
         threads = max((seen.threads for seen in self._known.values()), default=1)
         suspects = given[: self._known[worker].threads if worker in self._known else threads]
         error = self._why(worker)
-        self._count(error.message())
+        said = error.message() if isinstance(error, WorkerOverMemory) else f"worker {worker} died"
+        self.note(f"{_block(suspects[0])} and what else ran there goes elsewhere: {said}")
+        self._count(said)
         self._deaths.update(_block(key) for key in suspects)
         if isinstance(error, WorkerOverMemory):
             return {key: Verdict(error) for key in suspects}
@@ -263,15 +265,14 @@ class Watch:
         computed = worker.executing & worker.processing
         if worker.silent > SILENT_SECONDS or not computed:
             # It did not say, and would compute what it was given first.
-            computed = set([key for key in own if key in worker.processing][: worker.threads])
+            given = [key for key in own if key in worker.processing]
+            computed = frozenset(given[: worker.threads])
         # Blocks of a worker share its device in turns. So the time that counts is that in which it
         # finished none of them, and for one alone as many times the limit as take turns with it.
         goes_on = bool(pace.ages) and pace.ages.keys() <= worker.processing
         pace.quiet = pace.quiet + elapsed if goes_on else 0.0
-        pace.ages = {
-            key: pace.ages[key] + elapsed if key in pace.ages else 0.0
-            for key in computed.intersection(own)
-        }
+        ours = computed.intersection(own)
+        pace.ages = {key: pace.ages[key] + elapsed if key in pace.ages else 0.0 for key in ours}
         allowed = limit if pace.quiet > limit else limit * worker.threads
         hung = {key for key, age in pace.ages.items() if age > allowed}
         if not hung:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 from tilenet.geometry import Box
 from tilenet.tasks import BlockReport
@@ -19,7 +20,7 @@ MEMORY = 700 * 10**6
 class Act:
     """Does something bad in some blocks, and nothing in the others."""
 
-    bad: tuple[Box, ...]
+    bad: Sequence[Box]
     how: str
     seconds: float = 0.01
 

@@ -120,7 +120,9 @@ def telling(text: str) -> str:
     first = next((n for n, line in enumerate(lines) if line.startswith("Error:")), len(lines))
     found = (
         lines[first : first + 2]
-        or [line for line in lines if re.search("hung|did not end|ended because|Stopped", line)][:1]
+        or [
+            line for line in lines if re.search("did not end|goes elsewhere|by both|Stopped", line)
+        ][:1]
     )
     return re.sub(r"/\S*/pytest-\S+/", "", " ".join(line.strip() for line in found))
 

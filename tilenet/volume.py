@@ -123,7 +123,7 @@ class Volume:
         try:
             values = self._stored(self._index(box))
         except Exception as error:  # codecs and stores raise what they like
-            problem = self._broken_shard(box) + _one_line(error)
+            problem = self._broken_shards(box) + _one_line(error)
             raise UnreadableBlock(self.location, str(box), problem) from error
         axes = self.layout.axes
         kept = [axis for axis in axes if self._is_kept(axis)]
@@ -132,17 +132,19 @@ class Volume:
         values = values.transpose([kept.index(axis) for axis in wanted])
         return values if "z" in kept else np.expand_dims(values, -3)
 
-    def _broken_shard(self, box: Box) -> str:
-        # Which object it is, for the message; over a network every look may wait for its time-out.
-        if storage.is_remote(self.location):
-            return ""
-        for shard in BlockGrid(self.shape, self.write_shape, box):
-            part = shard.intersect(box)
+    def _broken_shards(self, box: Box) -> str:
+        # Which objects, for the message; over a network every look may wait for its time-out.
+        broken: list[str] = []
+        shards = () if storage.is_remote(self.location) else self._shards(box)
+        for part in (shard.intersect(box) for shard in shards):
             try:
                 self._stored(self._index(part))
             except Exception:  # whatever it was, it is told already
-                return f"{', '.join(self.shard_keys(part))}: "
-        return ""
+                broken.extend(self.shard_keys(part))
+        return f"{', '.join(broken)}: " if broken else ""
+
+    def _shards(self, box: Box) -> BlockGrid:
+        return BlockGrid(self.shape, self.write_shape, box)
 
     def read_whole(self, box: Box) -> npt.NDArray[Any]:
         """Read a box, and refuse zeros that stand for what is gone.
@@ -165,8 +167,7 @@ class Volume:
         """
         values = self.read(box)
         if self.attributes.get("kind") in WHOLE_KINDS:
-            for shard in BlockGrid(self.shape, self.write_shape, box):
-                part = shard.intersect(box)
+            for part in (shard.intersect(box) for shard in self._shards(box)):
                 self._check_there(part, values[(..., *part.relative_to(box.start).slices)])
         return values
 

@@ -84,7 +84,7 @@ class _Worker:
         return self.name.split("-")[0]
 
 
-class JobCluster(SpecCluster):
+class JobCluster(SpecCluster):  # type: ignore[misc]  # distributed has no types
     """A scheduler whose workers are jobs.
 
     Attributes

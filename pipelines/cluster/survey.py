@@ -50,27 +50,24 @@ def survey(client: Client) -> list[Seen]:
     list of Seen
         One for each worker.
     """
-    return [
-        Seen(*values, frozenset(processing), frozenset(executing))
-        for *values, processing, executing in client.run_on_scheduler(_surveyor())
-    ]
+    return [Seen(**values) for values in client.run_on_scheduler(_surveyor())]
 
 
-def _surveyor() -> Callable[..., list[tuple[Any, ...]]]:
+def _surveyor() -> Callable[..., list[dict[str, Any]]]:
     # A function of its own is sent as code: the scheduler may lack tilenet.
-    def look(dask_scheduler: Any) -> list[tuple[Any, ...]]:
+    def look(dask_scheduler: Any) -> list[dict[str, Any]]:
         from time import time
 
         return [
-            (
-                ws.address,
-                str(ws.name),
-                ws.nthreads,
-                ws.memory_limit or 0,
-                time() - ws.last_seen,
-                [str(ts.key) for ts in ws.processing],
-                [str(ts.key) for ts in ws.executing],
-            )
+            {
+                "address": ws.address,
+                "name": str(ws.name),
+                "threads": ws.nthreads,
+                "memory": ws.memory_limit or 0,
+                "silent": time() - ws.last_seen,
+                "processing": frozenset(str(ts.key) for ts in ws.processing),
+                "executing": frozenset(str(ts.key) for ts in ws.executing),
+            }
             for ws in dask_scheduler.workers.values()
         ]
 
