@@ -43,6 +43,9 @@ WINDOW_PER_SLOT, WINDOW = 2, 64
 #: short blocks more than their work, and long ones do not notice.
 BATCH_SECONDS = 0.02
 
+#: Seconds that a worker may take to hand over what a block reported: it may hang by then.
+ANSWER_SECONDS = 20.0
+
 #: Seconds between two looks at a request to stop.
 WAKE_SECONDS = 0.2
 
@@ -319,8 +322,13 @@ class _ClusterRun:
         # All at once when all went well, as nearly always: one round trip for a batch.
         if all(future.status == "finished" for future in futures):
             with contextlib.suppress(Exception):  # told of one by one below
-                return list(self.client.gather(list(futures)))
+                return list(
+                    self.client.sync(self._gather, futures, callback_timeout=ANSWER_SECONDS)
+                )
         return [self._collect_one(future) for future in futures]
+
+    async def _gather(self, futures: Sequence[Future]) -> Any:
+        return await self.client.gather(list(futures), asynchronous=True)
 
     def _collect_one(self, future: Future) -> BlockReport | BaseException:
         if future.status == "error":
@@ -328,7 +336,9 @@ class _ClusterRun:
         if future.status != "finished":
             return RuntimeError(f"the scheduler gave it up ({future.status})")
         try:
-            report: BlockReport = future.result()
+            report: BlockReport = future.result(timeout=ANSWER_SECONDS)
+        except TimeoutError:
+            return RuntimeError("the worker that holds its report does not answer")
         except Exception as error:  # the worker that held the report died, and so did the retry
             return error
         return report

@@ -248,7 +248,7 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("is not a Zarr", ("predict", folder / "em.tif", *applied)),
         ("does not exist", ("ingest", folder / "none.tif", new)),
         ("text.tif", ("ingest", folder / "text.tif", new)),
-        ("begun under something else", ("ingest", folder / "cells.tif", folder / "small.zarr")),
+        ("whose provenance is incomplete", ("ingest", folder / "cells.tif", folder / "small.zarr")),
         ("inside one another", ("ingest", em, em / "copy.zarr")),
         ("are not stored yet", ("ingest", folder / "half.zarr", new)),
         ("are not stored yet", ("ingest", folder / "half.zarr" / "0", new)),

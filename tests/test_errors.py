@@ -22,6 +22,8 @@ from tilenet.errors import (
     TilenetError,
     UnreadableVolume,
     VoxelSizeMismatch,
+    WorkerOverMemory,
+    WorkerTooSmall,
 )
 
 
@@ -128,12 +130,23 @@ def test_a_message_is_one_paragraph_that_ends_with_a_full_stop(cls: type[Tilenet
     assert ".." not in message
 
 
-@pytest.mark.parametrize("cls", [cls for cls in LEAVES if cls is not NotEnoughMemory])
+#: Bytes are said in mebibytes, and tested below.
+IN_MEBIBYTES = (NotEnoughMemory, WorkerOverMemory, WorkerTooSmall)
+
+
+@pytest.mark.parametrize("cls", [cls for cls in LEAVES if cls not in IN_MEBIBYTES])
 def test_a_message_says_the_value_of_every_field(cls: type[TilenetError]) -> None:
     error = example(cls)
     for name, value in values_of(error).items():
         for text in leaves_of(value):
             assert text in str(error), f"{name} of {cls.__name__} is not said"
+
+
+def test_a_worker_s_memory_is_said_in_mebibytes() -> None:
+    small = str(WorkerTooSmall("tcp://a:1", 3 * 2**30, 500 * 2**20, "Start a larger one."))
+    assert "has 500 MiB of memory, and the plan needs 3,072 MiB of each" in small
+    over = str(WorkerOverMemory("tcp://a:1", 3 * 2**30, 500 * 2**20))
+    assert "tcp://a:1 was ended because it took 3,072 MiB of the 500 MiB" in over
 
 
 def test_missing_memory_is_said_in_mebibytes() -> None:

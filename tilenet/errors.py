@@ -464,7 +464,7 @@ class BlockHung(ResourceError):
     def message(self) -> str:
         return (
             f"did not end on worker {self.worker} within {self.waited} (--block-timeout "
-            f"{self.limit}); that worker is replaced"
+            f"{self.limit}); that worker is replaced."
         )
 
 
@@ -480,7 +480,7 @@ class WorkerOverMemory(ResourceError):
         return (
             f"worker {self.worker} was ended because it took {_mib(self.used)} of the "
             f"{_mib(self.limit)} of memory that it may use. Allow more with --memory (where the "
-            "workers are started elsewhere, --memory-limit), or run fewer --slots"
+            "workers are started elsewhere, --memory-limit), or run fewer --slots."
         )
 
 
@@ -495,7 +495,7 @@ class WorkerDied(ResourceError):
         return (
             f"{self.count} of its workers died while they computed it, the last {self.worker}: "
             "killed from outside (by a batch system, or by the system for lack of memory) or by "
-            "a crash"
+            "a crash."
         )
 
 

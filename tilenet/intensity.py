@@ -99,11 +99,11 @@ class Intensity:
         """
         with np.errstate(over="ignore"):  # the output is checked for what overflows
             result = np.array(values, dtype=dtype)
-        if self.low is not None or self.high is not None:
-            np.clip(result, self.low, self.high, out=result)
-        result -= result.dtype.type(self.mean)
-        # Two roundings, subtraction and division, the same wherever a voxel lies.
-        result /= result.dtype.type(-self.std if self.invert else self.std)
+            if self.low is not None or self.high is not None:
+                np.clip(result, self.low, self.high, out=result)
+            result -= result.dtype.type(self.mean)
+            # Two roundings, subtraction and division, the same wherever a voxel lies.
+            result /= result.dtype.type(-self.std if self.invert else self.std)
         return result
 
     def to_dict(self) -> dict[str, Any]:

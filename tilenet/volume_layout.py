@@ -15,7 +15,7 @@ import zarr
 from natsort import natsorted
 
 from tilenet import storage
-from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume
 from tilenet.ome import Image, read_image
 
 #: Stored objects of an array that are believed: a thousand petabytes in chunks of a megabyte.
@@ -186,6 +186,8 @@ def attributes_of(location: str, node: zarr.Array[Any] | zarr.Group) -> dict[str
 def _names(location: str, keys: Callable[[], Iterator[str]]) -> list[str]:
     try:
         return natsorted(keys())
+    except StoreFailed:
+        raise
     except Exception as error:  # whatever the metadata of one of them make Zarr raise
         reason = " ".join(str(error).split())[:200]
         problem = f"holds something whose Zarr metadata cannot be read: {reason}"
