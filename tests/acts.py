@@ -46,5 +46,5 @@ _turn = threading.Lock()
 def take_turns(box: Box) -> BlockReport:
     """A block that waits for the device longer than it uses it."""
     with _turn:
-        time.sleep(0.5)
+        time.sleep(1.5)
     return BlockReport(box, {})
