@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client
 
@@ -177,3 +180,27 @@ def test_a_wait_for_foreign_workers_has_an_end(
         killer.start()
         with contextlib.closing(client), pytest.raises(WorkersGone, match="none came within"):
             run(client, Act((), "", seconds=0.5), limits=Limits(block=4.0))
+
+
+ENDING = """\
+import atexit, multiprocessing, sys, time
+from pipelines.cluster.nannies import end_workers
+from tests.acts import stay
+if __name__ == "__main__":
+    atexit.register(end_workers)
+    name = "Dask Worker process (from Nanny)"
+    start = multiprocessing.get_context("spawn").Process
+    child = start(target=stay, name=name, daemon=True)
+    child.start()
+    time.sleep(3)  # by then it ignores the signal
+    print(child.pid)
+"""
+
+
+def test_a_worker_that_was_given_up_does_not_outlive_its_nanny(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "ending.py")],
+        env=environment(), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert not psutil.pid_exists(int(done.stdout))

@@ -182,7 +182,7 @@ class Jobs:
         workers, tasks = self.cluster.sync(self._view)
         now = time.monotonic()
         self._meet(workers, now)
-        self._cancel_hung(now)
+        self._cancel_hung()
         self._ask(workers, now)
         self._start(workers, tasks, now)
         self._give_back(workers, tasks, now)
@@ -205,10 +205,11 @@ class Jobs:
             job.busy = now if worker.busy or not job.busy else job.busy
             job.ending = job.ending or worker.ending
 
-    def _cancel_hung(self, now: float) -> None:
+    def _cancel_hung(self) -> None:
+        # Without the pause after a failure: the run counts those that hang, and has an end to it.
         for name in self.hung & self.jobs.keys():
-            job = self.jobs[name]
-            self._forget(job, "cancelled, because its worker hung", others=True, now=now)
+            job = self.jobs.pop(name)
+            click.echo(f"Job {job.number} ended: cancelled, because its worker hung", err=True)
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
                 cancel(self._make(name), [job.number])
 

@@ -7,7 +7,9 @@ every nanny of ours by Dask's preload.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import multiprocessing
 from collections import deque
 from typing import Any
 
@@ -69,6 +71,9 @@ def dask_setup(nanny: Any) -> None:
     nanny : distributed.Nanny
         The nanny.
     """
+    # Once for a process, whatever the number of its nannies.
+    atexit.unregister(end_workers)
+    atexit.register(end_workers)
     task = asyncio.get_running_loop().create_task(end_in_vain(nanny))
     _running.add(task)
     task.add_done_callback(_running.discard)
@@ -94,3 +99,14 @@ async def end_in_vain(nanny: Any) -> None:
             deaths, last = deaths + 1, process.pid
         if deaths > STARTS:
             await nanny.close(reason=f"its worker died {STARTS} times before it had come up")
+
+
+def end_workers() -> None:
+    """Kill the workers that are left when their nannies' process ends.
+
+    A nanny that gives a worker up while it starts only asks it to end. Python asks once more at the
+    exit, by SIGTERM, and waits; our workers ignore that, so both would stay for ever.
+    """
+    for child in multiprocessing.active_children():
+        if child.name.startswith("Dask Worker process"):
+            child.kill()
