@@ -19,8 +19,9 @@ import psutil
 from distributed import Client
 
 from benchmarks.noop import NoOp
-from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster.worker_settings import exports, worker_settings
+from pipelines.outcome import RunOptions
 from pipelines.watching import Watch, open_watch
 from tilenet.tiling import BlockGrid
 

@@ -16,24 +16,16 @@ import math
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
 from pipelines.cluster.survey import running_keys
-from pipelines.limits import Limits, Verdict, Watch
-from pipelines.progress import Reporter
-from pipelines.stopping import Stop
-from tilenet.errors import TilenetError
+from pipelines.limits import Keeper, Verdict
+from pipelines.outcome import Outcome, RunOptions, Task, describe
 from tilenet.geometry import Box
 from tilenet.tasks import BlockReport
-
-Task = Callable[[Box], BlockReport]
-
-#: Times that a block is tried again after it failed.
-RETRIES = 2
 
 #: Blocks in flight: per task slot one running and one waiting so that no slot idles, and at least
 #: so many that short blocks travel in batches.
@@ -51,82 +43,6 @@ WAKE_SECONDS = 0.2
 
 #: Seconds between two counts of the cluster's task slots.
 COUNT_SECONDS = 5.0
-
-
-@dataclass
-class Outcome:
-    """What became of the blocks.
-
-    Parameters
-    ----------
-    reports : list of BlockReport
-        Only when they were asked to be kept.
-    computed : int
-        Blocks finished by this run.
-    voxels : int
-        Their voxels.
-    failed : list of (Box, str)
-        Blocks that failed for good, and their last error.
-    seconds : dict
-        Seconds per phase, summed over blocks; "wall" is the whole run.
-    stopped_by : int or None
-        Signal that ended the run early.
-    """
-
-    reports: list[BlockReport] = field(default_factory=list)
-    computed: int = 0
-    voxels: int = 0
-    failed: list[tuple[Box, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    stopped_by: int | None = None
-
-    def add(self, report: BlockReport, keep: bool) -> None:
-        """Count a finished block.
-
-        Parameters
-        ----------
-        report : BlockReport
-            Its report.
-        keep : bool
-            Whether to keep the report itself.
-        """
-        self.computed += 1
-        self.voxels += report.box.size
-        for phase, seconds in report.seconds.items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
-        if keep:
-            self.reports.append(report)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How to run.
-
-    Parameters
-    ----------
-    name : str
-        What is being done; starts the keys that the dashboard shows.
-    reporter : Reporter
-        Told of every finished block, and of what is tried again.
-    retries : int
-        Times that a block is tried again.
-    stop : Stop
-        Set from outside to stop early.
-    keep_reports : bool
-        Keep the reports, for tasks that return values.
-    resources : dict or None
-        Dask resources of a task, for example {"GPU": 1}.
-    limits : Limits
-        What a cluster's workers may take.
-    """
-
-    name: str
-    reporter: Reporter
-    retries: int = RETRIES
-    stop: Stop = field(default_factory=Stop)
-    keep_reports: bool = False
-    resources: dict[str, float] | None = None
-    limits: Limits = field(default_factory=Limits)
 
 
 def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
@@ -150,15 +66,20 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     for box in blocks:
         if options.stop:
             break
-        _record(outcome, options, box, _try(task, box, options))
+        result = _try(task, box, options)
+        if result is not None:
+            _record(outcome, options, box, result)
     outcome.stopped_by = options.stop.signal
     outcome.seconds["wall"] = time.monotonic() - start
     return outcome
 
 
-def _try(task: Task, box: Box, options: RunOptions) -> BlockReport | str:
+def _try(task: Task, box: Box, options: RunOptions) -> BlockReport | str | None:
+    # None where a stop came between two attempts: the block is not given up.
     problem = ""
     for attempt in range(options.retries + 1):
+        if attempt and options.stop:
+            return None
         if attempt:
             options.reporter.retry(box, problem)
         try:
@@ -217,12 +138,12 @@ class _ClusterRun:
         self.draining = False
         self.slots, self.counted = 0, -math.inf
         self.submitted = itertools.count(1)
-        self.watch = Watch(client, options.limits, options.reporter.note)
+        self.keeper = Keeper(client, options.limits, options.reporter.note)
 
     def over(self, blocks: Iterator[Box]) -> Outcome:
         start = time.monotonic()
         try:
-            with self.watch:
+            with self.keeper:
                 self._compute(blocks)
         finally:
             if self.client.status == "running":
@@ -241,7 +162,7 @@ class _ClusterRun:
                 # Its futures are cancelled already, and asking it anything would only wait.
                 raise ConnectionError("the connection to the scheduler was lost")
             self._settle(finished)
-            self._judge(self.watch.look(lambda: [future.key for future in self.flying]))
+            self._judge(self.keeper.look(lambda: [future.key for future in self.flying]))
             if not self.options.stop:
                 self._refill(blocks)
 
@@ -288,21 +209,23 @@ class _ClusterRun:
         for future, result in zip(futures, self._collect(futures), strict=True):
             box, attempt = self.flying.pop(future)
             if isinstance(result, BlockReport):
-                self.watch.finished()
+                self.keeper.finished()
                 _record(self.outcome, self.options, box, result)
             elif isinstance(result, KilledWorker):
-                # It was on workers that died; whether by its own fault, the watch decides.
+                # It was on workers that died; whether by its own fault, the keeper decides.
                 again += [] if self.options.stop else [(box, attempt)]
             else:
                 again += self._again(box, attempt, describe(result))
         self._submit(again)
 
     def _again(self, box: Box, attempt: int, why: str, *, final: bool = False) -> list[Any]:
-        if attempt <= self.options.retries and not (final or self.options.stop):
-            self.options.reporter.retry(box, why)
-            return [(box, attempt + 1)]
-        _record(self.outcome, self.options, box, why)
-        return []
+        if final or attempt > self.options.retries:
+            _record(self.outcome, self.options, box, why)
+            return []
+        if self.options.stop:  # not given up: the same command tries it again
+            return []
+        self.options.reporter.retry(box, why)
+        return [(box, attempt + 1)]
 
     def _judge(self, verdicts: Mapping[str, Verdict]) -> None:
         # Taken back first, so that the scheduler sends it nowhere else when the worker ends.
@@ -310,7 +233,7 @@ class _ClusterRun:
             return
         taken = [future for future in self.flying if future.key in verdicts]
         self.client.cancel(taken)
-        self.watch.replace()
+        self.keeper.replace()
         again = []
         for future in taken:
             verdict = verdicts[future.key]
@@ -353,20 +276,3 @@ class _ClusterRun:
         if self.flying:
             count = len(self.flying)
             self.options.reporter.note(f"Stopping after {count} running blocks. Again: at once.")
-
-
-def describe(error: BaseException) -> str:
-    """Put an error of a block into one line.
-
-    Parameters
-    ----------
-    error : BaseException
-        What the task raised, or what Dask says of a lost worker.
-
-    Returns
-    -------
-    str
-        The message; its type too when the error is not one of ours.
-    """
-    text = " ".join(str(error).split())
-    return text if isinstance(error, TilenetError) else f"{type(error).__name__}: {text}"

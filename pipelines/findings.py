@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from pipelines.blockwise import Outcome
+from pipelines.outcome import Outcome
 from pipelines.stopping import Stopped
 from tilenet.errors import OutputDamaged
 from tilenet.shards import Flaw

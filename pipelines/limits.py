@@ -110,7 +110,7 @@ class _Pace:
     ages: dict[str, float] = field(default_factory=dict)
 
 
-class Watch:
+class Keeper:
     """Keeps the limits of one run.
 
     Parameters

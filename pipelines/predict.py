@@ -14,7 +14,7 @@ import dask.array
 import numpy as np
 from distributed import Client
 
-from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.intensity_rule import IntensityRule
@@ -26,6 +26,7 @@ from pipelines.options import (
     region_box,
     source_argument,
 )
+from pipelines.outcome import RunOptions
 from pipelines.parts import Part, check_part, part_option, share_of, with_others
 from pipelines.planning import output_dtype, plan_job
 from pipelines.prediction import (

@@ -9,9 +9,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipelines.blockwise import Outcome, RunOptions, Task, run_in_loop, run_on_cluster
+from pipelines.blockwise import run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
+from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -81,6 +82,9 @@ def stop_on_signals() -> Iterator[Stop]:
     try:
         yield stop
     except Exception as error:
+        # A terminal that is closed refuses what is said before its signal arrives.
+        if stop.signal is None and _is_of_closed_terminal(error) and signal.SIGHUP in before:
+            handle(signal.SIGHUP, None)
         # A signal to the whole process group ends workers too: what they say then is no error.
         if stop.signal is None:
             raise
@@ -126,6 +130,18 @@ def _install(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
         for number in SIGNALS
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
     }
+
+
+def _is_of_closed_terminal(error: Exception) -> bool:
+    if not (isinstance(error, OSError) and error.errno == errno.EIO):
+        return False
+    nothing = os.stat(os.devnull).st_rdev  # noqa: PTH116
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):  # it was closed from the start
+            found = os.fstat(stream)
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev != nothing and not os.isatty(stream):
+                return True
+    return False
 
 
 def _leave_terminal() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipelines.blockwise import Outcome
+from pipelines.outcome import Outcome
 from pipelines.progress import clock, rate
 from pipelines.watching import Watch, write_report
 from tilenet.errors import BlocksFailed

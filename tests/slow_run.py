@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.outcome import RunOptions
 from pipelines.stopping import stop_on_signals
 from tests.runs import Silent
 from tilenet.geometry import Box

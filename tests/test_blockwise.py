@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from pipelines.blockwise import WINDOW, Outcome, RunOptions, Task, run_in_loop, run_on_cluster
+from pipelines.blockwise import WINDOW, run_in_loop, run_on_cluster
+from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop
 from tests.runs import Silent, environment
 from tilenet.errors import InvalidData
@@ -147,6 +148,27 @@ def test_a_stop_in_the_middle_finishes_what_runs_and_begins_nothing(run: Run) ->
     assert outcome.failed == []
     assert 3 <= outcome.computed <= 3 + 2 * WINDOW
     assert len(outcome.reports) == outcome.computed
+
+
+class StopAtRetry(Silent):
+    """Asks to stop as soon as a block is to be tried again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = Stop()
+
+    def retry(self, box: Box, problem: str) -> None:
+        super().retry(box, problem)
+        self.stop.signal = signal.SIGTERM
+
+
+def test_a_stop_between_two_attempts_gives_no_block_up(run: Run, tmp_path: Path) -> None:
+    reporter = StopAtRetry()
+    task = Fail(str(tmp_path), (BLOCKS[1],))
+    outcome = run(task, iter(BLOCKS), options(reporter=reporter, stop=reporter.stop))
+    assert outcome.stopped_by == signal.SIGTERM
+    assert outcome.failed == []
+    assert task.attempts(BLOCKS[1]) < 3
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import psutil
 import pytest
 from distributed import Client
 
-from pipelines.blockwise import Outcome, RunOptions, Task, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import AT_LEAST, Limits
+from pipelines.outcome import Outcome, RunOptions, Task
 from tests.acts import MEMORY, Act, take_turns
 from tests.runs import Silent, environment
 from tests.test_scheduler import Processes, wait_for

@@ -19,7 +19,8 @@ from distributed import Client
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipelines.blockwise import Outcome, RunOptions, run_on_cluster
+from pipelines.blockwise import run_on_cluster
+from pipelines.outcome import Outcome, RunOptions
 from pipelines.summary import Summary
 from pipelines.watching import open_watch, report_place
 from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES

@@ -20,9 +20,10 @@ import psutil
 import pytest
 from distributed import Client
 
-from pipelines.blockwise import RunOptions, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
 from pipelines.limits import Limits
+from pipelines.outcome import RunOptions
 from pipelines.predict import task_resources
 from tests.certificates import make
 from tests.oracles import random_network, save_softmax

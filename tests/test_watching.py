@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from dask.utils import key_split
 
-from pipelines.blockwise import RunOptions, run_in_loop
+from pipelines.blockwise import run_in_loop
+from pipelines.outcome import RunOptions
 from pipelines.summary import Summary
 from pipelines.watching import Watch, report_place, write_report
 from pipelines.watching.block_map import (

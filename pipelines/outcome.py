@@ -1,0 +1,111 @@
+"""What a run over blocks is given, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipelines.limits import Limits
+from pipelines.progress import Reporter
+from pipelines.stopping import Stop
+from tilenet.errors import TilenetError
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+
+Task = Callable[[Box], BlockReport]
+
+#: Times that a block is tried again after it failed.
+RETRIES = 2
+
+
+@dataclass
+class Outcome:
+    """What became of the blocks.
+
+    Parameters
+    ----------
+    reports : list of BlockReport
+        Only when they were asked to be kept.
+    computed : int
+        Blocks finished by this run.
+    voxels : int
+        Their voxels.
+    failed : list of (Box, str)
+        Blocks that failed for good, and their last error.
+    seconds : dict
+        Seconds per phase, summed over blocks; "wall" is the whole run.
+    stopped_by : int or None
+        Signal that ended the run early.
+    """
+
+    reports: list[BlockReport] = field(default_factory=list)
+    computed: int = 0
+    voxels: int = 0
+    failed: list[tuple[Box, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    stopped_by: int | None = None
+
+    def add(self, report: BlockReport, keep: bool) -> None:
+        """Count a finished block.
+
+        Parameters
+        ----------
+        report : BlockReport
+            Its report.
+        keep : bool
+            Whether to keep the report itself.
+        """
+        self.computed += 1
+        self.voxels += report.box.size
+        for phase, seconds in report.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        if keep:
+            self.reports.append(report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run.
+
+    Parameters
+    ----------
+    name : str
+        What is being done; starts the keys that the dashboard shows.
+    reporter : Reporter
+        Told of every finished block, and of what is tried again.
+    retries : int
+        Times that a block is tried again.
+    stop : Stop
+        Set from outside to stop early.
+    keep_reports : bool
+        Keep the reports, for tasks that return values.
+    resources : dict or None
+        Dask resources of a task, for example {"GPU": 1}.
+    limits : Limits
+        What a cluster's workers may take.
+    """
+
+    name: str
+    reporter: Reporter
+    retries: int = RETRIES
+    stop: Stop = field(default_factory=Stop)
+    keep_reports: bool = False
+    resources: dict[str, float] | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def describe(error: BaseException) -> str:
+    """Put an error of a block into one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the task raised, or what Dask says of a lost worker.
+
+    Returns
+    -------
+    str
+        The message; its type too when the error is not one of ours.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TilenetError) else f"{type(error).__name__}: {text}"
