@@ -7,16 +7,16 @@ import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import dask.array
 import numpy as np
 from distributed import Client
 
 from pipelines.blockwise import run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.cluster.survey import task_resources
 from pipelines.intensity_rule import IntensityRule
 from pipelines.limits import Limits
 from pipelines.options import (
@@ -51,6 +51,9 @@ from tilenet.predict_task import PredictTask, compute_block, numeric_facts
 from tilenet.tasks import MomentsTask, OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
+
+if TYPE_CHECKING:
+    import dask.array
 
 
 @click.command()
@@ -231,29 +234,6 @@ class _Run:
         return Summary("predict", self.output, len(grid), before, outcome, self.watch, share)
 
 
-def task_resources(client: Client) -> dict[str, float] | None:
-    """Say what a task takes of a worker's resources: a slot of its GPU, where all offer slots.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-
-    Returns
-    -------
-    dict or None
-        Dask resources of a task.
-    """
-    # The workers are asked: the client's own list of them is an empty one at times, and tasks that
-    # ask for what no worker offers wait for ever.
-    offers = client.run(_offers_gpu)
-    return {"GPU": 1} if offers and all(offers.values()) else None
-
-
-def _offers_gpu(dask_worker: Any) -> bool:
-    return "GPU" in dask_worker.state.total_resources
-
-
 def common_facts(client: Client, device: str) -> dict[str, str]:
     """Ask every worker what decides the last bits of its results; they must agree.
 
@@ -317,6 +297,8 @@ def as_array(
     dask.array.Array, shape (z, y, x) or (channels, z, y, x)
         Foreground probability of two classes, or all channels.
     """
+    import dask.array  # here, for it takes a second that no command needs
+
     source = VolumeReference(volume)
     job = check_job(source, model, mask=None, choices=choices or Choices())
     cluster = ClusterOptions(

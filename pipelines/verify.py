@@ -14,10 +14,11 @@ import click
 
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.cluster.survey import task_resources
 from pipelines.findings import DELETABLE, Report
 from pipelines.options import REGION, check_device, cluster_options, region_box
 from pipelines.outcome import RunOptions
-from pipelines.predict import common_facts, task_resources
+from pipelines.predict import common_facts
 from pipelines.provenance_checks import bounds_of, kind_of, problems
 from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, prepare
 from pipelines.running import open_runner

@@ -16,10 +16,10 @@ from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
 from pipelines.cluster.batch import make_job
 from pipelines.cluster.profile import Profile, lifetime_of, make_options
 from pipelines.cluster.queues import Listed, read_lsf, read_pbs, read_sge, read_slurm
+from pipelines.cluster.survey import task_resources
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_seconds
 from pipelines.cluster.worker import position
-from pipelines.predict import task_resources
 from tests.certificates import make, openssl
 from tests.runs import run_tilenet
 from tilenet.errors import InvalidData, InvalidProfile

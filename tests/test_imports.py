@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.oracles import random_network, save_softmax
+from tests.runs import environment, store_volume
+from tilenet.architecture import UNetArchitecture
 
 
 def modules_after(code: str) -> set[str]:
     """Names of the modules that a fresh Python has loaded after running some code."""
     script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
     return set(result.stdout.split())
 
 
@@ -46,3 +53,18 @@ def test_a_plan_that_measures_nothing_needs_no_torch() -> None:
     loaded = modules_after(f"from pipelines.cli import run\nassert run({arguments}) == 0")
     assert "pipelines.plan" in loaded
     assert "torch" not in loaded
+
+
+@pytest.mark.cluster
+def test_a_command_that_waits_for_workers_loads_neither_torch_nor_dask_array(
+    tmp_path: Path,
+) -> None:
+    # Each would take seconds at the start of every run; only workers compute.
+    network = random_network(UNetArchitecture.planar(2, 1, dropout=0.0))
+    save_softmax(tmp_path / "model.safetensors", network)
+    store_volume(tmp_path / "em.zarr", np.zeros((2, 64, 64), np.uint8), chunk=(1, 64, 64))
+    arguments = ["predict", str(tmp_path / "em.zarr"), str(tmp_path / "out.zarr")]
+    arguments += ["--model", str(tmp_path / "model.safetensors"), "--workers", "1"]
+    loaded = modules_after(f"from pipelines.cli import run\nassert run({arguments}) == 0")
+    assert "distributed" in loaded
+    assert not loaded & {"torch", "dask.array"}

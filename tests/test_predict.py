@@ -15,8 +15,9 @@ import torch
 from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions
+from pipelines.cluster.survey import task_resources
 from pipelines.intensity_rule import IntensityRule
-from pipelines.predict import as_array, run_prediction, task_resources
+from pipelines.predict import as_array, run_prediction
 from pipelines.prediction import Choices
 from pipelines.summary import Summary
 from tests.oracles import (

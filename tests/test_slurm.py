@@ -22,9 +22,9 @@ from distributed import Client
 
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.cluster.survey import task_resources
 from pipelines.limits import Limits
 from pipelines.outcome import RunOptions
-from pipelines.predict import task_resources
 from tests.certificates import make
 from tests.oracles import random_network, save_softmax
 from tests.runs import Silent, environment, run_tilenet, store_volume, tilenet_command

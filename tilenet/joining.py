@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tilenet.components import BlockComponents
 from tilenet.errors import InvalidData
@@ -97,6 +95,10 @@ def _lower_to_first(
     same = np.flatnonzero(np.diff(voxels[order]) == 0)
     a, b = compact[order[same]], compact[order[same + 1]]
     size = len(touching)
+    # Here, for every command asks this module how wide ids are, and few join any.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(a), np.uint8), (a, b)), shape=(size, size))
     groups, group = connected_components(graph, directed=False) if size else (0, compact)
     lowest = np.full(groups, np.iinfo(np.int64).max)

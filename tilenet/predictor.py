@@ -323,4 +323,5 @@ def numeric_facts(device: str) -> dict[str, str]:
         model = torch.cuda.get_device_name(found)
     else:
         model = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": model, "torch": torch.__version__, "tilenet": __version__}
+    # Not the version itself: whoever unpickles that loads PyTorch.
+    return {"device": model, "torch": str(torch.__version__), "tilenet": __version__}

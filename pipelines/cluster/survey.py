@@ -74,6 +74,32 @@ def _surveyor() -> Callable[..., list[dict[str, Any]]]:
     return look
 
 
+def task_resources(client: Client) -> dict[str, float] | None:
+    """Say what a task takes of a worker's resources: a slot of its GPU, where all offer slots.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+
+    Returns
+    -------
+    dict or None
+        Dask resources of a task.
+    """
+    # The client's own list of workers is an empty one at times, and tasks that ask for what no
+    # worker offers wait for ever.
+    offers = client.run_on_scheduler(_resources())
+    return {"GPU": 1} if offers and all("GPU" in offer for offer in offers) else None
+
+
+def _resources() -> Callable[..., list[dict[str, float]]]:
+    def look(dask_scheduler: Any) -> list[dict[str, float]]:
+        return [dict(ws.resources) for ws in dask_scheduler.workers.values()]
+
+    return look
+
+
 def running_keys(client: Client) -> set[str]:
     """Ask the workers which tasks they compute at this moment.
 
