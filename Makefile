@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
+# Test processes: one more than cores, for many tests wait for other processes.
+PROCESSES ?= 3
 
 .PHONY: demo test check bench peers format clean
 
@@ -11,7 +13,7 @@ demo: .venv/ready
 	$(BIN)/tilenet demo demo
 
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m benchmarks.bench_blockwise --quick
 	$(BIN)/python -m benchmarks.bench_scale --quick
 	$(BIN)/python -m benchmarks.bench_predict --quick

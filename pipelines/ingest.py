@@ -149,7 +149,8 @@ def run_ingest(
         if begun is not None:
             storage.remove_partial_files(output)
             creation = begun.creation
-        else:  # only now: whatever was wrong has been said
+        else:  # only now: whatever was wrong has been said, and no stop was asked for
+            runner.stop.check()
             creation = create_volume(output, new, overwrite=options.overwrite)
         written = OutputReference(output, creation)
         task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)

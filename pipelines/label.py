@@ -337,6 +337,7 @@ def _join(job: _Job, runner: Runner, run: str) -> str | None:
             codec=job.options.codec,
             attributes=attributes,
         )
+        runner.stop.check()
         creation: str | None = create_volume(job.output, new, overwrite=job.options.overwrite)
     else:
         creation = job.begun.creation

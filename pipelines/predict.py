@@ -38,7 +38,7 @@ from pipelines.prediction import (
     settings,
 )
 from pipelines.resume import check_resume
-from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.stopping import Stop, stop_on_signals
 from pipelines.summary import Summary, check_stored
 from pipelines.tables import plan_text
 from pipelines.watching import Watch, open_watch
@@ -187,6 +187,7 @@ class _Run:
         )
         if begun is None:
             new = new_output(self.job, self.plan, dtype, stated)
+            self.stop.check()  # a stop while the cluster came up must cost no old output
             creation: str | None = create_volume(self.output, new, overwrite=overwrite)
         else:
             check_resume(self.job, self.plan, begun, stated, alone=self.part is None)
@@ -206,8 +207,7 @@ class _Run:
                 limits=self.limits,
             )  # fmt: skip
             outcome = run_on_cluster(task, grid, options, client=self.client)
-        if self.stop.signal is not None:
-            raise Stopped(self.stop.signal)
+        self.stop.check()
         if outcome.failed:
             failed = [(str(box), error) for box, error in outcome.failed]
             raise BlocksFailed("predict", failed, len(grid), stored=False)

@@ -13,7 +13,7 @@ from pipelines.blockwise import run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
 from pipelines.outcome import Outcome, RunOptions, Task
-from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
@@ -103,8 +103,7 @@ class Runner:
             When a signal ended the run.
         """
         outcome = self.run(name, task, grid, keep_reports=True)
-        if self.stop.signal is not None:
-            raise Stopped(self.stop.signal)
+        self.stop.check()
         if outcome.failed:
             failed = [(str(box), error) for box, error in outcome.failed]
             raise BlocksFailed(command, failed, len(grid), stored=False)

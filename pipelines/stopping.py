@@ -35,6 +35,17 @@ class Stop:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def check(self) -> None:
+        """Go no further when a stop was asked for: before something is begun, or overwritten.
+
+        Raises
+        ------
+        Stopped
+            By a signal.
+        """
+        if self.signal is not None:
+            raise Stopped(self.signal)
+
 
 class Stopped(Exception):
     """A run ended early because a signal asked for it.

@@ -242,6 +242,7 @@ def run_weights(
             counts = _count(job, runner, run)
             attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
             new = dataclasses.replace(job.new, attributes=attributes)
+            runner.stop.check()
             creation: str | None = create_volume(output, new, overwrite=options.overwrite)
         else:
             counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation

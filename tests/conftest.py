@@ -24,6 +24,20 @@ settings.register_profile(
 settings.load_profile("tilenet")
 
 
+#: Files of few and long tests, the longest first: begun last, one would keep a core waiting.
+LONGEST = (
+    "test_faults", "test_memory", "test_train_command", "test_cli", "test_slurm",
+    "test_faults_storage", "test_exactness", "test_object_storage", "test_scheduler",
+    "test_label_faults", "test_limits", "test_verify", "test_fuzz",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the longest files first, and keep the order within each."""
+    rank = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, and say so, what needs a device that is not here."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():

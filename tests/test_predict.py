@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from distributed import Client, LocalCluster
 from pipelines.cluster import ClusterOptions
 from pipelines.cluster.survey import task_resources
 from pipelines.intensity_rule import IntensityRule
-from pipelines.predict import as_array, run_prediction
+from pipelines.predict import as_array, common_facts, run_prediction
 from pipelines.prediction import Choices
+from pipelines.stopping import Stopped
 from pipelines.summary import Summary
 from tests.oracles import (
     ARCHITECTURES,
@@ -411,6 +414,20 @@ def test_an_output_that_is_something_else_is_refused(copy: Path) -> None:
             predict(copy, name, overwrite=True)
     assert (copy / "papers" / "thesis.txt").read_text() == "mine"
     assert (copy / "notes").read_text() == "mine too"
+
+
+def test_a_stop_while_the_workers_are_asked_costs_no_old_output(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(client: Client, device: str) -> dict[str, str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return common_facts(client, device)
+
+    before = files_below(copy / "out.zarr")
+    monkeypatch.setattr("pipelines.predict.common_facts", interrupted)
+    with pytest.raises(Stopped):
+        predict(copy, overwrite=True)
+    assert files_below(copy / "out.zarr") == before
 
 
 def test_an_output_around_the_model_is_refused_also_with_overwrite(copy: Path) -> None:
