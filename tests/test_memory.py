@@ -113,8 +113,8 @@ def test_a_volume_that_is_one_large_chunk_stays_under_it_too(tmp_path: Path) -> 
 
 
 def test_a_volume_larger_than_the_memory_goes_through(tmp_path: Path) -> None:
-    # 1.25 GiB of float32 voxels, 700 MB for everything.
-    shape = (20, 4096, 4096)
+    # 805 MB of float32 voxels, 700 MB for everything.
+    shape = (12, 4096, 4096)
     sparse_volume(tmp_path / "em.zarr", shape, "float32")
     network = UNetArchitecture.planar(1, 1, convolutions=1, dropout=0.0)
     save_softmax(tmp_path / "model.safetensors", random_network(network))
