@@ -52,6 +52,9 @@ class Measured:
         Seconds of the baselines.
     differences : dict
         Largest absolute difference from the one pass, by method.
+    error, one_pass_error : float
+        Those of tilenet and of the one pass itself from a pass in float64, in a part; 0 where
+        there is none.
     """
 
     inputs: Inputs
@@ -65,6 +68,8 @@ class Measured:
     loop: list[float] = field(default_factory=list)
     overlap: list[float] = field(default_factory=list)
     differences: dict[str, float] = field(default_factory=dict)
+    error: float = 0.0
+    one_pass_error: float = 0.0
 
     @property
     def voxels_read(self) -> int:
@@ -112,13 +117,15 @@ class Bench:
         result = Measured(inputs, ours.plan_case(inputs, self.cluster))
         self.note(f"{case.name}: one pass over the whole")
         expected = self.solo.alone(methods.whole_pass, inputs, self.workers.count)
+        exact = self.solo.alone(methods.exact_part, inputs, self.workers.count)
+        result.one_pass_error = 0.0 if exact is None else exact.error(expected)
         start = time.perf_counter()
         with open_client(self.cluster) as client:
             result.cluster_start = time.perf_counter() - start
             self._first(result, client)
             for repeat in range(repeats):
                 self.note(f"{case.name}: {repeat + 1} of {repeats}")
-                self._tilenet(result, client, expected)
+                self._tilenet(result, client, expected, exact)
                 self._bare(result)
                 self._loop(result, expected)
                 self._overlap(result, expected)
@@ -137,14 +144,19 @@ class Bench:
         assert not summary.outcome.failed, summary.outcome.failed
         return dict(summary.outcome.seconds)
 
-    def _tilenet(self, result: Measured, client: Client, expected: Floats) -> None:
+    def _tilenet(
+        self, result: Measured, client: Client, expected: Floats, exact: methods.Exact | None
+    ) -> None:
         output = self._output("tilenet")
         seconds = self._predict(result.inputs, client, output)
         result.wall.append(seconds.pop("wall"))
         result.phases.append(seconds)
         stored = open_volume(output)
         assert stored.attributes["numeric_plan"]["tile"] == list(result.plan.tile)
-        result.compare("tilenet", stored.read(methods.checked_box(result.inputs)), expected)
+        values = stored.read(methods.checked_box(result.inputs))
+        result.compare("tilenet", values, expected)
+        if exact is not None:
+            result.error = max(result.error, exact.error(values))
 
     def _bare(self, result: Measured) -> None:
         seconds = self._pass(result, math.ceil(result.plan.tiles / self.workers.count))
