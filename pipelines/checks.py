@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -326,9 +327,12 @@ def check_folder(option: str, folder: str) -> None:
     what = f"{option} {folder}"
     if not found.is_dir():
         raise InvalidData(what, f"{found} is a file, not a folder", "Give another folder.")
-    if not os.access(found, os.W_OK | os.X_OK):
-        problem = f"nothing may be written in {found}"
-        raise InvalidData(what, problem, "Give another folder, or change its permissions.")
+    try:  # permissions alone tell nothing of quotas, nor of places where root may not write
+        tempfile.NamedTemporaryFile(dir=found).close()
+    except OSError as error:
+        problem = f"nothing can be written in {found}: {error.strerror or error}"
+        cure = "Give another folder, or change its permissions."
+        raise InvalidData(what, problem, cure) from error
 
 
 def check_apart(output: str, source: str) -> None:

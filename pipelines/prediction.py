@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tilenet import storage
 from tilenet.checkpoint import ModelHeader
 from tilenet.geometry import AXES, ZYX
 from tilenet.identity import identify
@@ -218,7 +219,7 @@ def predict_task(
     return PredictTask(
         source=job.source,
         output=output,
-        model=job.model,
+        model=storage.seen_from_anywhere(job.model),
         model_sha256=job.sha256,
         settings=settings(job, plan),
         intensity=intensity,

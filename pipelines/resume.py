@@ -59,7 +59,7 @@ def _restored_shards(
 ) -> dict[str, int | None]:
     before = begun.attributes["input"].get("stored_bytes", {})
     now = stated["input"]["stored_bytes"]
-    if before.keys() != now.keys():
+    if before.keys() != now.keys() or begun.shape != plan.request.volume_shape:
         return {}
     boxes = sampled_shards(job.volume)
     changed = {key: size for key, size in now.items() if size != before[key]}

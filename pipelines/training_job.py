@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.checks import check_apart, check_whole
 from pipelines.options import region_box
+from tilenet import storage
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import OutputChannel
 from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
@@ -249,6 +250,8 @@ def find_recipe(name: str) -> Path:
 def _check_output(output: str, inputs: Sequence[str]) -> None:
     for location in inputs:
         check_apart(output, location)
+    if storage.is_remote(output):
+        raise InvalidData(f"Output {output}", "is a URL", "Models lie on disk: give a path.")
     if Path(output).is_dir():
         raise OutputExists(output, "a folder", replaceable=False)
     if not Path(output).resolve().parent.is_dir():

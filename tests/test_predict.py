@@ -195,6 +195,13 @@ def test_a_resume_with_a_mask_is_refused(copy: Path) -> None:
     refused(copy, "mask", mask=VolumeReference(mask))
 
 
+def test_a_resume_on_a_longer_volume_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "em.zarr")
+    store_volume(copy / "em.zarr", grey_values((SHAPE[0] + 2, *SHAPE[1:]), top=256))
+    with pytest.raises(ResumeRefused, match="shape"):
+        predict(copy)
+
+
 def test_a_resume_with_another_input_is_refused(copy: Path) -> None:
     shutil.rmtree(copy / "em.zarr")
     store_volume(copy / "em.zarr", grey_values(SHAPE, seed=5, top=200))

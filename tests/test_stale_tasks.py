@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_a_task_stores_nothing_in_an_output_that_replaced_its_own(case: Path, ki
     assert output.missing([FIRST, SECOND]) == [1]
     like = dataclasses.replace(NEW, dtype=str(output.dtype))
     create_volume(output.location, like, overwrite=True)
-    with pytest.raises(InvalidData, match=r"out\.zarr: was removed or replaced"):
+    with pytest.raises(InvalidData, match=r"out\.zarr: was replaced after"):
         task(SECOND)
     assert open_volume(output.location).missing([FIRST, SECOND]) == [0, 1]
 
@@ -110,7 +111,7 @@ def test_a_task_makes_no_output_anew_that_was_removed(case: Path, kind: str) -> 
     task = MAKERS[kind](case)
     task(FIRST)
     shutil.rmtree(case / "out.zarr")
-    with pytest.raises(InvalidData, match=r"out\.zarr: was removed or replaced"):
+    with pytest.raises(InvalidData, match=r"out\.zarr: is not there for "):
         task(SECOND)
     assert not (case / "out.zarr").exists()
 
@@ -126,3 +127,17 @@ def test_a_task_of_a_dead_command_may_finish_in_the_output_it_was_for(case: Path
 
 def test_the_creation_is_no_condition_of_a_resume() -> None:
     refuse_if_different("out.zarr", {"kind": "volume", "creation": "a"}, {"kind": "volume"})
+
+
+def test_a_worker_in_another_folder_means_the_same_volumes(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(case)
+    source, output = VolumeReference("in.zarr"), OutputReference("out.zarr", None)
+    sent = pickle.dumps((source, output))
+    monkeypatch.chdir(tmp_path)
+    there, written = pickle.loads(sent)
+    assert there.open().shape == open_volume(str(case / "in.zarr")).shape
+    assert written.location == str(case / "out.zarr")
+    for url in ("s3://bucket/em.zarr", "file:///em.zarr"):
+        assert pickle.loads(pickle.dumps(VolumeReference(url))).location == url

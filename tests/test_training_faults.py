@@ -6,6 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,12 +17,14 @@ from pipelines.train import run_training
 from pipelines.training_job import TrainingOptions
 from tests.runs import store_volume
 from tilenet.checkpoint import read_header
-from tilenet.errors import InvalidData, TrainingDiverged
+from tilenet.errors import InvalidData, NonFiniteValues, TrainingDiverged
+from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import VolumeReference
 from tilenet.training.checkpoints import Record, checkpoint_path, read_record, save_checkpoint
 from tilenet.training.loop import State, Step
 from tilenet.training.validation import Figures
+from tilenet.volume import open_volume
 
 TINY = {
     "network.base_channels": 2,
@@ -81,12 +84,24 @@ def test_a_log_that_cannot_be_a_folder_costs_no_checkpoint(
 
 
 def test_a_folder_that_must_not_be_written_is_refused_before_any_work(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.checks.os.access", lambda path, mode: path != tmp_path)
+    # Not even root can write there, though its permissions say so.
     monkeypatch.setattr("pipelines.train.prepare", None)
-    with pytest.raises(InvalidData, match=f"nothing may be written in {tmp_path}"):
-        run(folder, tmp_path / "m.safetensors")
+    with pytest.raises(InvalidData, match="nothing can be written in /proc: "):
+        run(folder, Path("/proc/m.safetensors"))
+
+
+def test_grey_values_that_are_not_finite_are_refused_with_their_place(
+    folder: Path, tmp_path: Path
+) -> None:
+    raw = open_volume(str(folder / "em.zarr")).read(Box((0, 0, 0), (6, 64, 72)))
+    broken = raw.astype(np.float32)
+    broken[3, 5, 7] = np.nan
+    store_volume(tmp_path / "em.zarr", broken)
+    (tmp_path / "cells.zarr").symlink_to(folder / "cells.zarr")
+    with pytest.raises(NonFiniteValues, match=r"em\.zarr.*1 "):
+        run(tmp_path, tmp_path / "m.safetensors")
 
 
 def test_a_checkpoint_is_given_up_only_when_the_log_is_open(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from safetensors import SafetensorError, safe_open
 
+from tilenet import storage
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile
 from tilenet.intensity import Intensity
@@ -230,6 +231,8 @@ def read_header(path: str | Path) -> ModelHeader:
         When the file is missing, truncated, foreign, or contradicts itself.
     """
     try:
+        if storage.is_remote(str(path)):
+            raise InvalidModelFile(str(path), "is a URL, and models are read from disk: copy it")
         if not Path(path).is_file():
             raise InvalidModelFile(str(path), "does not exist or is not a file")
         Path(path).open("rb").close()  # safetensors gives another reason when it must not read
@@ -336,6 +339,14 @@ def model_sha256(path: str | Path) -> str:
     -------
     str
         SHA-256 of the file, hexadecimal.
+
+    Raises
+    ------
+    InvalidModelFile
+        When it cannot be read.
     """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidModelFile(str(path), f"cannot be read: {error.strerror or error}") from error

@@ -16,7 +16,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, NonFiniteValues
+from tilenet.geometry import Box
 
 #: Voxels that are widened to float64 at once: 8 MiB, whatever a block holds. The squares of as many
 #: 16-bit integers add up exactly.
@@ -189,4 +190,30 @@ class Moments:
         variance = self.squares / self.count - mean * mean
         # Below that it is rounding: one grey value such as 0.1 gives variances around 1e-17.
         flat = variance <= 1e-14 * mean * mean
-        return Intensity(mean, 0.0 if flat else variance**0.5)
+        if flat:
+            cure = "Check the path and the region: what has no contrast cannot be segmented."
+            raise InvalidData("The volume", f"holds one grey value only, {mean:g}", cure)
+        return Intensity(mean, variance**0.5)
+
+
+def check_finite(values: npt.NDArray[Any], location: str, box: Box) -> None:
+    """Refuse NaN and infinity.
+
+    Parameters
+    ----------
+    values : ndarray, any shape, any real dtype
+        Grey values.
+    location : str
+        The volume that they were read from.
+    box : Box
+        Where in it.
+
+    Raises
+    ------
+    NonFiniteValues
+        Naming the box and how many there are.
+    """
+    if values.dtype.kind == "f":
+        broken = values.size - int(np.isfinite(values).sum())
+        if broken:
+            raise NonFiniteValues(location, str(box), broken)

@@ -92,6 +92,24 @@ def local_path(location: str) -> Path:
     return Path(location).expanduser().resolve()
 
 
+def seen_from_anywhere(location: str) -> str:
+    """Say a location so that a process in another folder means the same.
+
+    Parameters
+    ----------
+    location : str
+        A path or URL.
+
+    Returns
+    -------
+    str
+        A local path is absolute; symbolic links stay, for another machine may have its own.
+    """
+    if "://" in location or not location:
+        return location
+    return str(Path(location).expanduser().absolute())
+
+
 def make_store(location: str, *, writable: bool = False) -> Store:
     """Make the Zarr store of a location.
 

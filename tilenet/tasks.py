@@ -8,18 +8,19 @@ also loads a network, is in :mod:`tilenet.predict_task`.
 from __future__ import annotations
 
 import functools
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import InvalidData, NonFiniteValues
+from tilenet import storage
+from tilenet.errors import InvalidData
 from tilenet.geometry import Box
-from tilenet.intensity import Moments
+from tilenet.intensity import Moments, check_finite
 from tilenet.new_volume import stored_creation
 from tilenet.sources import Source
 from tilenet.volume import Volume, open_volume, reopen_for_writing
@@ -71,6 +72,11 @@ class VolumeReference:
     channel: int | None = None
     axes: str | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whoever unpickles it may be in another folder.
+        place = storage.seen_from_anywhere(self.location)
+        return VolumeReference, (place, self.level, self.channel, self.axes)
+
     def open(self) -> Volume:
         """Open the volume.
 
@@ -96,6 +102,9 @@ class OutputReference:
 
     location: str
     creation: str | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OutputReference, (storage.seen_from_anywhere(self.location), self.creation)
 
     def write(self, box: Box, values: npt.NDArray[Any], run: str) -> None:
         """Write a block, unless another volume lies there by now.
@@ -129,10 +138,15 @@ class OutputReference:
         InvalidData
             When the output is gone or was replaced.
         """
-        if self.creation is not None and stored_creation(self.location) != self.creation:
-            problem = "was removed or replaced after this run began; the block was not stored"
-            cure = "Let one command at a time write there, where every worker sees it, and rerun."
-            raise InvalidData(f"Output {self.location}", problem, cure)
+        if self.creation is None or (found := stored_creation(self.location)) == self.creation:
+            return
+        if found is None:
+            problem = f"is not there for {socket.gethostname()}; the block was not stored"
+            cure = "It was removed after this run began, or not every machine sees that folder."
+        else:
+            problem = "was replaced after this run began; the block was not stored"
+            cure = "Let one command at a time write there, and run it again."
+        raise InvalidData(f"Output {self.location}", problem, cure)
 
 
 _loading = threading.Lock()
@@ -250,10 +264,7 @@ def read_finite(volume: Volume, box: Box) -> npt.NDArray[Any]:
         Naming the box and how many there are.
     """
     values = volume.read_whole(box)
-    if values.dtype.kind == "f":
-        broken = values.size - int(np.isfinite(values).sum())
-        if broken:
-            raise NonFiniteValues(volume.location, str(box), broken)
+    check_finite(values, volume.location, box)
     return values
 
 

@@ -13,7 +13,7 @@ from tilenet import storage
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.identity import fingerprint
-from tilenet.intensity import Intensity, Moments
+from tilenet.intensity import Intensity, Moments, check_finite
 from tilenet.tiling import BlockGrid
 from tilenet.training.recipe import Targets
 from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
@@ -114,7 +114,7 @@ def measure(
     for number, volume in enumerate(volumes):
         weighty = volume.weights is None
         for box in _blocks(volume, stopped):
-            moments += Moments.of(volume.raw.read(box))
+            moments += _moments(volume.raw, box)
             seen = _targets(volume, box, targets, per_section)
             weighty |= _check_weights(volume, box, seen != IGNORED)
             found = _count(seen)
@@ -134,6 +134,12 @@ def measure(
         cure = "Two classes at least are needed in the training region."
         raise InvalidData(f"Labels {volumes[0].labels.location}", held, cure)
     return Statistics(moments.intensity, dict(sorted(counts.items())), blocks)
+
+
+def _moments(raw: Volume, box: Box) -> Moments:
+    values = raw.read(box)
+    check_finite(values, raw.location, box)
+    return Moments.of(values)
 
 
 def check_held_out(
