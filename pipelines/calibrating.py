@@ -23,6 +23,9 @@ from tilenet.request import Request
 #: Seconds that a trial may take: many times what it should.
 TRIAL_SECONDS = 120
 
+#: Load per core above which a machine does other work.
+BUSY = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Workplace:
@@ -158,6 +161,10 @@ def measured(plan: Plan, place: Workplace) -> Rates | None:
         _note("There is no NVIDIA GPU here: rates are assumed.")
         return None
     _note(f"Measuring {place.machine}, some ten seconds (--no-calibration skips it)")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if place.cluster.local and load > BUSY * cores:
+        text = f"a load of {load:.1f} on {cores} cores: what is measured are the rates of now"
+        _note(f"Other work runs here, {text}. --calibrate measures them anew.")
     try:
         return _measure(plan, place)
     except Exception as error:  # a plan without it is better than none

@@ -98,11 +98,12 @@ def _time(costs: Costs) -> str:
     most = "operations" if computing else "reading and writing"
     unit = "core" if kind(costs.plan.request.device) == "cpu" else "GPU"
     text = (
-        f"about {_duration(costs.wall_seconds)}, mostly for {most}: {costs.hours:,.3g} {unit}-hours"
+        f"about {_duration(costs.wall_seconds)}, mostly for {most}: {_number(costs.hours)} "
+        f"{unit}-hours"
     )
     if costs.cost is None:
         return text
-    return f"{text}; costs {costs.cost:,.2f} at {costs.price:g} for a {unit}-hour"
+    return f"{text}; costs {costs.cost:,.2f} at {costs.price:,.2f} for a {unit}-hour"
 
 
 def alternatives_text(chosen: Costs, found: Sequence[Alternative]) -> str:
@@ -124,7 +125,10 @@ def alternatives_text(chosen: Costs, found: Sequence[Alternative]) -> str:
         _figures("this plan", chosen, ""),
         *(_figures(a.what, a.costs, a.reason) for a in found),
     ]
-    grid = Table(title="Alternatives", title_justify="left", box=None)
+    grid = Table(
+        title="Alternatives", title_justify="left", box=None, caption_justify="left",
+        caption="Ratios of times leave out the start of the workers.",
+    )  # fmt: skip
     for name in ("", "operations", "memory", "time", "why not"):
         right = name in ("operations", "memory", "time")
         grid.add_column(name, justify="right" if right else "left", no_wrap=name != "why not")
@@ -194,6 +198,10 @@ def words(value: Any) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in shape)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _duration(seconds: float) -> str:

@@ -102,7 +102,12 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
         click.echo(write_preview(prepare(*references, chosen), Path(preview)))
         return 0
     with stop_on_signals() as stop:
-        run_training(*references, chosen, stop)
+        try:
+            run_training(*references, chosen, stop)
+        except Stopped:
+            if chosen.overwrite:
+                click.echo("To go on, leave out --overwrite: it would begin anew.", err=True)
+            raise
     return 0
 
 
@@ -237,8 +242,6 @@ class _Run:
                 self._keep_last_good(reporter, error.step)
                 raise
         if stopped:
-            if self.options.overwrite:
-                reporter.note("To go on, leave out --overwrite: it would begin anew.")
             assert self.stop.signal is not None
             raise Stopped(self.stop.signal)
         if not silent:

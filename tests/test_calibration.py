@@ -157,8 +157,11 @@ def test_rates_are_measured_once_and_kept_and_measured_anew_when_asked(
         return json.loads(out), err
 
     first, said = plan()
-    assert said.count("\n") == 1
-    assert "Measuring" in said
+    # Where the machine is busy, a second line says so.
+    assert [line.split()[0] for line in said.splitlines()] in (
+        ["Measuring"],
+        ["Measuring", "Other"],
+    )
     assert first["rates"]["source"].startswith("measured on ")
     assert f"torch {torch.__version__}" in first["rates"]["source"]
     assert plan() == (first, "")

@@ -105,7 +105,9 @@ def alternatives(chosen: Costs, cores: int | None = None) -> list[Alternative]:
             costs = Costs(other)
             found.append(Alternative(what, costs, _reason(chosen, costs)))
         else:
-            found.append(Alternative(what, None, _memory("", other.needed, other.available)))
+            found.append(
+                Alternative(what, None, _memory(_host(plan.request), other.needed, other.available))
+            )
     return found
 
 
@@ -284,12 +286,21 @@ def _lacks(plan: Plan) -> str | None:
     if kind(request.device) != "cpu" and plan.evaluation_bytes > request.device_memory:
         return _memory(" on the device", plan.evaluation_bytes, request.device_memory)
     if plan.worker_bytes > request.memory:
-        return _memory("", plan.worker_bytes, request.memory)
+        return _memory(_host(request), plan.worker_bytes, request.memory)
     return None
 
 
 def _memory(where: str, needed: int, allowed: int) -> str:
-    return f"needs {needed / 2**20:,.0f} MiB{where}, {allowed / 2**20:,.0f} are allowed"
+    return f"needs {_size(needed)}{where}, {_size(allowed)} are allowed"
+
+
+def _host(request: Request) -> str:
+    # Of a GPU's worker the table tells the device's memory.
+    return "" if kind(request.device) == "cpu" else " of the host's memory"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
 
 
 def _working(costs: Costs) -> float:
