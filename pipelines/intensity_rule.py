@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tilenet.checkpoint import ModelHeader
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, UnreadableBlock
+from tilenet.geometry import Box, zyx
 from tilenet.intensity import Intensity
+from tilenet.volume import Volume
+
+#: Voxels that are looked at before a prediction, at most.
+LOOKED_AT = (1, 256, 256)
+
+#: Mean and standard deviation of normalised grey values beyond which something is likely wrong:
+#: those of the training volume are 0 and 1.
+LIKELY_MEAN, LIKELY_STD = 5.0, (0.05, 20.0)
 
 
 @dataclass(frozen=True)
@@ -88,3 +99,39 @@ class IntensityRule:
             JSON values.
         """
         return {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
+
+
+def doubt(volume: Volume, region: Box, intensity: Intensity) -> str | None:
+    """Look at the middle of a region, and say so where its grey values are unlike those trained on.
+
+    Parameters
+    ----------
+    volume : Volume
+        The input.
+    region : Box
+        What is predicted.
+    intensity : Intensity
+        How its grey values are normalised.
+
+    Returns
+    -------
+    str or None
+        A warning: values may be right there, and be void.
+    """
+    sizes = zyx(min(n, most) for n, most in zip(region.shape, LOOKED_AT, strict=True))
+    start = zyx(a + (n - m) // 2 for a, n, m in zip(region.start, region.shape, sizes, strict=True))
+    box = Box(start, zyx(a + m for a, m in zip(start, sizes, strict=True)))
+    try:
+        stored = volume.read(box)
+    except UnreadableBlock:  # its block will say so, and the others are computed
+        return None
+    with np.errstate(all="ignore"):
+        values = intensity.apply(stored, np.float64)
+        mean, std = float(values.mean()), float(values.std())
+    if abs(mean) <= LIKELY_MEAN and LIKELY_STD[0] <= std <= LIKELY_STD[1]:
+        return None
+    return (
+        f"Warning: in the middle of {volume.location} ({box}), grey values have mean {mean:.3g} "
+        f"and standard deviation {std:.3g} when normalised; the network was trained on 0 and 1. "
+        "If that is not void there, see --intensity."
+    )

@@ -17,7 +17,7 @@ from pipelines.blockwise import run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.survey import task_resources
-from pipelines.intensity_rule import IntensityRule
+from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.limits import Limits
 from pipelines.options import (
     cluster_options,
@@ -146,6 +146,8 @@ def run_prediction(
     started = begun is not None
     check_part(part, output, begun=started, first_pass=known is None, overwrite=overwrite)
     check_inputs(job, plan, measured=known is None)
+    if known is not None and (warning := doubt(job.volume, plan.request.region, known)):
+        click.echo(warning, err=True)
     costs, request = Costs(plan), plan.request
     click.echo(plan_text(job, costs), err=True)
     cluster = dataclasses.replace(

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions
 from pipelines.cluster.survey import task_resources
-from pipelines.intensity_rule import IntensityRule
+from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.predict import as_array, common_facts, run_prediction
 from pipelines.prediction import Choices
 from pipelines.stopping import Stopped
@@ -214,6 +214,17 @@ def test_the_input_may_move_between_runs(copy: Path) -> None:
     model = str(copy / "model.safetensors")
     summary = run_prediction(source, str(copy / "out.zarr"), model=model, cluster=JOINED["cluster"])
     assert summary.before == summary.blocks
+
+
+@pytest.mark.parametrize(("scale", "doubted"), [(1.0, False), (1 / 255, True), (0.0, True)])
+def test_grey_values_unlike_those_trained_on_are_doubted(
+    tmp_path: Path, scale: float, doubted: bool
+) -> None:
+    values = (scale * grey_values(SHAPE, top=256)).astype(np.float32)
+    volume = open_volume(store_volume(tmp_path / "em.zarr", values))
+    said = doubt(volume, Box.of_shape(SHAPE), Intensity(127.0, 70.0))
+    assert (said is not None) == doubted
+    assert said is None or "see --intensity" in said
 
 
 def test_overwrite_begins_anew(copy: Path) -> None:
