@@ -231,8 +231,9 @@ def draw_curves(isbi: IsbiFigures, path: str, title: str) -> None:
         What was compared.
     """
     from matplotlib.figure import Figure as Sheet
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    sheet = Sheet(figsize=(11, 4.8), layout="constrained")
+    sheet = Sheet(figsize=(11, 4.8), layout=ConstrainedLayoutEngine(wspace=0.08))
     sheet.suptitle(title, fontsize=10)
     scores, errors = sheet.subplots(1, 2)
     pixel, rand, v_rand, v_info = (
