@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -185,15 +185,25 @@ def words(value: Any) -> str:
     Returns
     -------
     str
-        For people.
+        For people: of a dict a line for each entry that says something, indented by depth.
     """
+    if isinstance(value, dict):
+        return "\n".join(_entries(value)) or "none"
     if value is None:
         return "not stated"
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {words(v)}" for k, v in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(words(v) for v in value)
+        nested = any(isinstance(v, list | tuple | dict) for v in value)
+        return ("; " if nested else ", ").join(words(v).replace("\n", ", ") for v in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _entries(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield f"{name}:"
+            yield from (f"  {line}" for line in _entries(value))
+        elif value is not None:
+            yield f"{name}: {words(value)}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
