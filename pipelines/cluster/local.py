@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import dask
 from distributed import Client, LocalCluster
 
-from pipelines.cluster.nannies import last_words, listen
+from pipelines.cluster.nannies import STARTS, last_words, listen
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.worker_settings import worker_settings
 from tilenet.errors import InvalidData, WorkersDied
@@ -50,7 +50,19 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
 
 
 def _start(options: ClusterOptions) -> LocalCluster:
-    with any_dashboard_port(), _told_why():
+    # One worker that dies while all come up ends Dask's start of all of them.
+    for _ in range(STARTS - 1):
+        with contextlib.suppress(RuntimeError):
+            return _start_once(options)
+    try:
+        return _start_once(options)
+    except RuntimeError as error:
+        why = "it ended before it had come up"
+        raise WorkersDied(STARTS, why, last_words()) from error
+
+
+def _start_once(options: ClusterOptions) -> LocalCluster:
+    with any_dashboard_port():
         return LocalCluster(
             n_workers=options.workers,
             threads_per_worker=options.slots,
@@ -61,14 +73,6 @@ def _start(options: ClusterOptions) -> LocalCluster:
             silence_logs=logging.CRITICAL,
             resources={"GPU": options.slots} if options.gpus else None,
         )
-
-
-@contextlib.contextmanager
-def _told_why() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise WorkersDied(1, "it ended before it had come up", last_words()) from error
 
 
 def visible_gpus() -> int:
