@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 from distributed import Client
 
-from pipelines.cluster import ClusterOptions, open_client
+from pipelines.cluster import Batch, ClusterOptions, open_client
 from tests.runs import environment
-from tilenet.errors import WorkersDied
+from tilenet.errors import InvalidData, WorkersDied
 
 pytestmark = pytest.mark.cluster
 
@@ -50,6 +51,12 @@ def test_one_that_dies_again_and_again_is_given_up(deaths: Path) -> None:
     with pytest.raises(WorkersDied, match="3 workers in a row"), open_client(ONE):
         pass
     assert list(deaths.iterdir())
+
+
+def test_a_network_interface_that_is_not_there_is_refused() -> None:
+    jobs = dataclasses.replace(ONE, batch=Batch(system="slurm", interface="ib99"))
+    with pytest.raises(InvalidData, match=r"interface ib99: is no .*; it has .*lo"):
+        open_client(jobs).__enter__()
 
 
 def alive(client: Client) -> int:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import dask
+import psutil
 from distributed import Client, Scheduler
 
 from pipelines.cluster.batch import load_library, make_job
@@ -16,6 +17,7 @@ from pipelines.cluster.options import Batch, ClusterOptions
 from pipelines.cluster.queues import check_installed
 from pipelines.cluster.tls import security
 from pipelines.stopping import Stop
+from tilenet.errors import InvalidData
 
 
 @contextlib.contextmanager
@@ -45,6 +47,7 @@ def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
     """
     assert options.batch is not None
     load_library(options.batch.system)
+    _check_interface(options.batch.interface)
     check_installed(make_job(options, address="", job_name="", worker=""))
     # The dashboard listens on loopback, whatever the workers' network is, unless told otherwise.
     dashboard = choose_dashboard(options.dashboard)
@@ -62,6 +65,13 @@ def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
             if jobs.problem is None:
                 raise
             raise jobs.problem from error
+
+
+def _check_interface(name: str | None) -> None:
+    known = psutil.net_if_addrs()
+    if name is not None and name not in known:
+        problem = f"is no network interface of this machine; it has {', '.join(sorted(known))}"
+        raise InvalidData(f"interface {name}", problem, "Correct it in the profile (--cluster).")
 
 
 def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> JobCluster:

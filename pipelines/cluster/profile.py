@@ -152,7 +152,8 @@ class Profile(_Part):
             missing = sorted({"ca", "cert", "key"} - given)
             raise ValueError(f"tls needs ca, cert and key: {', '.join(missing)} missing")
         if given and self.kind == "local" and self.scheduler is None:
-            raise ValueError("tls is for a running scheduler or jobs: nothing leaves this machine")
+            where = "add scheduler (--scheduler) or kind (--cluster)"
+            raise ValueError(f"tls: nothing leaves this machine; {where}, or leave it out")
 
     def _check_no_jobs(self) -> None:
         where = {"kind", "scheduler", "tls", "dashboard"}
