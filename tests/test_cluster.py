@@ -139,7 +139,7 @@ def test_durations(text: str, seconds: int) -> None:
         ("workers = true", "workers = True: input should be a valid integer"),
         ("[tls]\n", None),
         ('[tls]\nca = "a"', "tls needs ca, cert and key: cert, key missing"),
-        ('[tls]\nca = "a"\ncert = "b"\nkey = "c"', "tls is for a running scheduler or jobs"),
+        ('[tls]\nca = "a"\ncert = "b"\nkey = "c"', "tls: nothing leaves this machine"),
         ("tls = 3", "tls = 3"),
         ("a = = 1", "is not TOML"),
     ],

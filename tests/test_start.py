@@ -54,7 +54,8 @@ def test_one_that_dies_again_and_again_is_given_up(deaths: Path) -> None:
 
 
 def test_a_network_interface_that_is_not_there_is_refused() -> None:
-    jobs = dataclasses.replace(ONE, batch=Batch(system="slurm", interface="ib99"))
+    batch = Batch(system="slurm", walltime=60, lifetime=50, stagger=0, interface="ib99")
+    jobs = dataclasses.replace(ONE, batch=batch)
     with pytest.raises(InvalidData, match=r"interface ib99: is no .*; it has .*lo"):
         open_client(jobs).__enter__()
 
