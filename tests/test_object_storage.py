@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
 import pickle
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,16 +321,72 @@ def test_a_creation_that_is_killed_is_made_good_by_the_next(
     assert number > 2
 
 
-def test_of_creations_at_the_same_time_one_succeeds(server: S3Server) -> None:
-    def make(_: int) -> str | None:
-        try:
-            return create_volume(f"{ON}/race.zarr", NEW)
-        except OutputExists:
-            return None
+def variant(n: int) -> NewVolume:
+    """A volume of whose attributes the data type can be told."""
+    return replace(NEW, dtype=("uint8", "float32", "uint16", "int32")[n], attributes={"kind": n})
 
-    with ThreadPoolExecutor(4) as pool:
-        made = [creation for creation in pool.map(make, range(4)) if creation is not None]
-    assert made == [open_volume(f"{ON}/race.zarr").creation]
+
+def check_whole(url: str) -> None:
+    """See that the metadata of the group and of the array come from one creation."""
+    volume = open_volume(url)
+    assert volume.dtype == variant(volume.attributes["kind"]).dtype
+
+
+def attempt(url: str, new: NewVolume, *, overwrite: bool = False) -> str | None:
+    try:
+        return create_volume(url, new, overwrite=overwrite)
+    except OutputExists:
+        return None
+
+
+def test_of_creations_at_the_same_time_one_succeeds(server: S3Server) -> None:
+    for same in (True, False):
+        url = f"{ON}/race{same}.zarr"
+        with ThreadPoolExecutor(4) as pool:
+            volumes = [variant(0 if same else n) for n in range(4)]
+            made = [c for c in pool.map(functools.partial(attempt, url), volumes) if c is not None]
+        assert made == [open_volume(url).creation]
+        check_whole(url)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_creations_that_interleave_are_never_mixed(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    # The second comes as far as it can while the first has yet to write the group's metadata, and
+    # goes on when the first is over.
+    url = f"{ON}/mixed{overwrite}.zarr"
+    create, pool = RemoteStore.create, ThreadPoolExecutor(1)
+    second: list[Future[str | None]] = []
+    halfway, over = threading.Event(), threading.Event()
+
+    async def slow(store: RemoteStore, key: str, value: bytes) -> bool:
+        if key == "zarr.json" and second:
+            halfway.set()
+            assert await asyncio.to_thread(over.wait, 60)
+        elif key == "zarr.json":
+            second.append(pool.submit(attempt, url, variant(1), overwrite=overwrite))
+            second[0].add_done_callback(lambda _: halfway.set())
+            assert await asyncio.to_thread(halfway.wait, 60)
+        return await create(store, key, value)
+
+    monkeypatch.setattr(RemoteStore, "create", slow)
+    with pool:
+        first = attempt(url, variant(0), overwrite=overwrite)
+        over.set()
+    made = [creation for creation in (first, second[0].result()) if creation is not None]
+    assert made == [open_volume(url).creation]
+    check_whole(url)
+
+
+def test_what_another_creation_has_left_is_not_replaced_unasked(server: S3Server) -> None:
+    url = f"{ON}/left.zarr"
+    create_volume(url, variant(0))
+    sync(open_store(url, read_only=False).delete("zarr.json"))
+    with pytest.raises(OutputExists, match=r"being created by another run, or was.*--overwrite"):
+        create_volume(url, variant(1))
+    create_volume(url, variant(1), overwrite=True)
+    check_whole(url)
 
 
 # -- listing, secrets ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
@@ -32,6 +33,11 @@ ROOT = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 #: What a creation leaves in an object store when it is killed: no volume yet.
 LEFT_BEHIND = ("0/zarr.json",)
+
+#: Key that makes it one.
+GROUP = "zarr.json"
+
+_BEGUN = "being created by another run, or was by one that was killed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,7 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     if found and not (overwrite and replaceable):
         raise OutputExists(location, found, replaceable)
     if storage.is_remote(location):
-        _create_remote(location, new, replace=found is not None)
+        _create_remote(location, new, overwrite=overwrite)
         return creation
     # A local volume appears whole, under its name, by one rename; the old one goes the same way.
     target = storage.local_path(location)
@@ -149,28 +155,46 @@ def _appear(fresh: Path, target: Path) -> None:
         raise OutputExists(str(target), found) from error
 
 
-def _create_remote(location: str, new: NewVolume, *, replace: bool) -> None:
+def _create_remote(location: str, new: NewVolume, *, overwrite: bool) -> None:
     # An object store knows no renaming. The group's metadata come last: without them there is no
     # volume, whatever else a killed creation has left.
     made, store = MemoryStore(), storage.make_store(location, writable=True)
     _write_metadata(made, location.rstrip("/").rpartition("/")[2], new)
-    objects = {key: made.get_sync(key) for key in ("0/zarr.json", "zarr.json")}
 
     async def publish() -> bool:
-        if replace:
+        if overwrite:
             await _remove_all(store)
-        elif await store.exists("0/zarr.json"):
-            await store.delete("0/zarr.json")
-        for key, value in objects.items():
-            assert value is not None
-            if not isinstance(store, RemoteStore):
-                await store.set(key, value)
-            elif not await store.create(key, value.to_bytes()):
-                return False
+        if isinstance(store, RemoteStore):
+            return await _claim(store, *[_bytes_of(made, key) for key in (*LEFT_BEHIND, GROUP)])
+        for key in (*LEFT_BEHIND, GROUP):
+            await store.set(key, default_buffer_prototype().buffer.from_bytes(_bytes_of(made, key)))
         return True
 
     if not sync(publish()):
-        raise OutputExists(location, describe_existing(location) or "being created by another run")
+        raise OutputExists(location, describe_existing(location) or _BEGUN)
+
+
+def _bytes_of(store: MemoryStore, key: str) -> bytes:
+    value = store.get_sync(key)
+    assert value is not None
+    return value.to_bytes()
+
+
+async def _claim(store: RemoteStore, array: bytes, group: bytes) -> bool:
+    # Several creations may be here at the same time. The array's metadata are never replaced, for
+    # the group's may follow them at any moment: what a killed creation has left serves one like
+    # it, and makes way for --overwrite.
+    (beside,) = LEFT_BEHIND
+    if not await store.create(beside, array) and await store.content(beside) != array:
+        return False
+    if not await store.create(GROUP, group):
+        return False
+    if await store.content(beside) == array:
+        return True
+    # Another one that overwrites came in between. What is mixed is no volume.
+    if await store.content(GROUP) == group:
+        await store.delete(GROUP)
+    return False
 
 
 async def _remove_all(store: Store) -> None:

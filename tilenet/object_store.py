@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Container, Iterable, Sequence
 from typing import Any
 
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import ObjectStore
 
 from tilenet.errors import StoreFailed
@@ -244,3 +244,19 @@ class RemoteStore(_Explained):
             except (NotImplementedError, obstore.exceptions.NotSupportedError):
                 await obstore.put_async(self.store, key, value)  # AWS_CONDITIONAL_PUT=disabled
         return True
+
+    async def content(self, key: str) -> bytes | None:
+        """Read a key.
+
+        Parameters
+        ----------
+        key : str
+            Relative to the store.
+
+        Returns
+        -------
+        bytes or None
+            None when it is not there.
+        """
+        found = await self.get(key, default_buffer_prototype())
+        return None if found is None else found.to_bytes()
