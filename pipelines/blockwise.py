@@ -62,7 +62,7 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     Outcome
         With every block either computed or failed, unless it was stopped.
     """
-    outcome, start = Outcome(), time.monotonic()
+    outcome, start = options.outcome, time.monotonic()
     for box in blocks:
         if options.stop:
             break
@@ -131,7 +131,7 @@ class _ClusterRun:
 
     def __init__(self, task: Task, options: RunOptions, client: Client) -> None:
         self.task, self.options, self.client = task, options, client
-        self.outcome = Outcome()
+        self.outcome = options.outcome
         self.flying: dict[Future, tuple[Box, int]] = {}
         self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.run = uuid.uuid4().hex[:8]
@@ -146,10 +146,10 @@ class _ClusterRun:
             with self.keeper:
                 self._compute(blocks)
         finally:
+            self.outcome.stopped_by = self.options.stop.signal
+            self.outcome.seconds["wall"] = time.monotonic() - start
             if self.client.status == "running":
                 self.client.cancel(list(self.flying))
-        self.outcome.stopped_by = self.options.stop.signal
-        self.outcome.seconds["wall"] = time.monotonic() - start
         return self.outcome
 
     def _compute(self, blocks: Iterator[Box]) -> None:

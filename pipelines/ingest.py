@@ -26,7 +26,7 @@ from tilenet.provenance import refuse_if_different
 from tilenet.sources import Source, ZarrSource, open_source
 from tilenet.tasks import IngestTask, OutputReference
 from tilenet.tiling import BlockGrid
-from tilenet.volume import Volume, open_volume
+from tilenet.volume import Volume
 
 #: Copies of a block in memory while it is read, cut and encoded.
 BLOCK_COPIES = 4
@@ -154,10 +154,10 @@ def run_ingest(
             creation = create_volume(output, new, overwrite=options.overwrite)
         written = OutputReference(output, creation)
         task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)
-        outcome = runner.run("Ingest", task, grid, missing=missing)
-    check_stored(open_volume(output), grid, outcome)
+        runner.store("Ingest", task, grid, missing)
+    check_stored(output, grid, missing, runner.outcome)
     before = len(grid) - len(missing)
-    return Summary("ingest", output, len(grid), before, outcome, runner.watch)
+    return Summary("ingest", output, len(grid), before, runner.outcome, runner.watch)
 
 
 def new_volume(source: Source, options: IngestOptions) -> NewVolume:

@@ -240,10 +240,10 @@ def run_label(
             creation = _join(job, runner, run)
         written = OutputReference(output, creation)
         task = LabelTask(source=source, output=written, block=job.shard, rule=rule, run=run)
-        outcome = runner.run("Label", task, grid, missing=missing)
-    stored = open_volume(output)
-    check_stored(stored, grid, outcome)
-    if part is None and not (outcome.failed or outcome.stopped_by):
+        runner.store("Label", task, grid, missing)
+    outcome = runner.outcome
+    check_stored(output, grid, missing, outcome)
+    if part is None and outcome.complete:
         remove_join(output)
     before, share = len(grid) - len(missing), None if part is None else str(part)
     return Summary("label", output, len(grid), before, outcome, runner.watch, share)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pipelines.limits import Limits
@@ -36,6 +37,10 @@ class Outcome:
         Seconds per phase, summed over blocks; "wall" is the whole run.
     stopped_by : int or None
         Signal that ended the run early.
+    ended_by : Exception or None
+        What made it impossible to go on.
+    stored : int or None
+        Blocks that are stored now, by this run or before it, as the store said.
     """
 
     reports: list[BlockReport] = field(default_factory=list)
@@ -44,6 +49,13 @@ class Outcome:
     failed: list[tuple[Box, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped_by: int | None = None
+    ended_by: Exception | None = None
+    stored: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block is done."""
+        return not (self.failed or self.stopped_by or self.ended_by)
 
     def add(self, report: BlockReport, keep: bool) -> None:
         """Count a finished block.
@@ -83,6 +95,8 @@ class RunOptions:
         Dask resources of a task, for example {"GPU": 1}.
     limits : Limits
         What a cluster's workers may take.
+    outcome : Outcome
+        Filled while it runs, so that it tells what was done by a run that cannot go on.
     """
 
     name: str
@@ -92,6 +106,29 @@ class RunOptions:
     keep_reports: bool = False
     resources: dict[str, float] | None = None
     limits: Limits = field(default_factory=Limits)
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+@contextlib.contextmanager
+def ending(outcome: Outcome) -> Iterator[None]:
+    """Keep the error that ends a run over blocks, so that what was done is told before it.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Of the run; it takes the error.
+
+    Yields
+    ------
+    None
+        While the run is prepared and done. Errors before it are raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "wall" not in outcome.seconds:
+            raise
+        outcome.ended_by = error
 
 
 def describe(error: BaseException) -> str:

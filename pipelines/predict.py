@@ -26,7 +26,7 @@ from pipelines.options import (
     region_box,
     source_argument,
 )
-from pipelines.outcome import RunOptions
+from pipelines.outcome import Outcome, RunOptions, ending
 from pipelines.parts import Part, check_part, part_option, share_of, with_others
 from pipelines.planning import output_dtype, plan_job
 from pipelines.prediction import (
@@ -44,6 +44,7 @@ from pipelines.tables import plan_text
 from pipelines.watching import Watch, open_watch
 from tilenet.costs import Costs
 from tilenet.errors import BlocksFailed, InvalidData
+from tilenet.geometry import Box
 from tilenet.intensity import Intensity, Moments
 from tilenet.new_volume import create_volume
 from tilenet.plan import Plan
@@ -156,13 +157,20 @@ def run_prediction(
     limits = Limits.expecting(
         costs.block_seconds, timeout=cluster.block_timeout, memory=plan.worker_bytes
     )
+    grid, outcome = share_of(plan.grid, part), Outcome()
     with (
+        ending(outcome),
         stop_on_signals() as stop,
         open_client(cluster, stop, limits.memory) as client,
         open_watch("predict", output, client, cluster.dashboard) as watch,
     ):
         run = _Run(job, plan, output, watch, client, stop, uuid.uuid4().hex, part, limits)
-        return run.compute(run.prepare(rule, known, begun, overwrite))
+        task = run.prepare(rule, known, begun, overwrite)
+        missing = open_volume(output).missing(grid)
+        run.compute(task, grid, missing, outcome)
+    check_stored(output, grid, missing, outcome)
+    before, share = len(grid) - len(missing), None if part is None else str(part)
+    return Summary("predict", output, len(grid), before, outcome, watch, share)
 
 
 @dataclass(frozen=True)
@@ -218,10 +226,9 @@ class _Run:
         total = sum((report.value for report in ordered), Moments())
         return dataclasses.replace(total.intensity, invert=rule.invert)
 
-    def compute(self, task: PredictTask) -> Summary:
-        grid, stored = share_of(self.plan.grid, self.part), open_volume(self.output)
-        missing = stored.missing(grid)
-        before = len(grid) - len(missing)
+    def compute(
+        self, task: PredictTask, grid: Sequence[Box], missing: Sequence[int], outcome: Outcome
+    ) -> None:
         with self.watch.reporter("Predict", grid, missing, one_by_one=True) as reporter:
             options = RunOptions(
                 name="predict",
@@ -229,11 +236,9 @@ class _Run:
                 stop=self.stop,
                 resources=task_resources(self.client),
                 limits=self.limits,
+                outcome=outcome,
             )
-            outcome = run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
-        check_stored(stored, grid, outcome)
-        share = None if self.part is None else str(self.part)
-        return Summary("predict", self.output, len(grid), before, outcome, self.watch, share)
+            run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
 
 
 def common_facts(client: Client, device: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
@@ -12,7 +12,7 @@ from distributed import Client
 from pipelines.blockwise import run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
-from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.outcome import Outcome, RunOptions, Task, ending
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
@@ -34,18 +34,21 @@ class Runner:
         Told of the run.
     limits : Limits
         What the workers may take.
+    outcome : Outcome
+        What became of the blocks that were to be stored; see :meth:`store`.
     """
 
     client: Client | None
     stop: Stop
     watch: Watch
     limits: Limits
+    outcome: Outcome = field(default_factory=Outcome)
 
-    def run(
-        self, name: str, task: Task, grid: Sequence[Box], *, missing: Sequence[int] | None = None,
-        keep_reports: bool = False,
-    ) -> Outcome:  # fmt: skip
-        """Run a task over blocks, and show how far it is.
+    def store(self, name: str, task: Task, grid: Sequence[Box], missing: Sequence[int]) -> None:
+        """Run the task that stores blocks, and show how far it is.
+
+        An error that ends it does not leave :func:`open_runner`: :attr:`outcome` has it, and what
+        was done before.
 
         Parameters
         ----------
@@ -55,22 +58,40 @@ class Runner:
             Takes a box and returns a report.
         grid : sequence of Box
             All blocks.
-        missing : sequence of int, optional
-            Positions of those to be done; all of them by default.
-        keep_reports : bool
-            Keep the reports, for tasks that return values.
+        missing : sequence of int
+            Positions of those to be done.
+        """
+        self._run(name, task, grid, missing, outcome=self.outcome)
+
+    def run(self, name: str, task: Task, grid: Sequence[Box]) -> Outcome:
+        """Run a task over blocks that returns values, and show how far it is.
+
+        Parameters
+        ----------
+        name : str
+            What is being done.
+        task : callable
+            Takes a box and returns a report with a value.
+        grid : sequence of Box
+            All blocks.
 
         Returns
         -------
         Outcome
-            What became of the blocks.
+            What became of the blocks, with their reports.
         """
-        chosen = range(len(grid)) if missing is None else missing
-        blocks = (grid[i] for i in chosen)
-        with self.watch.reporter(name, grid, chosen) as reporter:
+        every = range(len(grid))
+        return self._run(name, task, grid, every, outcome=Outcome(), keep_reports=True)
+
+    def _run(
+        self, name: str, task: Task, grid: Sequence[Box], missing: Sequence[int], *,
+        outcome: Outcome, keep_reports: bool = False,
+    ) -> Outcome:  # fmt: skip
+        blocks = (grid[i] for i in missing)
+        with self.watch.reporter(name, grid, missing) as reporter:
             options = RunOptions(
                 name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports,
-                limits=self.limits,
+                limits=self.limits, outcome=outcome,
             )  # fmt: skip
             if self.client is None:
                 return run_in_loop(task, blocks, options)
@@ -102,7 +123,7 @@ class Runner:
         Stopped
             When a signal ended the run.
         """
-        outcome = self.run(name, task, grid, keep_reports=True)
+        outcome = self.run(name, task, grid)
         self.stop.check()
         if outcome.failed:
             failed = [(str(box), error) for box, error in outcome.failed]
@@ -130,9 +151,10 @@ def open_runner(
     Runner
         Stopped by Ctrl-C and SIGTERM.
     """
-    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
+    outcome = Outcome()
+    with ending(outcome), stop_on_signals() as stop, contextlib.ExitStack() as stack:
         # One block is done sooner than a cluster is started.
         alone = cluster.local and blocks <= 1
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))
-        yield Runner(client, stop, watch, Limits(block=cluster.block_timeout or HOUR))
+        yield Runner(client, stop, watch, Limits(block=cluster.block_timeout or HOUR), outcome)

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from pipelines.outcome import Outcome
+from pipelines.outcome import Outcome, describe
 from pipelines.progress import clock, rate
 from pipelines.watching import Watch, write_report
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
-from tilenet.volume import Volume
+from tilenet.volume import open_volume
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class Summary:
             "computed": self.outcome.computed,
             "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
             "stopped_by": self.outcome.stopped_by,
+            "ended_by": None if self.outcome.ended_by is None else describe(self.outcome.ended_by),
             "seconds": self.outcome.seconds,
             "voxels_per_second": self.voxels_per_second,
         }
 
     def __str__(self) -> str:
-        done = self.before + self.outcome.computed
+        told = self.outcome.stored
+        done = self.before + self.outcome.computed if told is None else told
         wall = clock(self.outcome.seconds["wall"])
         return (
             f"{self.output}: {done} of {self.blocks} blocks stored, {self.outcome.computed} of "
@@ -95,11 +97,17 @@ class Summary:
         ------
         BlocksFailed
             When blocks failed, with all of them.
+        TilenetError
+            What ended the run.
         """
         click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
         self._report()
-        if self.outcome.failed:
-            failed = [(str(box), error) for box, error in self.outcome.failed]
+        failed = [(str(box), error) for box, error in self.outcome.failed]
+        if self.outcome.ended_by is not None:
+            for box, error in failed:
+                click.echo(f"{box}: {error}", err=True)
+            raise self.outcome.ended_by
+        if failed:
             raise BlocksFailed(self.command, failed, self.blocks)
         if self.outcome.stopped_by is None:
             return 0
@@ -118,20 +126,29 @@ class Summary:
             click.echo(f"Report: {place}", err=True)
 
 
-def check_stored(volume: Volume, grid: Sequence[Box], outcome: Outcome) -> None:
+def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome) -> None:
     """Ask the store before success is said: a block that is not there has failed.
 
     Parameters
     ----------
-    volume : Volume
-        The output.
+    output : str
+        Path or URL.
     grid : sequence of Box
         The blocks that should be stored.
+    todo : sequence of int
+        Positions of those that were to be done.
     outcome : Outcome
-        What became of them; blocks that are missing for no known reason are added.
+        What became of them; blocks that are missing for no known reason become failed ones.
     """
-    if outcome.stopped_by is not None:
+    if outcome.stopped_by is not None or outcome.ended_by is not None:
         return
-    failed = {box for box, _ in outcome.failed}
-    lost = [grid[i] for i in volume.missing(grid) if grid[i] not in failed]
-    outcome.failed.extend((box, "was computed, but is not in the store") for box in lost)
+    failed, done = {box for box, _ in outcome.failed}, set(todo)
+    missing = open_volume(output).missing(grid)
+    outcome.stored = len(grid) - len(missing)
+    for i in missing:
+        if grid[i] in failed:
+            continue
+        outcome.failed.append((grid[i], "was stored, but is not in the store any more"))
+        if i in done:
+            outcome.computed -= 1
+            outcome.voxels -= grid[i].size

@@ -24,11 +24,11 @@ from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, p
 from pipelines.running import open_runner
 from pipelines.stopping import stop_on_signals
 from pipelines.watching import open_watch
+from tilenet.durable import PARTIAL
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.join_store import FOLDER
 from tilenet.shards import Flaw, delete_objects, list_objects, object_path, views
-from tilenet.storage import PARTIAL
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.verify_task import CheckTask
@@ -170,7 +170,7 @@ def _check_stored(volume: Volume, box: Box, report: Report, cluster: ClusterOpti
     boxes = [block.intersect(box) for block in blocks]
     place = volume.location
     with open_runner(cluster, len(boxes), command="verify", output=place) as runner:
-        report.objects = report.add(runner.run("Verify", task, boxes, keep_reports=True))
+        report.objects = report.add(runner.run("Verify", task, boxes))
 
 
 def _task_shape(volume: Volume) -> ZYX:

@@ -33,7 +33,7 @@ from tilenet.new_volume import NewVolume, create_volume
 from tilenet.provenance import refuse_if_different
 from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
-from tilenet.volume import Volume, open_volume
+from tilenet.volume import Volume
 from tilenet.weight_rule import ClassCounts, WeightRule
 from tilenet.weight_task import CountTask, WeightTask
 
@@ -250,10 +250,10 @@ def run_weights(
                 storage.remove_partial_files(output)
         written = OutputReference(output, creation)
         task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
-        outcome = runner.run("Weights", task, grid, missing=missing)
-    check_stored(open_volume(output), grid, outcome)
+        runner.store("Weights", task, grid, missing)
+    check_stored(output, grid, missing, runner.outcome)
     before, share = len(grid) - len(missing), None if part is None else str(part)
-    return Summary("weights", output, len(grid), before, outcome, runner.watch, share)
+    return Summary("weights", output, len(grid), before, runner.outcome, runner.watch, share)
 
 
 def _check(

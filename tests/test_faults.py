@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -68,8 +69,13 @@ def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
         first.worker("only")
         process = case.start("scheduler.zarr", *there)
         first.scheduler.kill()
-        code, err, _ = end(process)
+        code, err, summary = end(process)
     assert code == 1
+    # What it had done is told and reported all the same.
+    assert summary["ended_by"].endswith("run the same command again to compute what is missing.")
+    assert summary["computed"] <= case.stored("scheduler.zarr")
+    report = json.loads((case.folder / "scheduler.zarr.report.json").read_text())
+    assert report["summary"] == summary
     assert "the connection to it was lost. Blocks that are stored stay" in err
     assert 0 < case.stored("scheduler.zarr") < BLOCKS
     (case.folder / "scheduler.json").unlink()

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from pipelines.outcome import Outcome, RunOptions
 from pipelines.summary import Summary
 from pipelines.watching import open_watch, report_place
 from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES
-from pipelines.watching.picture import COLOURS, on_white
+from pipelines.watching.figures import Figures
+from pipelines.watching.picture import COLOURS, map_png, on_white
 from pipelines.watching.watch import Watch
 from tests.browser import CHROMIUM, pixels_of, screenshot
 from tilenet import __version__
@@ -272,3 +274,49 @@ def test_the_page_of_a_scheduler_that_is_not_ours(client: Client) -> None:
         assert status["workers"]["count"] == 2
         with pytest.raises(urllib.error.URLError):
             get(watch.address)
+
+
+def test_one_drawing_serves_all_viewers_until_something_changes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = list[Figures]()
+
+    def counted(figures: Figures) -> bytes:
+        drawn.append(figures)
+        return map_png(figures)
+
+    monkeypatch.setattr("pipelines.watching.page.map_png", counted)
+    with (
+        open_watch("label", "out.zarr", client) as watch,
+        watch.reporter("Label", GRID, range(len(GRID))) as reporter,
+    ):
+        for n in range(2):
+            reporter.advance(GRID[n], BlockReport(GRID[n], SECONDS))
+            with ThreadPoolExecutor(8) as viewers:
+                seen = set(viewers.map(get, [f"{watch.address}/map.png"] * 8))
+            assert len(seen) == 1
+            assert len(drawn) == n + 1
+            picture = Image.open(io.BytesIO(seen.pop()))
+            found = [pixels_of(picture, colour) for colour in COLOURS.values()]
+            assert pixels_of(picture, COLOURS[DONE]) * len(GRID) == (n + 1) * sum(found)
+
+
+def test_a_scheduler_that_answers_nonsense_stops_no_run_and_is_said_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = list[Client]()
+
+    def nonsense(client: Client) -> list[dict[str, Any]]:
+        asked.append(client)
+        return [{}]
+
+    monkeypatch.setattr("pipelines.watching.watch.ASK_SECONDS", 0.01)
+    monkeypatch.setattr("pipelines.watching.watch.ask_workers", nonsense)
+    with (
+        open_watch("label", "out.zarr", client) as watch,
+        watch.reporter("Label", GRID, range(len(GRID))) as reporter,
+    ):
+        reporter.advance(GRID[0], BlockReport(GRID[0], SECONDS))
+        wait_until(lambda: len(asked) > 3)
+        assert json.loads(get(f"{watch.address}/status.json"))["blocks"]["done"] == 1
+    assert capsys.readouterr().err.count("The page shows no workers: KeyError") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from tests.test_volume_write import BLOCK, NEW, WHOLE, blocks, fill, noise
 from tilenet.codecs import CODECS
+from tilenet.durable import write_durably
 from tilenet.errors import UnreadableBlock
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
-from tilenet.storage import remove_partial_files, write_durably
+from tilenet.storage import remove_partial_files
 from tilenet.volume import open_volume, reopen_for_writing
 
 VALUES = noise(NEW.shape)
@@ -91,6 +93,36 @@ def test_the_metadata_are_written_durably_too(
     files = list(tmp_path.rglob("zarr.json"))
     assert len(files) == 2
     assert all(path.stat().st_ino in synced for path in files)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_new_volume_has_its_name_for_good_before_anything_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    events: list[str] = []
+    rename, fsync, rmtree = Path.rename, os.fsync, shutil.rmtree
+
+    def spy_rename(source: Path, target: Path) -> Path:
+        events.append(f"named {target.name.partition('.zarr')[2][:1]}")
+        return rename(source, target)
+
+    def spy_fsync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == tmp_path.stat().st_ino:
+            events.append("synced")
+        fsync(descriptor)
+
+    def spy_rmtree(path: Path) -> None:
+        events.append("removed")
+        rmtree(path)
+
+    if overwrite:
+        create_volume(str(tmp_path / "out.zarr"), NEW)
+    monkeypatch.setattr(Path, "rename", spy_rename)
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(shutil, "rmtree", spy_rmtree)
+    create_volume(str(tmp_path / "out.zarr"), NEW, overwrite=overwrite)
+    named = events.index("named ")
+    assert events[named:] == ["named ", "synced", *["removed"] * overwrite]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

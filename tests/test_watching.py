@@ -10,8 +10,8 @@ import pytest
 from dask.utils import key_split
 
 from pipelines.blockwise import run_in_loop
-from pipelines.outcome import RunOptions
-from pipelines.summary import Summary
+from pipelines.outcome import Outcome, RunOptions
+from pipelines.summary import Summary, check_stored
 from pipelines.watching import Watch, report_place, write_report
 from pipelines.watching.block_map import (
     ABSENT,
@@ -28,10 +28,13 @@ from pipelines.watching.metrics_text import metrics_text
 from pipelines.watching.picture import CELLS, COLOURS, HEIGHT, WIDTH, bin_states, draw_map
 from pipelines.watching.workers import running_blocks
 from tests.browser import pixels_of
+from tests.test_volume_write import NEW
 from tilenet.errors import BlocksFailed, InvalidData
 from tilenet.geometry import Box
+from tilenet.new_volume import create_volume
 from tilenet.tasks import BlockReport
 from tilenet.tiling import BlockGrid
+from tilenet.volume import reopen_for_writing
 
 GRID = BlockGrid((5, 30, 44), (2, 10, 8))
 
@@ -184,6 +187,8 @@ def test_labels_of_metrics_are_escaped_and_unknown_values_left_out() -> None:
     ("output", "part", "place"),
     [
         ("a/out.zarr", None, "a/out.zarr.report.json"),
+        ("~/out.zarr", None, "~/out.zarr.report.json"),
+        ("file:///a/my%20out.zarr", None, "/a/my out.zarr.report.json"),
         ("a/out.zarr/", "3/20", "a/out.zarr.part-3-of-20.report.json"),
         ("file:///a/out.zarr", None, "/a/out.zarr.report.json"),
         ("s3://bucket/deep/out.zarr", None, "out.zarr.report.json"),
@@ -191,7 +196,7 @@ def test_labels_of_metrics_are_escaped_and_unknown_values_left_out() -> None:
     ],
 )
 def test_a_report_lies_beside_its_output(output: str, part: str | None, place: str) -> None:
-    assert report_place(output, part) == Path(place)
+    assert report_place(output, part).absolute() == Path(place).expanduser().absolute()
 
 
 def run_in_process(output: str, bad: Box | None) -> Summary:
@@ -239,6 +244,7 @@ def test_nothing_to_do_leaves_the_report_of_the_run_that_did_it(tmp_path: Path) 
 def test_a_report_that_cannot_be_written_does_not_fail_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "no").touch()
     summary = run_in_process(str(tmp_path / "no" / "folder" / "out.zarr"), None)
     assert summary.finish() == 0
     assert "The report could not be written: " in capsys.readouterr().err
@@ -251,4 +257,27 @@ def test_a_report_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "out.zarr.report.json").mkdir()
     with pytest.raises(OSError, match=r"report\.json"):
         write_report(summary.watch, summary.to_dict())
-    assert not list(tmp_path.glob(".*"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "out.zarr.report.json", "out.zarr.report.png",
+    }  # fmt: skip
+
+
+def test_a_block_that_is_lost_is_not_claimed(tmp_path: Path) -> None:
+    location = str(tmp_path / "out.zarr")
+    create_volume(location, NEW)
+    blocks, volume = list(BlockGrid(NEW.shape, NEW.shard))[:6], reopen_for_writing(location)
+    todo, outcome = range(2, 6), Outcome(seconds={"wall": 1.0})
+    for n, box in enumerate(blocks):
+        if n in (0, 2, 3):  # 1, of an earlier run, is gone; so are 4 and 5
+            volume.write(box, np.ones(box.shape, NEW.dtype))
+        if n in todo:
+            outcome.add(report(box), keep=False)
+    check_stored(location, blocks, todo, outcome)
+    summary = Summary("ingest", location, len(blocks), 2, outcome)
+    assert "3 of 6 blocks stored, 2 of them now" in str(summary)
+    told = summary.to_dict()
+    assert told["computed"] == 2
+    assert [one["box"] for one in told["failed"]] == [str(blocks[n]) for n in (1, 4, 5)]
+    assert outcome.voxels == sum(blocks[n].size for n in (2, 3))
+    with pytest.raises(BlocksFailed):
+        summary.finish()

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 
 from tilenet import storage
 from tilenet.architecture import UNetArchitecture
+from tilenet.durable import write_durably
 from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile
 from tilenet.intensity import Intensity
-from tilenet.storage import write_durably
 
 if TYPE_CHECKING:
     from tilenet.unet import UNet

@@ -71,10 +71,17 @@ def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     for folder in {path.parent, *(folder.parent for folder in created)}:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

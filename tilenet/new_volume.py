@@ -19,6 +19,7 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from tilenet import codecs, storage
+from tilenet.durable import PARTIAL, sync_folder
 from tilenet.errors import OutputExists, UnreadableVolume
 from tilenet.geometry import ZYX
 from tilenet.object_store import RemoteStore
@@ -108,10 +109,10 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
         return creation
     # A local volume appears whole, under its name, by one rename; the old one goes the same way.
     target = storage.local_path(location)
-    for other in target.parent.glob(f"{glob.escape(target.name)}.*{storage.PARTIAL}"):
+    for other in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
         if _is_orphan(other):
             shutil.rmtree(other, ignore_errors=True)
-    fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
+    fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         _write_metadata(storage.make_store(str(fresh), writable=True), target.name, new)
     except OSError as error:
@@ -124,9 +125,10 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     if found:
-        old = target.with_name(f"{target.name}.{uuid.uuid4().hex}{storage.PARTIAL}")
+        old = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         target.rename(old)
         fresh.rename(target)
+        sync_folder(target.parent)
         shutil.rmtree(old)
     else:
         _appear(fresh, target)
@@ -153,6 +155,7 @@ def _appear(fresh: Path, target: Path) -> None:
             problem = f"cannot be created: {error.strerror or error}"
             raise UnreadableVolume(str(target), problem, cure) from error
         raise OutputExists(str(target), found) from error
+    sync_folder(target.parent)
 
 
 def _create_remote(location: str, new: NewVolume, *, overwrite: bool) -> None:

@@ -22,9 +22,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tilenet.durable import write_durably
 from tilenet.plan import Plan
 from tilenet.rates import Rates, kind
-from tilenet.storage import write_durably
 
 #: Raised by one whenever what is stored means something else than before.
 FORMAT_VERSION = 1

@@ -26,9 +26,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import iothread, loop, sync
 from zarr.storage import FsspecStore, LocalStore
 
-from tilenet.durable import PARTIAL as PARTIAL
-from tilenet.durable import DurableStore as DurableStore
-from tilenet.durable import write_durably as write_durably
+from tilenet.durable import PARTIAL, DurableStore
 from tilenet.errors import StoreFailed, UnreadableVolume
 from tilenet.object_store import RemoteStore, open_store
 from tilenet.store_client import SCHEMES, WEB, scheme_of

@@ -14,10 +14,10 @@ import zarr
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.clocks import Stopwatch
 from tilenet.codecs import compressors
+from tilenet.durable import DurableStore
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.padding import mirror
 from tilenet.plan import Plan
-from tilenet.storage import DurableStore
 from tilenet.tiling import BlockGrid, mirrored_index, read_box_of
 
 Grey = npt.NDArray[np.uint8]

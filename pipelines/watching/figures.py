@@ -148,6 +148,12 @@ class Figures:
             self._changes += 1
 
     @property
+    def changes(self) -> int:
+        """How often the map has changed."""
+        with self._lock:
+            return self._changes
+
+    @property
     def states(self) -> States:
         """The state of every block, shape (z, y, x)."""
         with self._lock:

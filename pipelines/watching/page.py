@@ -49,9 +49,28 @@ class Watched(Protocol):
         """
 
 
+class _MapOf:
+    # The map of a run, drawn once for all its viewers when it has changed.
+
+    def __init__(self, watch: Watched) -> None:
+        self._watch = watch
+        self._version = (-1, -1)
+        self._drawn: asyncio.Future[bytes]
+
+    async def png(self) -> bytes:
+        number = len(self._watch.passes)
+        figures = self._watch.passes[-1] if number else Figures("", [], [])
+        version = (number, figures.changes)
+        if version != self._version:
+            # In a thread: the loop is the scheduler's too.
+            self._drawn = asyncio.ensure_future(asyncio.to_thread(map_png, figures))
+            self._version = version
+        return await asyncio.shield(self._drawn)
+
+
 class _Handler(web.RequestHandler):
-    def initialize(self, watch: Watched) -> None:
-        self.watch = watch
+    def initialize(self, watch: Watched, map_: _MapOf) -> None:
+        self.watch, self.map = watch, map_
 
     def set_default_headers(self) -> None:
         for name, value in _HEADERS.items():
@@ -77,9 +96,7 @@ class _Metrics(_Handler):
 
 class _Map(_Handler):
     async def get(self) -> None:
-        figures = self.watch.passes[-1] if self.watch.passes else Figures("", [], [])
-        # In a thread: the loop is the scheduler's too.
-        drawn = await asyncio.to_thread(map_png, figures)
+        drawn = await self.map.png()
         self.set_header("Content-Type", "image/png")
         self.finish(drawn)
 
@@ -102,7 +119,7 @@ def application(watch: Watched) -> web.Application:
     tornado.web.Application
         The page and what it asks for: ``status.json``, ``map.png`` and ``metrics``.
     """
-    known: dict[str, Any] = {"watch": watch}
+    known: dict[str, Any] = {"watch": watch, "map_": _MapOf(watch)}
     return web.Application(
         [
             (PAGE, _Page, known),

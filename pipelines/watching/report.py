@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.watching.picture import report_png
 from pipelines.watching.watch import Watch, now_text
-from tilenet.storage import is_remote
+from tilenet.durable import write_durably
+from tilenet.storage import is_remote, local_path
 
 
 def report_place(output: str, part: str | None = None) -> Path:
@@ -29,11 +28,12 @@ def report_place(output: str, part: str | None = None) -> Path:
     Path
         Beside the output; where that is a URL, of its name in the current folder.
     """
-    path = output.removeprefix("file://").rstrip("/")
     if is_remote(output):
-        path = PurePosixPath(urlsplit(output).path).name or "output"
+        path = Path(PurePosixPath(urlsplit(output).path).name or "output")
+    else:
+        path = local_path(output)
     shared = "" if part is None else f".part-{part.replace('/', '-of-')}"
-    return Path(f"{path}{shared}.report.json")
+    return path.with_name(f"{path.name}{shared}.report.json")
 
 
 def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None) -> Path:
@@ -61,7 +61,7 @@ def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None)
     place = report_place(watch.output, part)
     picture = place.with_suffix(".png")
     done = f"tilenet {watch.command} {watch.output}"
-    _write(picture, report_png(watch.passes[-1], done))
+    write_durably(picture, report_png(watch.passes[-1], done))
     report = {
         "summary": summary,
         "part": part,
@@ -73,15 +73,5 @@ def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None)
         "passes": [figures.to_dict() for figures in watch.passes],
         "picture": picture.name,
     }
-    _write(place, json.dumps(report, indent=2).encode())
+    write_durably(place, json.dumps(report, indent=2).encode())
     return place
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()

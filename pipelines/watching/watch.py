@@ -13,6 +13,7 @@ from typing import Any, Self
 import click
 from distributed import Client
 
+from pipelines.outcome import describe
 from pipelines.progress import Reporter, make_reporter
 from pipelines.watching.figures import Figures
 from pipelines.watching.page import dask_page, serve
@@ -42,6 +43,7 @@ class Watch:
         self.dask = "" if client is None else dask_page(client)
         self.passes: list[Figures] = []
         self.workers: dict[str, Any] = summarise([])
+        self._complained = False
 
     def reporter(
         self, name: str, grid: Sequence[Box], missing: Sequence[int], *, one_by_one: bool = False
@@ -70,10 +72,22 @@ class Watch:
         return _Watched(self, shown, figures)
 
     def look(self) -> None:
-        """Ask the scheduler for its workers, and what they compute."""
+        """Ask the scheduler for its workers, and what they compute; the run goes on without."""
         if self.client is None or self.client.status != "running":
             return
-        workers = ask_workers(self.client)
+        try:
+            self._ask(self.client)
+        except (OSError, RuntimeError, asyncio.CancelledError):
+            # The scheduler does not answer. The run finds that out by itself and says so; the page
+            # goes on with what it knew.
+            return
+        except Exception as error:
+            if not self._complained and self.client.status == "running":
+                self._complained = True
+                click.echo(f"The page shows no workers: {describe(error)}", err=True)
+
+    def _ask(self, client: Client) -> None:
+        workers = ask_workers(client)
         self.workers = summarise(workers)
         if self.passes:
             running = running_blocks(workers)
@@ -179,12 +193,7 @@ def _asking(watch: Watch) -> Iterator[None]:
 
 def _ask(watch: Watch, over: threading.Event) -> None:
     while not over.wait(ASK_SECONDS):
-        try:
-            watch.look()
-        except (OSError, RuntimeError, asyncio.CancelledError):
-            # The scheduler does not answer. The run finds that out by itself and says so; the page
-            # goes on with what it knew.
-            continue
+        watch.look()
 
 
 def now_text() -> str:

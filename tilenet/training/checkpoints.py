@@ -14,9 +14,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from tilenet.durable import write_durably
 from tilenet.errors import InvalidModelFile
 from tilenet.provenance import refuse_if_different
-from tilenet.storage import write_durably
 from tilenet.training.loop import State, pack, unpack
 
 #: Added to the name of the model.
