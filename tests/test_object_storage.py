@@ -31,7 +31,7 @@ from tests.oracles import random_network, save_softmax
 from tests.runs import environment, kill, run_tilenet, store_volume, tilenet_command
 from tilenet import storage
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import OutputExists
+from tilenet.errors import OutputExists, StoreFailed
 from tilenet.geometry import Box
 from tilenet.identity import identify
 from tilenet.join_store import has_join
@@ -432,7 +432,7 @@ WRONG: dict[str, tuple[dict[str, str], str, str]] = {
                         "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"}, "",
                        "no credentials were found.*Set AWS_ACCESS_KEY_ID"),
     "no server": ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "",
-                  "127.0.0.1:9 does not answer after [01] s.*TILENET_STORE_TIMEOUT"),
+                  "127.0.0.1:9 does not answer after [01](.[0-9])? s.*TILENET_STORE_TIMEOUT"),
     "an address without scheme": ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, "",
                                   "AWS_ENDPOINT_URL 127.0.0.1:9: is no address"),
     "a password in the address": ({"AWS_ENDPOINT_URL": f"http://{KEY}:{SECRET[5:9]}@host"}, "",
@@ -500,6 +500,39 @@ def test_credentials_of_a_profile(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "lab")
     assert open_volume(f"{ON}/em.zarr").shape == SHAPE
+
+
+def test_credentials_that_are_renewed_in_the_file_reach_a_store_that_is_open(
+    server: S3Server, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilenet.aws_profile.KEYS_SECONDS", 0.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+    def write_keys(key: str, secret: str) -> None:
+        (tmp_path / "next").write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        )
+        (tmp_path / "next").rename(tmp_path / "credentials")
+
+    write_keys(KEY, SECRET)
+    store = open_store(f"{ON}/em.zarr", read_only=True)
+    assert sync(store.content("zarr.json"))
+    write_keys(KEY, "expired")
+    while "does not accept the credentials" not in problem_with(store):
+        pass  # the client takes them for good for a tenth of a second
+    write_keys(READER_KEY, READER_SECRET)
+    while problem_with(store):
+        pass
+
+
+def problem_with(store: RemoteStore) -> str:
+    try:
+        sync(store.content("zarr.json"))
+    except StoreFailed as error:
+        return str(error)
+    return ""
 
 
 def test_what_a_killed_check_left_is_no_output(server: S3Server) -> None:

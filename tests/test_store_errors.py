@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import pickle
@@ -9,13 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines import cli
-from tilenet.aws_profile import profile_settings
+from tilenet.aws_profile import FileKeys, profile_settings
 from tilenet.errors import InvalidData, StoreFailed, UnreadableVolume
 from tilenet.store_client import store_seconds
+from tilenet.store_errors import explain, explained
 from tilenet.urls import redact, refuse_secrets
 from tilenet.volume import open_volume
 
@@ -82,7 +85,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calla
         (403, WRONG_SIGNATURE, r"not accept the credentials \(403 SignatureDoesNotMatch\)"),
         (400, MALFORMED, r"not in us-east-1, and no region is set .*Set AWS_REGION=eu-west-3"),
         (301, "", "not in us-east-1, and no region is set.*AWS_REGION=REGION"),
-        (503, SLOW, "answers 503 SlowDown still after [01] s.*TILENET_STORE_TIMEOUT"),
+        (503, SLOW, "answers 503 SlowDown still after [01](.[0-9])? s.*TILENET_STORE_TIMEOUT"),
         (403, "", r"access is denied \(403\).*the right to list too"),
         (400, QUOTA, r"the store refuses it \(400 QuotaExceeded\)"),
     ],
@@ -120,6 +123,57 @@ def test_a_missing_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(UnreadableVolume, match=r"s3://b/em.zarr: needs.*'tilenet\[remote\]'"):
         open_volume("s3://b/em.zarr")
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [({"AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:9"}, "127.0.0.1:9"), ({}, "account nobody")],
+)
+def test_azure_s_place_is_named_though_its_client_shows_no_url(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str
+) -> None:
+    settings = {"AZURE_STORAGE_ACCOUNT_NAME": "nobody", "AZURE_STORAGE_SAS_KEY": f"sig={SECRET}"}
+    for name, value in {**settings, **variables, "TILENET_STORE_TIMEOUT": "0.5"}.items():
+        monkeypatch.setenv(name, value)
+    message = (
+        "Generic MicrosoftAzure error: Error performing GET REDACTED in 503.350488ms, after 3 "
+        "retries, max_retries: 9, retry_timeout: 500ms  - HTTP error: error sending request"
+    )
+    assert f"{place} does not answer after 0.5 s" in str(explain("az://c/x.zarr", message))
+
+
+def test_azure_s_place_is_named_by_the_client_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AZURE_STORAGE_ACCOUNT_NAME": "nobody",
+        "AZURE_STORAGE_SAS_KEY": f"sig={SECRET}",
+        "AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:9",
+        "AZURE_ALLOW_HTTP": "true",
+        "TILENET_STORE_TIMEOUT": "0.5",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreFailed, match=r"az://c/x.zarr: 127.0.0.1:9 does not answer") as caught:
+        open_volume("az://c/x.zarr")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_panic_of_the_client_is_an_error_like_others(awaited: bool) -> None:
+    obstore = pytest.importorskip("obstore")
+    keys = {"access_key_id": "A", "secret_access_key": SECRET, "session_token": f"{SECRET}\n"}
+    store = obstore.store.S3Store("bucket", config={**keys, "region": "us-east-1"})
+    with (
+        pytest.raises(StoreFailed, match="s3://bucket/x: the client library failed") as caught,
+        explained("s3://bucket/x"),
+    ):
+        asyncio.run(_read(store)) if awaited else obstore.get(store, "x")
+    assert SECRET not in str(caught.value)
+
+
+async def _read(store: Any) -> None:
+    import obstore
+
+    await obstore.get_async(store, "x")
 
 
 # -- URLs ------------------------------------------------------------------------------------------
@@ -182,6 +236,29 @@ def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: s
         store_seconds()
 
 
+@pytest.mark.parametrize("name", ["AWS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t", "\x7f"])
+def test_a_control_character_in_a_setting_is_refused(
+    answering: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    end: str,
+) -> None:
+    monkeypatch.setenv(name, f"{SECRET}{end}")
+    assert cli.run(["info", "s3://bucket/em.zarr"]) == 1
+    shown = "".join(capfd.readouterr())
+    assert f"{name}: holds a line break or another control character. Set it without" in shown
+    assert SECRET not in shown
+    assert "panicked" not in shown
+
+
+def test_a_key_that_is_a_text_of_several_lines_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '{\n"private_key": "x"\n}')
+    with pytest.raises(StoreFailed, match="missing field `private_key_id`"):
+        open_volume("gs://b/x.zarr")
+
+
 FILES = {
     "credentials": "[default]\naws_access_key_id = A\naws_secret_access_key = %B\n"
     "[lab]\naws_access_key_id=C\naws_secret_access_key=D\naws_session_token=E\n",
@@ -234,6 +311,42 @@ def test_no_profile_is_needed(tmp_path: Path) -> None:
 def test_a_profile_without_keys_is_refused(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(InvalidData, match=words):
         profile_settings({"AWS_PROFILE": name, **files(tmp_path, **FILES)})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            f"[default]\naws_access_key_id=A\naws_secret_access_key={SECRET}\n  {SECRET}\n",
+            "aws_secret_access_key of the AWS profile default: holds a line break",
+        ),
+        ("[default]\naws_access_key_id=A\n", "AWS profile default: has one of aws_access_key_id"),
+    ],
+)
+def test_keys_that_cannot_be_sent_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InvalidData, match=words) as caught:
+        profile_settings(files(tmp_path, credentials=text))
+    assert SECRET not in str(caught.value)
+
+
+def test_keys_in_files_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in files(tmp_path, **FILES).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE"):
+        monkeypatch.delenv(name, raising=False)
+    ask = FileKeys()
+    first = ask()
+    assert [first[name] for name in ("access_key_id", "secret_access_key", "token")] == [*"CDE"]
+    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = F\n")  # half written
+    assert ask()["access_key_id"] == "C"
+    (tmp_path / "credentials").write_text(
+        "[lab]\naws_access_key_id = F\naws_secret_access_key = G\n"
+    )
+    renewed = ask()
+    assert [renewed[name] for name in ("access_key_id", "secret_access_key", "token")] == [
+        "F", "G", None,
+    ]  # fmt: skip
 
 
 def test_a_broken_file_is_named_and_not_quoted(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from tilenet.aws_profile import profile_settings
+from tilenet.aws_profile import FileKeys, profile_settings
 from tilenet.errors import InvalidData, UnreadableVolume
 from tilenet.store_errors import explained
-from tilenet.urls import refuse_secrets
+from tilenet.urls import refuse_control_characters, refuse_secrets
 
 #: What obstore speaks; everything else is fsspec's.
 S3 = ("s3", "s3a")
@@ -24,6 +24,12 @@ SCHEMES = (*S3, *WEB, "gs", "az", "azure", "adl", "abfs", "abfss")
 
 #: Beginnings of the environment variables that obstore reads.
 ENVIRONMENT = ("AWS_", "AZURE_", "GOOGLE_")
+
+#: Those of them that hold a text of several lines.
+INLINE = ("GOOGLE_SERVICE_ACCOUNT_KEY",)
+
+#: What a client asks for anew now and then, where it stands in files.
+SECRETS = ("access_key_id", "secret_access_key", "session_token")
 
 #: Environment variable: seconds that a request may go without an answer, and that requests which
 #: fail for no fault of theirs are repeated. The default outlasts a restart of a server.
@@ -93,17 +99,28 @@ def make_client(location: str) -> Any:
     InvalidData
         When a setting cannot be what it should.
     """
-    config = _s3_settings() if scheme_of(location) in S3 else {}
     given = [item for item in os.environ.items() if item[0].startswith(ENVIRONMENT)]
+    for name, value in given:
+        if name not in INLINE:
+            refuse_control_characters(value, name)
+    config = _s3_settings() if scheme_of(location) in S3 else {}
+    in_files = "access_key_id" in config
+    config = {name: value for name, value in config.items() if name not in SECRETS}
     with explained(location):
-        return _client(location, store_seconds(), frozenset(config.items()), frozenset(given))
+        return _client(
+            location, store_seconds(), frozenset(config.items()), frozenset(given), in_files
+        )
 
 
 # A client keeps its connections, and a volume is opened anew for every block that is stored. The
 # environment is part of what it was made of.
 @functools.lru_cache(maxsize=16)
 def _client(
-    location: str, seconds: float, config: frozenset[tuple[str, str]], _: frozenset[tuple[str, str]]
+    location: str,
+    seconds: float,
+    config: frozenset[tuple[str, str]],
+    _: frozenset[tuple[str, str]],
+    keys_in_files: bool,
 ) -> Any:
     try:
         import obstore.store
@@ -122,7 +139,9 @@ def _client(
     pause = {"max_backoff": min(timedelta(seconds=LONGEST_PAUSE), wait)}
     retry = {"max_retries": 10**6, "retry_timeout": wait, "backoff": pause}
     make: Any = obstore.store.HTTPStore if web else obstore.store
-    more = {"config": dict(config)} if config else {}
+    more: dict[str, Any] = {"config": dict(config)} if config else {}
+    if keys_in_files:
+        more["credential_provider"] = FileKeys()
     try:
         return make.from_url(location, client_options=options, retry_config=retry, **more)
     except ValueError as error:
@@ -133,7 +152,8 @@ def _client(
 def _s3_settings() -> dict[str, str]:
     found = profile_settings(os.environ)
     for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
-        found.setdefault("endpoint", os.environ.get(variable, "")) or found.pop("endpoint")
+        if "endpoint" not in found and os.environ.get(variable):
+            found["endpoint"] = os.environ[variable]
     if "endpoint" in found:
         _check_endpoint(found["endpoint"])
     return found

@@ -25,8 +25,16 @@ _OTHER_REGION = (
     "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException",
 )  # fmt: skip
 
+#: Seconds of the units in which the client says how long it tried.
+_UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+
+_AZURE_ENDPOINTS = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
 #: Addresses where a cloud's machines ask for the credentials of their role.
 _ROLE = ("169.254.169.254", "metadata.google.internal", "/latest/api/token")
+
+#: What a panic of Rust code becomes, called at once and awaited; the first is no Exception.
+_PANICS = ("PanicException", "RustPanic")
 
 _SETTINGS = "Check the URL and the settings of the store"
 _AGAIN = "then run the same command again"
@@ -69,7 +77,10 @@ def explained(location: str) -> Iterator[None]:
         if not any(code in str(error) for code in _NO_BUCKET):
             raise
         raise explain(location, str(error)) from None
-    except Exception as error:
+    except BaseException as error:
+        if type(error).__name__ in _PANICS:
+            problem = "the client library failed without a reason that may be shown"
+            raise StoreFailed(redact(location), problem, _SETTINGS) from None
         if not type(error).__module__.startswith("obstore"):
             raise
         raise explain(location, str(error)) from None
@@ -109,8 +120,21 @@ class _Answer:
         self.status = _first(r"status code: (\d{3})", text)
         self.named = " ".join(part for part in (self.status, self.code) if part)
         address = urlsplit(_first(r"performing [A-Z]+ (https?://[^\s]+)", text))
-        self.host = address.netloc.rpartition("@")[2]
-        self.seconds = float(_first(r" in (\d[\d.]*)s\b", text) or 0)
+        self.host = address.netloc.rpartition("@")[2] or _azure_place() or "the store"
+        self.seconds = _seconds(text)
+
+
+def _azure_place() -> str:
+    # Azure's URLs hold signatures, so the client shows none.
+    endpoint = next(filter(None, map(os.environ.get, _AZURE_ENDPOINTS)), "")
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    host = urlsplit(endpoint).netloc.rpartition("@")[2]
+    return host or (f"account {account}" if account else "")
+
+
+def _seconds(text: str) -> float:
+    match = re.search(r" in (\d[\d.]*)(s|ms|µs|ns)\b", text)
+    return float(match[1]) * _UNITS[match[2]] if match else 0.0
 
 
 def _wrong_place(answer: _Answer) -> tuple[str, str] | None:
@@ -145,8 +169,12 @@ def _no_answer(answer: _Answer) -> tuple[str, str] | None:
     if not (late or "HTTP error" in answer.text):
         return None
     what = f"answers {answer.named} still" if answer.status else "does not answer"
+    digits = 0 if answer.seconds >= 1 else 1
     cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
-    return f"{answer.host} {what} after {answer.seconds:.0f} s", f"{cure} sets how long to try"
+    return (
+        f"{answer.host} {what} after {answer.seconds:.{digits}f} s",
+        f"{cure} sets how long to try",
+    )
 
 
 def _brief(text: str) -> str:

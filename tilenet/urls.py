@@ -1,4 +1,6 @@
-"""URLs carry no credentials: those that do are refused, and never shown whole."""
+"""URLs carry no credentials: those that do are refused, and never shown whole. What no header can
+carry is refused too.
+"""
 
 from __future__ import annotations
 
@@ -69,3 +71,23 @@ def refuse_secrets(url: str, what: str = "URL") -> None:
         return
     cure = "Leave it out: credentials come from the environment or a profile (see the README)"
     raise InvalidData(f"{what} {shown}", problem, f"{cure}.")
+
+
+def refuse_control_characters(value: str, what: str) -> None:
+    """Refuse a setting that cannot be sent to a store, such as a key with the line's end.
+
+    Parameters
+    ----------
+    value : str
+        The setting; the message does not show it.
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    InvalidData
+        When it has a line break, a tab or another control character.
+    """
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        problem = "holds a line break or another control character"
+        raise InvalidData(what, problem, "Set it without, as by $(cat FILE) in a shell.")
