@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -234,10 +235,35 @@ def begun(case: Path, output: str, **variables: str) -> Iterator[subprocess.Pope
             kill(process)
 
 
-def test_a_run_outlasts_a_restart_of_the_server(case: Path, server: S3Server) -> None:
-    with begun(case, "outlast.zarr") as process:
+#: A worker stores three shards, and the others when it may.
+GATE = """\
+import asyncio, pathlib
+from tilenet.object_store import RemoteStore
+folder, store, count = pathlib.Path({folder!r}), RemoteStore.set, 0
+async def held(self, key, value):
+    global count
+    count += "/c/" in key
+    if count > 3:
+        while not (folder / "open").exists():
+            await asyncio.sleep(0.02)
+        (folder / "asked").touch()
+    await store(self, key, value)
+RemoteStore.set = held
+"""
+
+
+def test_a_run_outlasts_a_restart_of_the_server(
+    case: Path, server: S3Server, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(GATE.format(folder=str(tmp_path)))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    with begun(case, "outlast.zarr", PYTHONPATH=path) as process:
+        assert shards_of(f"{ON}/outlast.zarr") <= 2 * 3
         server.kill()
-        time.sleep(1)
+        (tmp_path / "open").touch()
+        while not (tmp_path / "asked").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
         server.start()
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err

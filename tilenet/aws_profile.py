@@ -1,7 +1,8 @@
 """The profile of AWS's own files, which the object store client does not read.
 
-Tools renew the keys there, so they are read again while a client lives. Only what stands in the files is used: keys, region and endpoint. A profile that has to be asked
-for keys (single sign-on, roles, a process) is AWS's own tool's to resolve.
+Only what stands in the files is used: keys, region and endpoint. A profile that has to be asked
+for keys (single sign-on, roles, a process) is AWS's own tool's to resolve. Tools renew the keys
+there, so they are read again while a client lives.
 """
 
 from __future__ import annotations

@@ -169,12 +169,9 @@ def _no_answer(answer: _Answer) -> tuple[str, str] | None:
     if not (late or "HTTP error" in answer.text):
         return None
     what = f"answers {answer.named} still" if answer.status else "does not answer"
-    digits = 0 if answer.seconds >= 1 else 1
+    waited = f"{answer.seconds:.0f}" if answer.seconds >= 1 else f"{answer.seconds:.1f}"
     cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
-    return (
-        f"{answer.host} {what} after {answer.seconds:.{digits}f} s",
-        f"{cure} sets how long to try",
-    )
+    return f"{answer.host} {what} after {waited} s", f"{cure} sets how long to try"
 
 
 def _brief(text: str) -> str:

@@ -1,5 +1,6 @@
-"""URLs carry no credentials: those that do are refused, and never shown whole. What no header can
-carry is refused too.
+"""URLs carry no credentials: those that do are refused, and never shown whole.
+
+Settings that cannot be sent are refused here too.
 """
 
 from __future__ import annotations
