@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -39,6 +39,9 @@ WRITE_CHECK = f"write-check{PARTIAL}"
 
 #: Sizes that are asked for at the same time.
 REQUESTS = 64
+
+#: Keys that are taken from a listing at a time.
+LISTED = 10_000
 
 _ZARRS = "zarrs.ZarrsCodecPipeline"
 _ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
@@ -241,6 +244,23 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
         return array.with_config({"write_empty_chunks": True})
 
 
+def decoded_by_zarr(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Give an array as zarr-python itself reads it: slower, and its errors say what happened.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array.
+
+    Returns
+    -------
+    zarr.Array
+        The same.
+    """
+    with _settings_lock, zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON}):
+        return array.with_config({})
+
+
 def can_list(store: Store) -> bool:
     """Tell whether a store can say what it holds.
 
@@ -257,35 +277,34 @@ def can_list(store: Store) -> bool:
     return not isinstance(store, RemoteStore) or store.can_list
 
 
-def list_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> set[str]:
-    """List what an array has stored, relative to the array.
+def list_keys(store: Store, prefix: str) -> Iterator[str]:
+    """List what a store holds below a prefix, as it is told.
 
     Parameters
     ----------
-    array : zarr.Array
-        The array.
-    wanted : iterable of str
-        The keys that matter: where nothing can be listed, they are asked for one by one.
+    store : zarr.abc.store.Store
+        One that can list.
+    prefix : str
+        Ends in a slash, or is empty.
 
-    Returns
-    -------
-    set of str
-        Chunk and shard keys, and whatever else lies there.
+    Yields
+    ------
+    str
+        Relative to the store, in no order.
     """
-    prefix = f"{array.path}/" if array.path else ""
-    store = array.store
-    if not can_list(store):
-        keys = list(wanted)
-        sizes = stored_sizes(array, keys)
-        return {key for key, size in zip(keys, sizes, strict=True) if size is not None}
+    # Not one by one: Zarr's thread is asked each time.
+    names = aiter(store.list_prefix(prefix))
 
-    async def collect() -> set[str]:
-        if isinstance(store, RemoteStore):
-            return {name.removeprefix(prefix) for name in await store.keys(prefix)}
-        names: AsyncIterator[str] = store.list_prefix(prefix)
-        return {name.removeprefix(prefix) async for name in names}
+    async def some() -> list[str]:
+        found = list[str]()
+        async for name in names:
+            found.append(name)
+            if len(found) == LISTED:
+                break
+        return found
 
-    return sync(collect())
+    while found := sync(some()):
+        yield from found
 
 
 def holds_other_than(location: str, known: Iterable[str]) -> bool:
