@@ -27,7 +27,8 @@ from pipelines.watching import open_watch
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.join_store import FOLDER
-from tilenet.shards import Flaw, delete_objects, list_objects, object_path, views
+from tilenet.listing import key_reader
+from tilenet.shards import Flaw, delete_objects, list_objects, object_path
 from tilenet.storage import PARTIAL
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
@@ -183,24 +184,27 @@ def _task_shape(volume: Volume) -> ZYX:
     return zyx(shape)
 
 
-def _check_names(volume: Volume, report: Report) -> None:
-    array = volume.array.path
-    shards = BlockGrid(volume.shape, volume.write_shape)
-    known = {object_path(view, shard) for view in views(volume) for shard in shards}
-    known |= {METADATA, f"{array}/{METADATA}"}
-    joining = False
+def _check_names(volume: Volume, report: Report) -> int:
+    # How many shards are stored.
+    inside, position = object_path(volume, ""), key_reader(volume.array)
+    stored, strays, joining = 0, list[str](), False
     for path in list_objects(volume.location):
-        if path.endswith(PARTIAL):
+        if path.startswith(inside) and position(path.removeprefix(inside)) is not None:
+            stored += 1
+        elif path.endswith(PARTIAL):
             report.notes.append(f"{path} was left by an interrupted write; it is not used")
         elif path.startswith(f"{FOLDER}/") and report.kind == "instances":
             joining = True
-        elif path.startswith(f"{array}/c/") and path not in known:
-            report.flaws.append(Flaw("stray", path, "", "is no object of an array of this shape"))
-        elif path not in known:
+        elif path.startswith(f"{inside}c/"):
+            strays.append(path)
+        elif path not in (METADATA, f"{inside}{METADATA}"):
             report.notes.append(f"{path} is not of tilenet")
+    cause = "is no object of an array of this shape"
+    report.flaws += [Flaw("stray", path, "", cause) for path in sorted(strays)]
     if joining:
         cause = "the tables of its first pass are still there: it was not labelled to its end"
         report.flaws.append(Flaw("unfinished", FOLDER, "", cause))
+    return stored
 
 
 def _recompute(

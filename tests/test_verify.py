@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from pipelines.recomputing import Basis
 from pipelines.verify import run_verify
 from pipelines.weights import WeightOptions, run_weights
 from tests.oracles import ARCHITECTURES, grey_values, random_network, save_softmax
-from tests.runs import files_below, store_volume
+from tests.runs import environment, files_below, store_volume
 from tests.test_volume_write import noise
 from tilenet.codecs import CODECS
 from tilenet.errors import InvalidData, OutputDamaged, TilenetError
@@ -32,7 +34,7 @@ from tilenet.geometry import Box
 from tilenet.intensity import Intensity
 from tilenet.join_store import write_join
 from tilenet.new_volume import NewVolume, create_volume, replace_attributes
-from tilenet.shards import check_shard, views
+from tilenet.shards import check_shard, delete_objects, views
 from tilenet.sources import open_source
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
@@ -310,6 +312,75 @@ def test_no_flipped_bit_of_a_shard_goes_unnoticed_and_changes_a_voxel(
             passed += 1
             np.testing.assert_array_equal(volume.read(box), values)
     assert passed <= (len(raw) // 20 if codec == "gzip" else 0)
+
+
+_WITHOUT_FILES = """
+import os, resource, sys
+from tilenet import shards, storage
+from tilenet.geometry import Box
+from tilenet.volume import open_volume
+volume, held = open_volume(sys.argv[1]), []
+box = Box.of_shape(volume.shape)
+assert (shards.check_shard(volume, box, None) is None) == (sys.argv[2] != "damaged")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+def from_then_on(function, act):  # the fault is real; when it begins and ends is arranged
+    def called(*arguments):
+        found = function(*arguments)
+        act()
+        return found
+    return called
+
+def take_all():
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
+def give_back():
+    while held:
+        os.close(held.pop())
+
+shards._index_problem = from_then_on(shards._index_problem, take_all)
+if sys.argv[2] == "once":
+    shards._is_of_system = from_then_on(shards._is_of_system, give_back)
+    shards.OF_SYSTEM = shards.re.compile("never")  # as if zarrs had not said its number
+flaw = shards.check_shard(volume, box, None)
+give_back()
+print(flaw.kind, flaw.cause)
+"""
+
+
+@pytest.mark.parametrize("fault", ["lasting", "once", "damaged"])
+def test_what_the_system_does_not_let_us_read_is_not_damaged(tmp_path: Path, fault: str) -> None:
+    new = NewVolume(shape=(3, 12, 12), dtype="uint8", chunk=(3, 12, 12), shard=(3, 12, 12),
+                    attributes={})  # fmt: skip
+    location = str(tmp_path / "x.zarr")
+    create_volume(location, new)
+    reopen_for_writing(location).write(Box.of_shape(new.shape), noise(new.shape))
+    if fault == "damaged":
+        flip(tmp_path / "x.zarr/0/c/0/0/0")
+    found = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_FILES, location, fault],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("unreachable")
+    assert "Too many open files" in found.stdout
+    assert ("at the second attempt only" in found.stdout) == (fault == "once")
+
+
+def test_only_what_lies_in_the_output_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "x.zarr").mkdir()
+    for name in ("mine", "x.zarr/a", "x.zarr/b"):
+        (tmp_path / name).touch()
+    for path in (str(tmp_path / "mine"), "../mine", "a/../../mine", ""):
+        with pytest.raises(InvalidData, match="does not lie below"):
+            delete_objects(str(tmp_path / "x.zarr"), ["a", path])
+    assert files_below(tmp_path).keys() == {"mine", "x.zarr/a", "x.zarr/b"}
+    delete_objects(str(tmp_path / "x.zarr"), ["a", "gone"])
+    assert files_below(tmp_path).keys() == {"mine", "x.zarr/b"}
 
 
 def test_channels_are_looked_at_one_by_one(tmp_path: Path) -> None:

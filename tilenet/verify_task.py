@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tilenet.geometry import Box
 from tilenet.predict_task import PredictTask
-from tilenet.shards import Bounds, Flaw, check_shard, views
+from tilenet.shards import Bounds, Flaw, check_shard, object_path, views
 from tilenet.tasks import BlockReport, Clock, VolumeReference, once, reader
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
@@ -125,7 +125,7 @@ class RecomputeTask:
             objects += len(causes)
             for key, cause in zip(volume.shard_keys(shard), causes, strict=True):
                 if cause is not None:
-                    path = f"{volume.array.path}/{key}"
+                    path = object_path(volume, key)
                     flaws.append(Flaw("different", path, str(shard), cause))
 
         self.predict.stream(box, volume, compare, clock)
