@@ -20,7 +20,7 @@ from tests.runs import environment
 from tilenet.geometry import Box, zyx
 from tilenet.listing import key_reader, stored_shards
 from tilenet.object_store import PAGE, PARALLEL, RemoteStore
-from tilenet.storage import list_keys
+from tilenet.storage import in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 
@@ -163,10 +163,11 @@ def test_of_an_object_store_every_page_of_every_folder_is_listed() -> None:
     keys |= {f"a/0/{y}/{x}" for y in (7, 8) for x in range(PAGE + y)}
     for key in keys:
         obstore.put(inside, key, b"")
-    listed = list(list_keys(RemoteStore(inside, location="s3://lab/x"), ""))
+    store = RemoteStore(inside, location="s3://lab/x")
+    listed = list(in_turn(store.list_prefix("")))
     assert len(listed) == len(keys)
     assert set(listed) == keys
-    below = list_keys(RemoteStore(inside, location="s3://lab/x"), "a/0/")
+    below = in_turn(store.list_prefix("a/0/"))
     assert set(below) == {key for key in keys if key.startswith("a/0/")}
 
 

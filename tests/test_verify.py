@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,13 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client
 
+from pipelines.blockwise import run_on_cluster
 from pipelines.cli import tilenet
 from pipelines.cluster import ClusterOptions
 from pipelines.findings import Report
 from pipelines.ingest import IngestOptions, run_ingest
 from pipelines.label import LabelOptions, label_rule, run_label
+from pipelines.outcome import Outcome, RunOptions
 from pipelines.predict import run_prediction
 from pipelines.prediction import Choices
 from pipelines.recomputing import Basis
@@ -124,7 +130,7 @@ SOURCES = {
 
 def check(folder: Path, kind: str = "prediction", **options: Any) -> Report:
     options = {"basis": Basis(), "cluster": JOINED["cluster"], **options}
-    return run_verify(str(folder / f"{kind}.zarr"), **options)
+    return run_verify(str(folder / (kind if kind.isdigit() else f"{kind}.zarr")), **options)
 
 
 def at_hand(folder: Path, **changes: Any) -> Basis:
@@ -497,16 +503,117 @@ def test_under_another_numeric_plan_it_is_compared_within_a_tolerance(copy: Path
 
 
 def test_the_tolerance_is_one_grey_level_in_uint8_and_none_without() -> None:
-    a = np.array([3, 7, 255], np.uint8)
+    a = np.array([3, 7, 255], np.uint8).reshape(3, 1, 1)
     assert difference(a, a.copy(), None) is None
     assert difference(a, a - np.uint8(1), None) is not None
     assert difference(a, a - np.uint8(1), 1e-5) is None
     assert difference(a, a - np.uint8(2), 1e-5) is not None
-    zero = np.zeros(2, np.float32)
+    zero = np.zeros((2, 1, 1), np.float32)
     assert difference(zero, -zero, None) is not None
     assert difference(zero, zero + np.float32(1e-6), 1e-5) is None
     assert difference(zero, zero + np.float32(1e-3), 1e-5) is not None
-    assert difference(zero, np.full(2, np.nan, np.float32), 1e-5) is not None
+    assert difference(zero, np.full_like(zero, np.nan), 1e-5) is not None
+    large = np.array([-1e4, 0], np.float32).reshape(2, 1, 1)
+    assert difference(large, large + np.float32(0.05), 1e-5) is None
+    assert difference(large, large + np.float32(0.5), 1e-5) is not None
+
+
+def test_the_difference_is_that_of_all_planes_and_takes_the_memory_of_few() -> None:
+    stored = np.zeros((64, 256, 256), np.uint8)
+    computed = stored.copy()
+    computed[3, :2] = 9
+    computed[60, 5, 5] = 40
+    everywhere = np.invert(stored)
+    tracemalloc.start()
+    try:
+        found = difference(stored, everywhere, 1e-5)
+        assert tracemalloc.get_traced_memory()[1] < stored.nbytes
+    finally:
+        tracemalloc.stop()
+    assert found == "4194304 of 4194304 voxels differ from what is computed anew, by up to 255"
+    assert difference(stored, computed, 1e-5) == (
+        "513 of 4194304 voxels differ from what is computed anew, by up to 40"
+    )
+    computed[5, 0, 0] = 1
+    floats = np.where(computed == 1, np.nan, computed.astype(np.float32))
+    found = difference(stored.astype(np.float32), floats.astype(np.float32), 100.0)
+    assert found is not None
+    assert found.endswith("by up to nan")
+
+
+# -- what goes wrong on the way --------------------------------------------------------------------
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any]) -> list[RunOptions]:
+    """Note how blocks are recomputed, and do something just before."""
+    seen = list[RunOptions]()
+
+    def run(task: Any, blocks: Any, options: RunOptions, *, client: Client) -> Outcome:
+        seen.append(options)
+        before()
+        return run_on_cluster(task, blocks, options, client=client)
+
+    monkeypatch.setattr("pipelines.verify.run_on_cluster", run)
+    return seen
+
+
+def test_blocks_that_cannot_be_computed_again_are_told_and_what_is_bad_is_deleted(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = shards(copy)[7]
+    flip(bad)
+    (first, *_) = [path for path in (copy / "em.zarr").rglob("c/*") if path.is_dir()]
+    broken = next(path for path in first.rglob("*") if path.is_file())
+    seen = watched(monkeypatch, lambda: flip(broken))
+    where = dataclasses.replace(JOINED["cluster"], block_timeout=1234.0)
+    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_bad=True, cluster=where)
+    kinds = Counter(flaw.kind for flaw in report.flaws)
+    assert kinds.keys() == {"damaged", "unchecked"}
+    assert report.recomputed == 17 - kinds["unchecked"] > 0
+    assert report.deleted == [str(bad.relative_to(copy / "prediction.zarr"))]
+    assert not bad.exists()
+    (options,) = seen
+    assert options.limits.block == 1234
+    assert options.limits.memory > 0
+    with pytest.raises(OutputDamaged) as raised:
+        report.finish(as_json=False)
+    assert "1 bad objects were deleted: run the command that made" in str(raised.value)
+    assert "--delete-bad" not in str(raised.value)
+    assert "is not known to be bad" in str(raised.value)
+
+
+def test_a_stop_while_blocks_are_computed_again_keeps_what_was_found(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards(copy)[0].unlink()
+    watched(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    report = check(copy, recompute=1.0, basis=at_hand(copy))
+    assert [flaw.kind for flaw in report.flaws] == ["missing", "unchecked"]
+    assert "it was stopped" in report.flaws[1].cause
+
+
+def test_what_cannot_be_deleted_is_told(copy: Path) -> None:
+    bad = shards(copy)[0]
+    flip(bad)
+    report = check(copy)
+    shutil.rmtree(bad.parent)
+    bad.parent.touch()
+    report.delete_bad()
+    assert report.deleted == []
+    assert "not all bad objects could be deleted: " in report.notes[-1]
+    with pytest.raises(OutputDamaged, match="--delete-bad"):
+        report.finish(as_json=False)
+
+
+def test_an_absurd_shape_ends_with_what_is_wrong_and_not_never(copy: Path) -> None:
+    metadata = copy / "prediction.zarr" / "0" / "zarr.json"
+    values = json.loads(metadata.read_text())
+    values["shape"][0] = 10**10
+    metadata.write_text(json.dumps(values))
+    report = check(copy, recompute=0.1, basis=at_hand(copy))
+    assert {flaw.kind for flaw in report.flaws} == {"provenance"}
+    assert report.objects == 0
+    assert "no object was looked at" in report.notes[-1]
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -533,7 +640,9 @@ def test_the_command_prints_json_and_fails_where_something_is_wrong(copy: Path) 
     assert isinstance(bad.exception, OutputDamaged)
 
 
-def test_what_is_asked_for_must_be_possible(case: Path, tmp_path: Path) -> None:
+def test_what_is_asked_for_must_be_possible(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
     store_volume(tmp_path / "x.zarr", grey_values(SHAPE), kind="other")
     basis = Basis(model=str(case / "model.safetensors"))
@@ -542,8 +651,10 @@ def test_what_is_asked_for_must_be_possible(case: Path, tmp_path: Path) -> None:
         "--model": (case, "weights", {"basis": basis}),
         "--recompute: is for predictions": (case, "instances", {"recompute": 0.5}),
         "needs --source": (case, "prediction", {"recompute": 0.5, "basis": basis}),
+        "Give the folder above": (case / "prediction.zarr", "0", {}),
         "does not exist": (tmp_path, "nothing", {}),
     }
+    monkeypatch.setattr("pipelines.verify.open_runner", None)  # nothing is looked at
     for match, (folder, kind, options) in refused.items():
         with pytest.raises(TilenetError, match=match):
             check(folder, kind, **options)

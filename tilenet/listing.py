@@ -248,7 +248,8 @@ def names_below(store: Store, path: str) -> Iterator[str]:
         yield from _files_below(os.fspath(store.root / path))
         return
     prefix = f"{path}/" if path else ""
-    yield from (name.removeprefix(prefix) for name in storage.list_keys(store, prefix))
+    listed = storage.in_turn(store.list_prefix(prefix))
+    yield from (name.removeprefix(prefix) for name in listed)
 
 
 def _files_below(root: str) -> Iterator[str]:

@@ -155,9 +155,7 @@ class RemoteStore(_Explained):
         await self.remove(sorted([key async for key in self.list_prefix(folder)]))
 
     async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
-        """List all keys below a prefix, many folders at the same time.
-
-        What is held at a time is a page of each: an answer takes 0.6 kB for a key.
+        """List all keys below a prefix.
 
         Parameters
         ----------
@@ -169,6 +167,25 @@ class RemoteStore(_Explained):
         str
             Relative to the store, in no order.
         """
+        async for entry in self.entries(prefix):
+            yield entry["path"]
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Any, None]:
+        """List all objects below a prefix, many folders at the same time.
+
+        What is held at a time is a page of each: an entry takes 0.6 kB.
+
+        Parameters
+        ----------
+        prefix : str
+            Ends in a slash, or is empty.
+
+        Yields
+        ------
+        dict
+            "path", relative to the store, "size" and more, in no order. Some stores and tools keep
+            folders as empty objects, and go on showing them when all in them is gone.
+        """
         import obstore
 
         folders, streams = [prefix], list[Any]()
@@ -178,13 +195,13 @@ class RemoteStore(_Explained):
                 answers = await asyncio.gather(*looks)
                 folders = [f"{path}/" for answer in answers for path in answer["common_prefixes"]]
                 for entry in itertools.chain.from_iterable(each["objects"] for each in answers):
-                    yield entry["path"]
+                    yield entry
             while folders or streams:
                 while folders and len(streams) < PARALLEL:
                     streams.append(obstore.list(self.store, folders.pop(), chunk_size=PAGE))
                 pages = await asyncio.gather(*map(_page, streams))
                 for entry in itertools.chain.from_iterable(pages):
-                    yield entry["path"]
+                    yield entry
                 streams = [each for each, page in zip(streams, pages, strict=True) if page]
 
     async def holds_other_than(self, known: Container[str]) -> bool:
@@ -193,8 +210,7 @@ class RemoteStore(_Explained):
         Parameters
         ----------
         known : container of str
-            Keys that do not count. Empty objects do not either: some stores and tools keep folders
-            as such, and go on showing them when all in them is gone.
+            Keys that do not count. Empty objects, which may be folders, do not either.
 
         Returns
         -------

@@ -284,10 +284,15 @@ def list_objects(location: str) -> Iterator[str]:
     Returns
     -------
     iterator of str
-        Paths relative to it; none of a web server, which cannot be asked.
+        Paths relative to it; none of a web server, which cannot be asked. Of an object store no
+        empty ones, which may be folders.
     """
     store = storage.make_store(location)
-    return names_below(store, "") if storage.can_list(store) else iter(())
+    if not storage.can_list(store):
+        return iter(())
+    if isinstance(store, RemoteStore):
+        return storage.in_turn(entry["path"] async for entry in store.entries("") if entry["size"])
+    return names_below(store, "")
 
 
 def delete_objects(location: str, paths: Sequence[str]) -> None:

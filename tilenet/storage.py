@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -277,24 +277,21 @@ def can_list(store: Store) -> bool:
     return not isinstance(store, RemoteStore) or store.can_list
 
 
-def list_keys(store: Store, prefix: str) -> Iterator[str]:
-    """List what a store holds below a prefix, as it is told.
+def in_turn(names: AsyncIterator[str]) -> Iterator[str]:
+    """Go through what a store lists, while it does.
 
     Parameters
     ----------
-    store : zarr.abc.store.Store
-        One that can list.
-    prefix : str
-        Ends in a slash, or is empty.
+    names : async iterator of str
+        From one of the store's methods.
 
     Yields
     ------
     str
-        Relative to the store, in no order.
+        The same.
     """
-    # Not one by one: Zarr's thread is asked each time.
-    names = aiter(store.list_prefix(prefix))
 
+    # Not one by one: Zarr's thread is asked each time.
     async def some() -> list[str]:
         found = list[str]()
         async for name in names:
