@@ -19,8 +19,7 @@ from obstore.store import MemoryStore
 from tests.runs import environment
 from tilenet.geometry import Box, zyx
 from tilenet.listing import key_reader, stored_shards
-from tilenet.object_store import PAGE, PARALLEL, RemoteStore
-from tilenet.storage import in_turn
+from tilenet.object_store import PAGE, PARALLEL, RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 from tilenet import storage
 from tilenet.errors import UnreadableVolume
 from tilenet.geometry import ZYX, Box
+from tilenet.object_store import TAKEN, in_turn
 from tilenet.tiling import BlockGrid
 
 
@@ -219,7 +220,7 @@ def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[
         yield from names_below(array.store, array.path)
         return
     keys = iter(wanted)
-    while some := list(itertools.islice(keys, storage.LISTED)):
+    while some := list(itertools.islice(keys, TAKEN)):
         sizes = storage.stored_sizes(array, some)
         yield from (key for key, size in zip(some, sizes, strict=True) if size is not None)
 
@@ -248,7 +249,7 @@ def names_below(store: Store, path: str) -> Iterator[str]:
         yield from _files_below(os.fspath(store.root / path))
         return
     prefix = f"{path}/" if path else ""
-    listed = storage.in_turn(store.list_prefix(prefix))
+    listed = in_turn(store.list_prefix(prefix))
     yield from (name.removeprefix(prefix) for name in listed)
 
 

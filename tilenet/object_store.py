@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Container, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
 from tilenet.errors import StoreFailed
@@ -25,6 +26,9 @@ PARALLEL = 32
 
 #: Keys of a page: as many as a server gives.
 PAGE = 1000
+
+#: Names that are taken from a listing at a time: each time Zarr's thread is asked.
+TAKEN = 10_000
 
 
 def open_store(location: str, read_only: bool) -> RemoteStore:
@@ -43,6 +47,32 @@ def open_store(location: str, read_only: bool) -> RemoteStore:
         Its keys are below the location.
     """
     return RemoteStore(make_client(location), location=location, read_only=read_only)
+
+
+def in_turn(names: AsyncIterator[str]) -> Iterator[str]:
+    """Go through what a store lists, while it does.
+
+    Parameters
+    ----------
+    names : async iterator of str
+        From one of the store's methods.
+
+    Yields
+    ------
+    str
+        The same.
+    """
+    while found := sync(_some(names)):
+        yield from found
+
+
+async def _some(names: AsyncIterator[str]) -> list[str]:
+    found = list[str]()
+    async for name in names:
+        found.append(name)
+        if len(found) == TAKEN:
+            break
+    return found
 
 
 class _Explained(ObjectStore[Any]):

@@ -20,7 +20,7 @@ from tilenet import storage
 from tilenet.errors import InvalidData, StoreFailed, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.listing import names_below
-from tilenet.object_store import RemoteStore
+from tilenet.object_store import RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import READ_BYTES, Volume
 
@@ -291,7 +291,7 @@ def list_objects(location: str) -> Iterator[str]:
     if not storage.can_list(store):
         return iter(())
     if isinstance(store, RemoteStore):
-        return storage.in_turn(entry["path"] async for entry in store.entries("") if entry["size"])
+        return in_turn(entry["path"] async for entry in store.entries("") if entry["size"])
     return names_below(store, "")
 
 

@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -39,9 +39,6 @@ WRITE_CHECK = f"write-check{PARTIAL}"
 
 #: Sizes that are asked for at the same time.
 REQUESTS = 64
-
-#: Keys that are taken from a listing at a time.
-LISTED = 10_000
 
 _ZARRS = "zarrs.ZarrsCodecPipeline"
 _ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
@@ -275,33 +272,6 @@ def can_list(store: Store) -> bool:
         False for web servers.
     """
     return not isinstance(store, RemoteStore) or store.can_list
-
-
-def in_turn(names: AsyncIterator[str]) -> Iterator[str]:
-    """Go through what a store lists, while it does.
-
-    Parameters
-    ----------
-    names : async iterator of str
-        From one of the store's methods.
-
-    Yields
-    ------
-    str
-        The same.
-    """
-
-    # Not one by one: Zarr's thread is asked each time.
-    async def some() -> list[str]:
-        found = list[str]()
-        async for name in names:
-            found.append(name)
-            if len(found) == LISTED:
-                break
-        return found
-
-    while found := sync(some()):
-        yield from found
 
 
 def holds_other_than(location: str, known: Iterable[str]) -> bool:
