@@ -22,6 +22,7 @@ from tilenet.errors import (
     VoxelSizeMismatch,
 )
 from tilenet.geometry import Box
+from tilenet.listing import count_stored
 from tilenet.new_volume import describe_existing
 from tilenet.orientation import check_quarter_turns, stated
 from tilenet.plan import Plan
@@ -266,7 +267,7 @@ def check_whole(
         return
     blocks = BlockGrid(volume.shape, volume.write_shape, region)
     what = f"objects that hold {region}"
-    if len(blocks) > MANY and (lacking := len(blocks) - volume.count_stored()) > MANY:
+    if len(blocks) > MANY and (lacking := len(blocks) - count_stored(volume.array)) > MANY:
         # A damaged shape, perhaps; to ask for one after the other would take for ever.
         problem = f"at least {lacking} of the {len(blocks)} {what} are not stored yet"
         raise InvalidData(volume.location, problem, cure)

@@ -10,8 +10,8 @@ import click
 
 from pipelines.outcome import Outcome
 from pipelines.stopping import Stopped
-from tilenet.errors import OutputDamaged
-from tilenet.shards import Flaw
+from tilenet.errors import OutputDamaged, StoreFailed
+from tilenet.shards import Flaw, delete_objects
 
 #: Flaws that a message lists; --json lists all.
 LISTED = 50
@@ -19,16 +19,15 @@ LISTED = 50
 #: Flaws that are gone when their objects are deleted and computed again.
 DELETABLE = ("damaged", "impossible", "different")
 
+AGAIN = "run the command that made the output again: it computes only what is missing."
+
 #: What to do about each kind of flaw.
 CURES = {
     ("missing", "unfinished"): (
         "What is missing is computed by running the command that made it again (where only a "
         "--region was predicted, verify with the same --region)."
     ),
-    DELETABLE: (
-        "Delete those objects (rm, or --delete-bad), then run the command that made the output "
-        "again: it computes only what is missing."
-    ),
+    DELETABLE: f"Delete those objects (rm, or --delete-bad), then {AGAIN}",
     ("unreachable", "unchecked"): "What could not be looked at is not known to be bad: try again.",
     ("stray",): "Remove what does not belong to the output, after a look at it.",
     ("provenance",): (
@@ -82,13 +81,28 @@ class Report:
         -------
         int
             Objects that were looked at.
+
+        Raises
+        ------
+        Stopped
+            When a signal ended the run; what it found is taken up.
         """
-        if outcome.stopped_by is not None:
-            raise Stopped(outcome.stopped_by)
         found = sorted(outcome.reports, key=lambda report: report.box.start)
         self.flaws += [flaw for report in found for flaw in report.value.flaws]
         self.flaws += [Flaw("unchecked", "", str(box), why) for box, why in outcome.failed]
+        if outcome.stopped_by is not None:
+            raise Stopped(outcome.stopped_by)
         return sum(report.value.objects for report in found)
+
+    def delete_bad(self) -> None:
+        """Delete the objects of which the voxels are bad, and note it where that fails."""
+        bad = dict.fromkeys(flaw.path for flaw in self.flaws if flaw.kind in DELETABLE)
+        try:
+            delete_objects(self.output, list(bad))
+        except (OSError, StoreFailed) as error:
+            self.notes.append(f"not all bad objects could be deleted: {error}")
+            return
+        self.deleted = list(bad)
 
     def finish(self, *, as_json: bool) -> int:
         """Print what was found, and tell the shell.
@@ -114,12 +128,17 @@ class Report:
         click.echo(json.dumps(values, indent=2) if as_json else str(self))
         if not self.flaws:
             return 0
-        kinds = {flaw.kind for flaw in self.flaws}
-        cures = [cure for about, cure in CURES.items() if not kinds.isdisjoint(about)]
-        if self.deleted:
-            cures.append(f"{len(self.deleted)} objects were deleted.")
+        cures = self._cures()
         listed = [str(flaw) for flaw in self.flaws[:LISTED]]
         raise OutputDamaged(self.output, len(self.flaws), listed, "\n".join(cures))
+
+    def _cures(self) -> list[str]:
+        deleted = set(self.deleted)
+        kinds = {flaw.kind for flaw in self.flaws if flaw.path not in deleted}
+        cures = [cure for about, cure in CURES.items() if not kinds.isdisjoint(about)]
+        if deleted:
+            cures.append(f"{len(deleted)} bad objects were deleted: {AGAIN}")
+        return cures
 
     def __str__(self) -> str:
         text = f"{self.output}: {self.kind}, {self.objects:,} stored objects looked at"

@@ -21,7 +21,7 @@ from tilenet.identity import identify
 from tilenet.intensity import Intensity
 from tilenet.plan import Plan
 from tilenet.provenance import refuse_if_different
-from tilenet.shards import Flaw
+from tilenet.shards import Flaw, object_path
 from tilenet.sources import open_source
 from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.verify_task import TOLERANCES, RecomputeTask
@@ -134,7 +134,7 @@ class Recomputation:
         seed : int
             Decides which.
         bad : set of str
-            Keys of objects that are missing or damaged, relative to the array.
+            Objects that are missing or damaged, relative to the output.
 
         Returns
         -------
@@ -143,9 +143,12 @@ class Recomputation:
         """
         grid = self.plan.grid
         order = random.Random(seed).sample(range(len(grid)), len(grid))  # noqa: S311
-        whole = (i for i in order if bad.isdisjoint(self.output.shard_keys(grid[i])))
+        whole = (i for i in order if bad.isdisjoint(self._objects(grid[i])))
         count = max(1, round(share * len(grid)))
         return [grid[i] for i in sorted(i for i, _ in zip(whole, range(count), strict=False))]
+
+    def _objects(self, block: Box) -> Iterator[str]:
+        return (object_path(self.output, key) for key in self.output.shard_keys(block))
 
     def stated(self, facts: Mapping[str, str]) -> dict[str, Any]:
         """State what the output's provenance would be if it were made now.

@@ -15,20 +15,23 @@ import click
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.survey import task_resources
-from pipelines.findings import DELETABLE, Report
+from pipelines.findings import Report
+from pipelines.limits import Limits
 from pipelines.options import REGION, check_device, cluster_options, region_box
 from pipelines.outcome import RunOptions
 from pipelines.predict import common_facts
 from pipelines.provenance_checks import bounds_of, kind_of, problems
 from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, prepare
 from pipelines.running import open_runner
-from pipelines.stopping import stop_on_signals
+from pipelines.stopping import Stopped, stop_on_signals
 from pipelines.watching import open_watch
+from tilenet.costs import Costs
 from tilenet.durable import PARTIAL
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, TilenetError
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.join_store import FOLDER
-from tilenet.shards import Flaw, delete_objects, list_objects, object_path, views
+from tilenet.listing import key_reader
+from tilenet.shards import Flaw, list_objects, object_path
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.verify_task import CheckTask
@@ -36,6 +39,9 @@ from tilenet.volume import Volume, open_volume
 
 #: Decoded bytes that one task looks at: seconds, whatever the size of a shard.
 TASK_BYTES = 256 * 2**20
+
+#: Missing objects that are looked for one by one although provenance says that something is wrong.
+MOST_LACKING = 100_000
 
 
 @click.command()
@@ -127,27 +133,35 @@ def run_verify(
     """
     volume = open_volume(output)
     report = Report(output, kind_of(volume))
-    _check_options(report.kind, basis, recompute)
+    _check_options(volume, report.kind, basis, recompute)
     report.flaws += [Flaw("provenance", METADATA, "", problem) for problem in problems(volume)]
     sound = not report.flaws
     if sound:
         report.flaws += basis_flaws(volume, basis)
     box = _box(volume, region_box(region, volume.shape), sound)
-    _check_stored(volume, box, report, resolve(cluster))
-    if recompute is not None and not any(flaw.kind == "provenance" for flaw in report.flaws):
+    again = None
+    if recompute is not None and not report.flaws:
         resolved = resolve(cluster, device)
         again = prepare(volume, box, basis, device=device, cluster=resolved)
-        seed = secrets.randbelow(2**32) if seed is None else seed
-        _recompute(again, report, resolved, share=recompute, seed=seed)
     elif recompute is not None:
         report.notes.append("nothing was recomputed: what to compute is not known for sure")
+    looked = _check_stored(volume, box, report, resolve(cluster), sound=sound)
+    if looked and again is not None and recompute is not None:
+        seed = secrets.randbelow(2**32) if seed is None else seed
+        try:
+            _recompute(again, report, resolved, share=recompute, seed=seed)
+        except (TilenetError, Stopped) as error:  # what was found before is told all the same
+            why = "it was stopped" if isinstance(error, Stopped) else str(error)
+            report.flaws.append(Flaw("unchecked", "", "", f"blocks were not recomputed: {why}"))
     if delete_bad:
-        report.deleted = [flaw.path for flaw in report.flaws if flaw.kind in DELETABLE]
-        delete_objects(output, report.deleted)
+        report.delete_bad()
     return report
 
 
-def _check_options(kind: str, basis: Basis, recompute: float | None) -> None:
+def _check_options(volume: Volume, kind: str, basis: Basis, recompute: float | None) -> None:
+    if not volume.array.path:
+        problem = "is one level of an output, and what says how it was made lies beside it"
+        raise InvalidData(volume.location, problem, "Give the folder above.")
     asked = {"--model": basis.model, "--mask": basis.mask, "--recompute": recompute}
     for name in [name for name, value in asked.items() if value is not None]:
         if kind != "prediction":
@@ -161,16 +175,24 @@ def _box(volume: Volume, region: Box, sound: bool) -> Box:
     return region.snap_outward(step).intersect(Box.of_shape(volume.shape))
 
 
-def _check_stored(volume: Volume, box: Box, report: Report, cluster: ClusterOptions) -> None:
-    _check_names(volume, report)
+def _check_stored(
+    volume: Volume, box: Box, report: Report, cluster: ClusterOptions, *, sound: bool
+) -> bool:
+    lattice = BlockGrid(volume.shape, volume.write_shape, box).lattice
+    lacking = math.prod(lattice.shape) * (volume.channels or 1) - _check_names(volume, report)
+    if lacking > MOST_LACKING and not sound:
+        what = f"at least {lacking:,} objects are missing from an array of this shape"
+        report.notes.append(f"{what}, which may be damaged: no object was looked at")
+        return False
     task = CheckTask(
-        output=VolumeReference(volume.location), run=uuid.uuid4().hex, bounds=bounds_of(volume)
-    )
+        output=VolumeReference(volume.location), run=uuid.uuid4().hex, bounds=bounds_of(volume),
+        region=box,
+    )  # fmt: skip
     blocks = BlockGrid(volume.shape, _task_shape(volume), box)
-    boxes = [block.intersect(box) for block in blocks]
     place = volume.location
-    with open_runner(cluster, len(boxes), command="verify", output=place) as runner:
-        report.objects = report.add(runner.run("Verify", task, boxes))
+    with open_runner(cluster, len(blocks), command="verify", output=place) as runner:
+        report.objects = report.add(runner.run("Verify", task, blocks))
+    return True
 
 
 def _task_shape(volume: Volume) -> ZYX:
@@ -183,32 +205,34 @@ def _task_shape(volume: Volume) -> ZYX:
     return zyx(shape)
 
 
-def _check_names(volume: Volume, report: Report) -> None:
-    array = volume.array.path
-    shards = BlockGrid(volume.shape, volume.write_shape)
-    known = {object_path(view, shard) for view in views(volume) for shard in shards}
-    known |= {METADATA, f"{array}/{METADATA}"}
-    joining = False
+def _check_names(volume: Volume, report: Report) -> int:
+    # How many shards are stored.
+    inside, position = object_path(volume, ""), key_reader(volume.array)
+    stored, strays, joining = 0, list[str](), False
     for path in list_objects(volume.location):
-        if path.endswith(PARTIAL):
+        if path.startswith(inside) and position(path.removeprefix(inside)) is not None:
+            stored += 1
+        elif path.endswith(PARTIAL):
             report.notes.append(f"{path} was left by an interrupted write; it is not used")
         elif path.startswith(f"{FOLDER}/") and report.kind == "instances":
             joining = True
-        elif path.startswith(f"{array}/c/") and path not in known:
-            report.flaws.append(Flaw("stray", path, "", "is no object of an array of this shape"))
-        elif path not in known:
+        elif path.startswith(f"{inside}c/"):
+            strays.append(path)
+        elif path not in (METADATA, f"{inside}{METADATA}"):
             report.notes.append(f"{path} is not of tilenet")
+    cause = "is no object of an array of this shape"
+    report.flaws += [Flaw("stray", path, "", cause) for path in sorted(strays)]
     if joining:
         cause = "the tables of its first pass are still there: it was not labelled to its end"
         report.flaws.append(Flaw("unfinished", FOLDER, "", cause))
+    return stored
 
 
 def _recompute(
     again: Recomputation, report: Report, cluster: ClusterOptions, *, share: float, seed: int
 ) -> None:
-    array, request = again.output.array.path, again.plan.request
-    bad = {flaw.path.removeprefix(f"{array}/") for flaw in report.flaws}
-    boxes = again.choose(share, seed, bad)
+    request, costs = again.plan.request, Costs(again.plan)
+    boxes = again.choose(share, seed, {flaw.path for flaw in report.flaws})
     report.seed, report.blocks = seed, len(again.plan.grid)
     if not boxes:
         report.notes.append("nothing was recomputed: no block is whole")
@@ -216,9 +240,12 @@ def _recompute(
     cluster = dataclasses.replace(
         cluster, workers=request.workers, threads=request.threads, memory=request.memory
     )
+    limits = Limits.expecting(
+        costs.block_seconds, timeout=cluster.block_timeout, memory=again.plan.worker_bytes
+    )
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        client = stack.enter_context(open_client(cluster, stop))
+        client = stack.enter_context(open_client(cluster, stop, limits.memory))
         facts = common_facts(client, again.job.choices.device)
         flaws, numeric = again.compare(facts)
         report.flaws += flaws
@@ -237,8 +264,8 @@ def _recompute(
         )
         options = RunOptions(
             name="recompute", reporter=reporter, stop=stop, keep_reports=True,
-            resources=task_resources(client),
+            resources=task_resources(client), limits=limits,
         )  # fmt: skip
         outcome = run_on_cluster(task, boxes, options, client=client)
-        report.add(outcome)
         report.recomputed = outcome.computed
+        report.add(outcome)

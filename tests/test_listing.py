@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import obstore
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
 from tests.runs import environment
 from tilenet.geometry import Box, zyx
-from tilenet.listing import stored_shards
+from tilenet.listing import key_reader, stored_shards
+from tilenet.object_store import PAGE, PARALLEL, RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
 
@@ -93,7 +96,7 @@ def test_missing_is_what_a_look_at_the_file_of_every_voxel_says(
 def test_only_a_file_of_the_right_name_is_a_shard(tmp_path: Path, key: str) -> None:
     make(tmp_path / "a.zarr", ("zyx", (4, 4, 20), (2, 2, 2), 0), key)
     volume = open_volume(str(tmp_path / "a.zarr"), axes="zyx")
-    first = volume.shard_key((0, 0, 0))
+    (first,) = volume.shard_keys(Box((0, 0, 0), (1, 1, 1)))
     folder = (tmp_path / "a.zarr" / first).parent
     folder.mkdir(parents=True, exist_ok=True)
     stem = first.removesuffix("0")
@@ -118,6 +121,53 @@ def test_only_a_file_of_the_right_name_is_a_shard(tmp_path: Path, key: str) -> N
     assert not stored_shards(volume.array).any()
     (tmp_path / "a.zarr" / f"{stem}3").touch()
     assert np.argwhere(stored_shards(volume.array)).tolist() == [[0, 0, 3]]
+
+
+@pytest.mark.parametrize("key", ["3/", "2/"])
+def test_shards_behind_a_linked_folder_are_stored_and_loops_end(tmp_path: Path, key: str) -> None:
+    make(tmp_path / "a.zarr", LAYOUTS[0], key)
+    volume = open_volume(str(tmp_path / "a.zarr"), axes="zyx")
+    whole = Box.of_shape(volume.shape)
+    for name in volume.shard_keys(whole):
+        (tmp_path / "a.zarr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a.zarr" / name).touch()
+    root = tmp_path / "a.zarr" / ("c" if key[0] == "3" else "")
+    (root / "1").rename(tmp_path / "disk2")
+    (root / "1").symlink_to(tmp_path / "disk2")
+    (root / "0" / "0").rename(tmp_path / "disk3")
+    (root / "0" / "0").symlink_to("../../../disk3" if key[0] == "3" else "../../disk3")
+    (tmp_path / "disk2" / "up").symlink_to(root)
+    (root / "round").symlink_to(tmp_path / "disk2")
+    assert volume.missing([whole]) == []
+    (tmp_path / "disk3" / "1").unlink()
+    assert np.argwhere(~stored_shards(volume.array)).tolist() == [[0, 0, 1]]
+
+
+def test_a_shape_of_countless_shards_takes_no_memory_for_their_names(tmp_path: Path) -> None:
+    make(tmp_path / "a.zarr", LAYOUTS[0], "3/")
+    text = (tmp_path / "a.zarr" / "zarr.json").read_text().split()
+    shape = text.index('"shape":')
+    text[shape + 2] = f"{2 * 10**10},"
+    (tmp_path / "a.zarr" / "zarr.json").write_text(" ".join(text))
+    array = open_volume(str(tmp_path / "a.zarr"), axes="zyx").array
+    position = key_reader(array)
+    assert position(f"c/{10**9}/2/1") == 10**9 * 9 + 2 * 3 + 1
+    assert position("c/0/3/0") is position(f"c/{10**10}/0/0") is None
+    assert position("c/0/0") is position("0/0/0") is position("c/00/0/0") is None
+
+
+def test_of_an_object_store_every_page_of_every_folder_is_listed() -> None:
+    inside = MemoryStore()
+    keys = {f"a/{z}/{y}" for z in range(PARALLEL + 3) for y in range(2)} | {"b", "a/c"}
+    keys |= {f"a/0/{y}/{x}" for y in (7, 8) for x in range(PAGE + y)}
+    for key in keys:
+        obstore.put(inside, key, b"")
+    store = RemoteStore(inside, location="s3://lab/x")
+    listed = list(in_turn(store.list_prefix("")))
+    assert len(listed) == len(keys)
+    assert set(listed) == keys
+    below = in_turn(store.list_prefix("a/0/"))
+    assert set(below) == {key for key in keys if key.startswith("a/0/")}
 
 
 _LIST_AS_NOBODY = """

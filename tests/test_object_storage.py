@@ -38,6 +38,7 @@ from tilenet.identity import identify
 from tilenet.join_store import has_join
 from tilenet.new_volume import NewVolume, create_volume, describe_existing
 from tilenet.object_store import RemoteStore, open_store
+from tilenet.shards import check_shard
 from tilenet.synthetic import synthetic_em
 from tilenet.volume import open_volume, reopen_for_writing
 
@@ -447,6 +448,77 @@ def test_a_volume_travels_without_credentials(case: Path) -> None:
         [sys.executable, "-c", code], input=sent, capture_output=True, check=True, env=environment()
     )
     assert int(done.stdout) == int(values(case / "em.zarr").sum())
+
+
+# -- verify ----------------------------------------------------------------------------------------
+
+
+def verified(capsys: pytest.CaptureFixture[str], url: str, *options: str) -> tuple[int, Any]:
+    """Verify an output; give the exit code and what was found."""
+    capsys.readouterr()
+    code = cli.run(["verify", url, "--json", *options])
+    shown = capsys.readouterr()
+    assert SECRET not in shown.out + shown.err
+    return code, json.loads(shown.out) if shown.out else shown.err
+
+
+def test_damage_is_found_deleted_and_computed_again(
+    case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(f"{ON}/v.zarr", read_only=False)
+    for path in case.glob("good.zarr/**/*"):
+        if path.is_file():
+            sync(store.create(str(path.relative_to(case / "good.zarr")), path.read_bytes()))
+    code, found = verified(capsys, f"{ON}/v.zarr")
+    assert (code, found["ok"], found["notes"], found["objects"]) == (0, True, [], BLOCKS)
+    flipped, cut, gone, *_ = sorted(key for key in keys_of(f"{ON}/v.zarr") if "/c/" in key)
+    raw = bytearray((case / "good.zarr" / flipped).read_bytes())
+    raw[len(raw) // 3] ^= 4
+    obstore.put(store.store, flipped, bytes(raw))
+    obstore.put(store.store, cut, bytes(raw)[:-9])
+    obstore.delete(store.store, gone)
+    obstore.put(store.store, "0/c/0/9/9", b"x")
+    code, found = verified(capsys, f"{ON}/v.zarr", "--delete-bad")
+    assert code == 1
+    assert {flaw["path"]: flaw["kind"] for flaw in found["flaws"]} == {
+        flipped: "damaged", cut: "damaged", gone: "missing", "0/c/0/9/9": "stray",
+    }  # fmt: skip
+    assert found["deleted"] == [flipped, cut]
+    obstore.delete(store.store, "0/c/0/9/9")
+    code, found = verified(capsys, f"{ON}/v.zarr")
+    assert {flaw["kind"]: flaw["path"] for flaw in found["flaws"]}.keys() == {"missing"}
+    assert shards_of(f"{ON}/v.zarr") == BLOCKS - 3
+
+
+def test_what_is_out_of_reach_is_not_damaged_and_not_deleted(
+    case: Path, server: S3Server, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    before = keys_of(f"{ON}/em.zarr")
+    monkeypatch.setenv("TILENET_STORE_TIMEOUT", "0.3")
+    url = f"{ON}/em.zarr"
+    volume = open_volume(url)
+    whole = Box((0, 0, 0), (2, 96, 96))
+    assert check_shard(volume, whole, None) is None
+
+    def kill_now(*_: Any) -> int:
+        server.kill()
+        return 0
+
+    # After it was opened, and before any object is looked at.
+    monkeypatch.setattr("pipelines.verify._check_names", kill_now)
+    try:
+        flaw = None
+        code, found = verified(capsys, url, "--delete-bad")
+        flaw = check_shard(volume, whole, None)
+    finally:
+        server.start()
+    assert flaw is not None
+    assert (flaw.kind, flaw.path) == ("unreachable", "0/c/0/0/0")
+    assert code == 1
+    assert {flaw["kind"] for flaw in found["flaws"]} == {"unchecked"}
+    assert found["deleted"] == []
+    assert keys_of(url) == before
 
 
 # -- refused before any work -----------------------------------------------------------------------

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +19,20 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client
 
+from pipelines.blockwise import run_on_cluster
 from pipelines.cli import tilenet
 from pipelines.cluster import ClusterOptions
 from pipelines.findings import Report
 from pipelines.ingest import IngestOptions, run_ingest
 from pipelines.label import LabelOptions, label_rule, run_label
+from pipelines.outcome import Outcome, RunOptions
 from pipelines.predict import run_prediction
 from pipelines.prediction import Choices
 from pipelines.recomputing import Basis
 from pipelines.verify import run_verify
 from pipelines.weights import WeightOptions, run_weights
 from tests.oracles import ARCHITECTURES, grey_values, random_network, save_softmax
-from tests.runs import files_below, store_volume
+from tests.runs import environment, files_below, store_volume
 from tests.test_volume_write import noise
 from tilenet.codecs import CODECS
 from tilenet.errors import InvalidData, OutputDamaged, TilenetError
@@ -32,7 +40,7 @@ from tilenet.geometry import Box
 from tilenet.intensity import Intensity
 from tilenet.join_store import write_join
 from tilenet.new_volume import NewVolume, create_volume, replace_attributes
-from tilenet.shards import check_shard, views
+from tilenet.shards import check_shard, delete_objects, views
 from tilenet.sources import open_source
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
@@ -122,7 +130,7 @@ SOURCES = {
 
 def check(folder: Path, kind: str = "prediction", **options: Any) -> Report:
     options = {"basis": Basis(), "cluster": JOINED["cluster"], **options}
-    return run_verify(str(folder / f"{kind}.zarr"), **options)
+    return run_verify(str(folder / (kind if kind.isdigit() else f"{kind}.zarr")), **options)
 
 
 def at_hand(folder: Path, **changes: Any) -> Basis:
@@ -312,6 +320,75 @@ def test_no_flipped_bit_of_a_shard_goes_unnoticed_and_changes_a_voxel(
     assert passed <= (len(raw) // 20 if codec == "gzip" else 0)
 
 
+_WITHOUT_FILES = """
+import os, resource, sys
+from tilenet import shards, storage
+from tilenet.geometry import Box
+from tilenet.volume import open_volume
+volume, held = open_volume(sys.argv[1]), []
+box = Box.of_shape(volume.shape)
+assert (shards.check_shard(volume, box, None) is None) == (sys.argv[2] != "damaged")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+def from_then_on(function, act):  # the fault is real; when it begins and ends is arranged
+    def called(*arguments):
+        found = function(*arguments)
+        act()
+        return found
+    return called
+
+def take_all():
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
+def give_back():
+    while held:
+        os.close(held.pop())
+
+shards._index_problem = from_then_on(shards._index_problem, take_all)
+if sys.argv[2] == "once":
+    shards._is_of_system = from_then_on(shards._is_of_system, give_back)
+    shards.OF_SYSTEM = shards.re.compile("never")  # as if zarrs had not said its number
+flaw = shards.check_shard(volume, box, None)
+give_back()
+print(flaw.kind, flaw.cause)
+"""
+
+
+@pytest.mark.parametrize("fault", ["lasting", "once", "damaged"])
+def test_what_the_system_does_not_let_us_read_is_not_damaged(tmp_path: Path, fault: str) -> None:
+    new = NewVolume(shape=(3, 12, 12), dtype="uint8", chunk=(3, 12, 12), shard=(3, 12, 12),
+                    attributes={})  # fmt: skip
+    location = str(tmp_path / "x.zarr")
+    create_volume(location, new)
+    reopen_for_writing(location).write(Box.of_shape(new.shape), noise(new.shape))
+    if fault == "damaged":
+        flip(tmp_path / "x.zarr/0/c/0/0/0")
+    found = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_FILES, location, fault],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("unreachable")
+    assert "Too many open files" in found.stdout
+    assert ("at the second attempt only" in found.stdout) == (fault == "once")
+
+
+def test_only_what_lies_in_the_output_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "x.zarr").mkdir()
+    for name in ("mine", "x.zarr/a", "x.zarr/b"):
+        (tmp_path / name).touch()
+    for path in (str(tmp_path / "mine"), "../mine", "a/../../mine", ""):
+        with pytest.raises(InvalidData, match="does not lie below"):
+            delete_objects(str(tmp_path / "x.zarr"), ["a", path])
+    assert files_below(tmp_path).keys() == {"mine", "x.zarr/a", "x.zarr/b"}
+    delete_objects(str(tmp_path / "x.zarr"), ["a", "gone"])
+    assert files_below(tmp_path).keys() == {"mine", "x.zarr/b"}
+
+
 def test_channels_are_looked_at_one_by_one(tmp_path: Path) -> None:
     new = NewVolume(shape=(2, 8, 8), dtype="uint8", chunk=(1, 8, 8), shard=(2, 8, 8),
                     channels=("a", "b"), attributes={})  # fmt: skip
@@ -426,16 +503,117 @@ def test_under_another_numeric_plan_it_is_compared_within_a_tolerance(copy: Path
 
 
 def test_the_tolerance_is_one_grey_level_in_uint8_and_none_without() -> None:
-    a = np.array([3, 7, 255], np.uint8)
+    a = np.array([3, 7, 255], np.uint8).reshape(3, 1, 1)
     assert difference(a, a.copy(), None) is None
     assert difference(a, a - np.uint8(1), None) is not None
     assert difference(a, a - np.uint8(1), 1e-5) is None
     assert difference(a, a - np.uint8(2), 1e-5) is not None
-    zero = np.zeros(2, np.float32)
+    zero = np.zeros((2, 1, 1), np.float32)
     assert difference(zero, -zero, None) is not None
     assert difference(zero, zero + np.float32(1e-6), 1e-5) is None
     assert difference(zero, zero + np.float32(1e-3), 1e-5) is not None
-    assert difference(zero, np.full(2, np.nan, np.float32), 1e-5) is not None
+    assert difference(zero, np.full_like(zero, np.nan), 1e-5) is not None
+    large = np.array([-1e4, 0], np.float32).reshape(2, 1, 1)
+    assert difference(large, large + np.float32(0.05), 1e-5) is None
+    assert difference(large, large + np.float32(0.5), 1e-5) is not None
+
+
+def test_the_difference_is_that_of_all_planes_and_takes_the_memory_of_few() -> None:
+    stored = np.zeros((64, 256, 256), np.uint8)
+    computed = stored.copy()
+    computed[3, :2] = 9
+    computed[60, 5, 5] = 40
+    everywhere = np.invert(stored)
+    tracemalloc.start()
+    try:
+        found = difference(stored, everywhere, 1e-5)
+        assert tracemalloc.get_traced_memory()[1] < stored.nbytes
+    finally:
+        tracemalloc.stop()
+    assert found == "4194304 of 4194304 voxels differ from what is computed anew, by up to 255"
+    assert difference(stored, computed, 1e-5) == (
+        "513 of 4194304 voxels differ from what is computed anew, by up to 40"
+    )
+    computed[5, 0, 0] = 1
+    floats = np.where(computed == 1, np.nan, computed.astype(np.float32))
+    found = difference(stored.astype(np.float32), floats.astype(np.float32), 100.0)
+    assert found is not None
+    assert found.endswith("by up to nan")
+
+
+# -- what goes wrong on the way --------------------------------------------------------------------
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any]) -> list[RunOptions]:
+    """Note how blocks are recomputed, and do something just before."""
+    seen = list[RunOptions]()
+
+    def run(task: Any, blocks: Any, options: RunOptions, *, client: Client) -> Outcome:
+        seen.append(options)
+        before()
+        return run_on_cluster(task, blocks, options, client=client)
+
+    monkeypatch.setattr("pipelines.verify.run_on_cluster", run)
+    return seen
+
+
+def test_blocks_that_cannot_be_computed_again_are_told_and_what_is_bad_is_deleted(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = shards(copy)[7]
+    flip(bad)
+    (first, *_) = [path for path in (copy / "em.zarr").rglob("c/*") if path.is_dir()]
+    broken = next(path for path in first.rglob("*") if path.is_file())
+    seen = watched(monkeypatch, lambda: flip(broken))
+    where = dataclasses.replace(JOINED["cluster"], block_timeout=1234.0)
+    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_bad=True, cluster=where)
+    kinds = Counter(flaw.kind for flaw in report.flaws)
+    assert kinds.keys() == {"damaged", "unchecked"}
+    assert report.recomputed == 17 - kinds["unchecked"] > 0
+    assert report.deleted == [str(bad.relative_to(copy / "prediction.zarr"))]
+    assert not bad.exists()
+    (options,) = seen
+    assert options.limits.block == 1234
+    assert options.limits.memory > 0
+    with pytest.raises(OutputDamaged) as raised:
+        report.finish(as_json=False)
+    assert "1 bad objects were deleted: run the command that made" in str(raised.value)
+    assert "--delete-bad" not in str(raised.value)
+    assert "is not known to be bad" in str(raised.value)
+
+
+def test_a_stop_while_blocks_are_computed_again_keeps_what_was_found(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards(copy)[0].unlink()
+    watched(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    report = check(copy, recompute=1.0, basis=at_hand(copy))
+    assert [flaw.kind for flaw in report.flaws] == ["missing", "unchecked"]
+    assert "it was stopped" in report.flaws[1].cause
+
+
+def test_what_cannot_be_deleted_is_told(copy: Path) -> None:
+    bad = shards(copy)[0]
+    flip(bad)
+    report = check(copy)
+    shutil.rmtree(bad.parent)
+    bad.parent.touch()
+    report.delete_bad()
+    assert report.deleted == []
+    assert "not all bad objects could be deleted: " in report.notes[-1]
+    with pytest.raises(OutputDamaged, match="--delete-bad"):
+        report.finish(as_json=False)
+
+
+def test_an_absurd_shape_ends_with_what_is_wrong_and_not_never(copy: Path) -> None:
+    metadata = copy / "prediction.zarr" / "0" / "zarr.json"
+    values = json.loads(metadata.read_text())
+    values["shape"][0] = 10**10
+    metadata.write_text(json.dumps(values))
+    report = check(copy, recompute=0.1, basis=at_hand(copy))
+    assert {flaw.kind for flaw in report.flaws} == {"provenance"}
+    assert report.objects == 0
+    assert "no object was looked at" in report.notes[-1]
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -462,7 +640,9 @@ def test_the_command_prints_json_and_fails_where_something_is_wrong(copy: Path) 
     assert isinstance(bad.exception, OutputDamaged)
 
 
-def test_what_is_asked_for_must_be_possible(case: Path, tmp_path: Path) -> None:
+def test_what_is_asked_for_must_be_possible(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
     store_volume(tmp_path / "x.zarr", grey_values(SHAPE), kind="other")
     basis = Basis(model=str(case / "model.safetensors"))
@@ -471,8 +651,10 @@ def test_what_is_asked_for_must_be_possible(case: Path, tmp_path: Path) -> None:
         "--model": (case, "weights", {"basis": basis}),
         "--recompute: is for predictions": (case, "instances", {"recompute": 0.5}),
         "needs --source": (case, "prediction", {"recompute": 0.5, "basis": basis}),
+        "Give the folder above": (case / "prediction.zarr", "0", {}),
         "does not exist": (tmp_path, "nothing", {}),
     }
+    monkeypatch.setattr("pipelines.verify.open_runner", None)  # nothing is looked at
     for match, (folder, kind, options) in refused.items():
         with pytest.raises(TilenetError, match=match):
             check(folder, kind, **options)

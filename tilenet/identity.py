@@ -11,6 +11,7 @@ from typing import Any
 from tilenet import storage
 from tilenet.errors import UnreadableVolume
 from tilenet.geometry import Box, zyx
+from tilenet.listing import lattice
 from tilenet.volume import Volume
 
 #: At most this many shards are looked at.
@@ -30,8 +31,7 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
     dict
         Key of a stored object, relative to the array, to the voxels that it holds.
     """
-    sizes = volume.array.shards or volume.array.chunks
-    counts = [math.ceil(n / s) for n, s in zip(volume.array.shape, sizes, strict=True)]
+    counts = lattice(volume.array)
     total = math.prod(counts)
     chosen = {}
     for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
@@ -43,7 +43,7 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
         )
         stop = zyx(a + n for a, n in zip(start, volume.write_shape, strict=True))
         box = Box(start, stop).intersect(Box.of_shape(volume.shape))
-        chosen[volume.shard_key(coordinates)] = box
+        chosen[volume.array.metadata.encode_chunk_key(coordinates)] = box
     return chosen
 
 

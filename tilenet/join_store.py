@@ -14,6 +14,7 @@ import zarr
 
 from tilenet import storage
 from tilenet.errors import UnreadableVolume
+from tilenet.listing import lattice, stored_keys
 
 #: Path of the tables below the output's group.
 FOLDER = "join"
@@ -68,8 +69,7 @@ def has_join(location: str) -> bool:
     except UnreadableVolume:
         return False
     return all(
-        {f"c/{i}" for i in range(-(-array.shape[0] // array.chunks[0]))} <= storage.list_keys(array)
-        for array in arrays
+        {f"c/{i}" for i in range(*lattice(array))} <= set(stored_keys(array)) for array in arrays
     )
 
 

@@ -7,11 +7,13 @@ object until it is completed. A store that is sent to another process travels as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Container, Iterable, Sequence
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
 from tilenet.errors import StoreFailed
@@ -21,6 +23,12 @@ from tilenet.store_errors import explained
 #: Prefixes that are listed at the same time. A page holds 1000 keys, and pages of one prefix come
 #: one after another: a million keys under one would be 1000 round trips.
 PARALLEL = 32
+
+#: Keys of a page: as many as a server gives.
+PAGE = 1000
+
+#: Names that are taken from a listing at a time: each time Zarr's thread is asked.
+TAKEN = 10_000
 
 
 def open_store(location: str, read_only: bool) -> RemoteStore:
@@ -39,6 +47,32 @@ def open_store(location: str, read_only: bool) -> RemoteStore:
         Its keys are below the location.
     """
     return RemoteStore(make_client(location), location=location, read_only=read_only)
+
+
+def in_turn(names: AsyncIterator[str]) -> Iterator[str]:
+    """Go through what a store lists, while it does.
+
+    Parameters
+    ----------
+    names : async iterator of str
+        From one of the store's methods.
+
+    Yields
+    ------
+    str
+        The same.
+    """
+    while found := sync(_some(names)):
+        yield from found
+
+
+async def _some(names: AsyncIterator[str]) -> list[str]:
+    found = list[str]()
+    async for name in names:
+        found.append(name)
+        if len(found) == TAKEN:
+            break
+    return found
 
 
 class _Explained(ObjectStore[Any]):
@@ -148,42 +182,57 @@ class RemoteStore(_Explained):
             The folder.
         """
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        await self.remove(sorted(await self.keys(folder)))
+        await self.remove(sorted([key async for key in self.list_prefix(folder)]))
 
-    async def keys(self, prefix: str) -> set[str]:
-        """List all keys below a prefix, many folders at the same time.
+    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        """List all keys below a prefix.
 
         Parameters
         ----------
         prefix : str
             Ends in a slash, or is empty.
 
-        Returns
-        -------
-        set of str
-            Relative to the store.
+        Yields
+        ------
+        str
+            Relative to the store, in no order.
+        """
+        async for entry in self.entries(prefix):
+            yield entry["path"]
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Any, None]:
+        """List all objects below a prefix, many folders at the same time.
+
+        What is held at a time is a page of each: an entry takes 0.6 kB.
+
+        Parameters
+        ----------
+        prefix : str
+            Ends in a slash, or is empty.
+
+        Yields
+        ------
+        dict
+            "path", relative to the store, "size" and more, in no order. Some stores and tools keep
+            folders as empty objects, and go on showing them when all in them is gone.
         """
         import obstore
 
-        found, folders = set[str](), [prefix]
-        turn = asyncio.Semaphore(PARALLEL)
-
-        async def look(folder: str) -> Any:
-            async with turn:
-                return await obstore.list_with_delimiter_async(self.store, folder)
-
-        async def collect(folder: str) -> Any:
-            async with turn:
-                return await obstore.list(self.store, folder).collect_async()
-
+        folders, streams = [prefix], list[Any]()
         with explained(self.location):
             while folders and len(folders) < PARALLEL:
-                answers = await asyncio.gather(*map(look, folders))
-                found.update(entry["path"] for answer in answers for entry in answer["objects"])
+                looks = (obstore.list_with_delimiter_async(self.store, each) for each in folders)
+                answers = await asyncio.gather(*looks)
                 folders = [f"{path}/" for answer in answers for path in answer["common_prefixes"]]
-            for below in await asyncio.gather(*map(collect, folders)):
-                found.update(entry["path"] for entry in below)
-        return found
+                for entry in itertools.chain.from_iterable(each["objects"] for each in answers):
+                    yield entry
+            while folders or streams:
+                while folders and len(streams) < PARALLEL:
+                    streams.append(obstore.list(self.store, folders.pop(), chunk_size=PAGE))
+                pages = await asyncio.gather(*map(_page, streams))
+                for entry in itertools.chain.from_iterable(pages):
+                    yield entry
+                streams = [each for each, page in zip(streams, pages, strict=True) if page]
 
     async def holds_other_than(self, known: Container[str]) -> bool:
         """Tell whether anything is stored here, beside some keys.
@@ -191,8 +240,7 @@ class RemoteStore(_Explained):
         Parameters
         ----------
         known : container of str
-            Keys that do not count. Empty objects do not either: some stores and tools keep folders
-            as such, and go on showing them when all in them is gone.
+            Keys that do not count. Empty objects, which may be folders, do not either.
 
         Returns
         -------
@@ -260,3 +308,10 @@ class RemoteStore(_Explained):
         """
         found = await self.get(key, default_buffer_prototype())
         return None if found is None else found.to_bytes()
+
+
+async def _page(stream: Any) -> Sequence[Any]:
+    # Empty at the end. (anext with a default takes no stream of obstore's.)
+    async for page in stream:
+        return page  # type: ignore[no-any-return]
+    return ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +17,10 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from tilenet import storage
-from tilenet.errors import StoreFailed, UnreadableBlock
+from tilenet.errors import InvalidData, StoreFailed, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.object_store import RemoteStore
+from tilenet.listing import names_below
+from tilenet.object_store import RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import READ_BYTES, Volume
 
@@ -27,6 +29,12 @@ ENTRY_BYTES, CHECKSUM_BYTES = 16, 4
 
 #: What an index says of a chunk that is not stored: all bits set.
 NOT_STORED = 2**64 - 1
+
+#: Kind and cause of what is not there.
+MISSING = ("missing", "is not stored")
+
+#: Errors that say nothing of the bytes: zarrs' of the system, and a machine without another thread.
+OF_SYSTEM = re.compile(r"os error \d+|can't start new thread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +116,22 @@ def views(volume: Volume) -> list[Volume]:
     return [replace(volume, layout=layout) for layout in layouts] or [volume]
 
 
-def object_path(volume: Volume, shard: Box) -> str:
-    """Name the stored object of a shard.
+def object_path(volume: Volume, key: str) -> str:
+    """Name a stored object.
 
     Parameters
     ----------
     volume : Volume
-        One channel of a volume.
-    shard : Box
-        The shard's voxels.
+        The volume.
+    key : str
+        Relative to its array.
 
     Returns
     -------
     str
-        Relative to the output's group.
+        Relative to the location that the volume was opened by.
     """
-    return f"{volume.array.path}/{volume.shard_key(_coordinates(volume, shard))}".lstrip("/")
-
-
-def _coordinates(volume: Volume, shard: Box) -> tuple[int, ...]:
-    steps = zip("zyx", shard.start, volume.write_shape, strict=True)
-    by_axis = {axis: start // step for axis, start, step in steps}
-    by_axis["c"] = volume.layout.channel or 0
-    return tuple(by_axis.get(axis, 0) for axis in volume.layout.axes)
+    return f"{volume.array.path}/{key}".lstrip("/")
 
 
 def check_shard(volume: Volume, shard: Box, bounds: Bounds | None) -> Flaw | None:
@@ -150,20 +151,20 @@ def check_shard(volume: Volume, shard: Box, bounds: Bounds | None) -> Flaw | Non
     Flaw or None
         What was found first; None where all is well. Memory holds one group of chunks.
     """
+    (key,) = volume.shard_keys(shard)
     try:
-        kind, cause = _index_problem(volume, shard) or _values_problem(volume, shard, bounds)
+        kind, cause = _index_problem(volume, shard, key) or _values_problem(volume, shard, bounds)
     except StoreFailed as error:
         kind, cause = "unreachable", error.problem
     except OSError as error:
         kind, cause = "unreachable", error.strerror or str(error)
-    return Flaw(kind, object_path(volume, shard), str(shard), cause) if cause else None
+    return Flaw(kind, object_path(volume, key), str(shard), cause) if cause else None
 
 
-def _index_problem(volume: Volume, shard: Box) -> tuple[str, str] | None:
-    key = volume.shard_key(_coordinates(volume, shard))
+def _index_problem(volume: Volume, shard: Box, key: str) -> tuple[str, str] | None:
     (size,) = storage.stored_sizes(volume.array, [key])
     if size is None:
-        return "missing", "is not stored"
+        return MISSING
     codec = next(iter(getattr(volume.array.metadata, "codecs", ())), None)
     if not isinstance(codec, ShardingCodec):
         return None  # decoding says all there is to know
@@ -172,20 +173,23 @@ def _index_problem(volume: Volume, shard: Box) -> tuple[str, str] | None:
     length = math.prod(counts) * ENTRY_BYTES + CHECKSUM_BYTES
     if size < length:
         return "damaged", f"has {size} bytes, fewer than the index of a shard ({length})"
-    index = _read_index(volume, key, length)
+    raw = _read_tail(volume, key, length)
+    if raw is None:
+        return MISSING
+    index = _index(raw)
     if index is None:
         return "damaged", "its index does not match its checksum: cut off, or overwritten"
     problem = _entries_problem(index, size - length, _inside(volume, shard, counts))
     return ("damaged", problem) if problem else None
 
 
-def _read_index(volume: Volume, key: str, length: int) -> npt.NDArray[np.uint64] | None:
+def _read_tail(volume: Volume, key: str, length: int) -> bytes | None:
     prototype, tail = default_buffer_prototype(), SuffixByteRequest(length)
-    path = f"{volume.array.path}/{key}".lstrip("/")
-    stored = sync(volume.array.store.get(path, prototype, tail))
-    if stored is None:
-        return None
-    raw = stored.to_bytes()
+    stored = sync(volume.array.store.get(object_path(volume, key), prototype, tail))
+    return None if stored is None else stored.to_bytes()
+
+
+def _index(raw: bytes) -> npt.NDArray[np.uint64] | None:
     entries, checksum = raw[:-CHECKSUM_BYTES], raw[-CHECKSUM_BYTES:]
     if google_crc32c.value(entries).to_bytes(CHECKSUM_BYTES, "little") != checksum:
         return None
@@ -227,11 +231,7 @@ def _values_problem(volume: Volume, shard: Box, bounds: Bounds | None) -> tuple[
         try:
             values = volume.read(piece)
         except UnreadableBlock as error:
-            # zarrs says of bytes that it cannot decode that they are an OSError, without a number.
-            cause = error.__cause__
-            if isinstance(cause, StoreFailed) or getattr(cause, "errno", None) is not None:
-                return "unreachable", error.problem
-            return "damaged", _first_bad_chunk(volume, piece) or error.problem
+            return _why_unreadable(volume, piece, error)
         problem = bounds.problem(values) if bounds else None
         if problem:
             return "impossible", f"in {piece}: {problem}"
@@ -247,18 +247,34 @@ def _piece_shape(volume: Volume) -> ZYX:
     return zyx(piece)
 
 
-def _first_bad_chunk(volume: Volume, piece: Box) -> str | None:
+def _why_unreadable(volume: Volume, piece: Box, error: UnreadableBlock) -> tuple[str, str]:
+    # What is called damaged may be deleted, and zarrs has no numbers for errors of the system. So
+    # only bytes that zarr-python reads, through Python, and cannot decode either are damaged.
+    if _is_of_system(error):
+        return "unreachable", error.problem
+    again = replace(volume, array=storage.decoded_by_zarr(volume.array))
     chunks = BlockGrid(volume.shape, volume.chunk_shape, piece)
     for chunk in (chunk.intersect(piece) for chunk in chunks):
         try:
-            volume.read(chunk)
-        except UnreadableBlock as error:
-            return f"the chunk {chunk} cannot be decoded: {error.problem}"
-    return None
+            again.read(chunk)
+        except UnreadableBlock as second:
+            if _is_of_system(second) or isinstance(second.__cause__, MemoryError):
+                return "unreachable", second.problem
+            return "damaged", f"the chunk {chunk} cannot be decoded: {second.problem}"
+    if None in storage.stored_sizes(volume.array, list(volume.shard_keys(piece))):
+        return MISSING
+    return "unreachable", f"could be decoded at the second attempt only: {error.problem}"
 
 
-def list_objects(location: str) -> list[str]:
-    """List whatever lies below a location.
+def _is_of_system(error: UnreadableBlock) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, StoreFailed) or getattr(cause, "errno", None) is not None:
+        return True
+    return OF_SYSTEM.search(str(cause)) is not None
+
+
+def list_objects(location: str) -> Iterator[str]:
+    """List whatever lies below a location, as it is told.
 
     Parameters
     ----------
@@ -267,19 +283,16 @@ def list_objects(location: str) -> list[str]:
 
     Returns
     -------
-    list of str
-        Paths relative to it; none of a web server, which cannot be asked.
+    iterator of str
+        Paths relative to it; none of a web server, which cannot be asked. Of an object store no
+        empty ones, which may be folders.
     """
     store = storage.make_store(location)
     if not storage.can_list(store):
-        return []
-
-    async def collect() -> list[str]:
-        if isinstance(store, RemoteStore):
-            return sorted(await store.keys(""))
-        return [name async for name in store.list_prefix("")]
-
-    return sync(collect())
+        return iter(())
+    if isinstance(store, RemoteStore):
+        return in_turn(entry["path"] async for entry in store.entries("") if entry["size"])
+    return names_below(store, "")
 
 
 def delete_objects(location: str, paths: Sequence[str]) -> None:
@@ -291,10 +304,22 @@ def delete_objects(location: str, paths: Sequence[str]) -> None:
         Local path or URL of the output.
     paths : sequence of str
         Relative to it; what is not there is passed over.
+
+    Raises
+    ------
+    InvalidData
+        When one lies outside of it; nothing is deleted then.
     """
+    for path in paths:
+        if not path or path.startswith("/") or ".." in path.split("/"):
+            problem = f"does not lie below {location}, so nothing is deleted"
+            raise InvalidData(f"Object {path!r}", problem, "Report this: it is a defect.")
     store = storage.make_store(location, writable=True)
 
     async def delete() -> None:
+        if isinstance(store, RemoteStore):
+            await store.remove(paths)
+            return
         for path in paths:
             await store.delete(path)
 

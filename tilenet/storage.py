@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -239,6 +239,23 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
         return array.with_config({"write_empty_chunks": True})
 
 
+def decoded_by_zarr(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Give an array as zarr-python itself reads it: slower, and its errors say what happened.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array.
+
+    Returns
+    -------
+    zarr.Array
+        The same.
+    """
+    with _settings_lock, zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON}):
+        return array.with_config({})
+
+
 def can_list(store: Store) -> bool:
     """Tell whether a store can say what it holds.
 
@@ -253,37 +270,6 @@ def can_list(store: Store) -> bool:
         False for web servers.
     """
     return not isinstance(store, RemoteStore) or store.can_list
-
-
-def list_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> set[str]:
-    """List what an array has stored, relative to the array.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    wanted : iterable of str
-        The keys that matter: where nothing can be listed, they are asked for one by one.
-
-    Returns
-    -------
-    set of str
-        Chunk and shard keys, and whatever else lies there.
-    """
-    prefix = f"{array.path}/" if array.path else ""
-    store = array.store
-    if not can_list(store):
-        keys = list(wanted)
-        sizes = stored_sizes(array, keys)
-        return {key for key, size in zip(keys, sizes, strict=True) if size is not None}
-
-    async def collect() -> set[str]:
-        if isinstance(store, RemoteStore):
-            return {name.removeprefix(prefix) for name in await store.keys(prefix)}
-        names: AsyncIterator[str] = store.list_prefix(prefix)
-        return {name.removeprefix(prefix) async for name in names}
-
-    return sync(collect())
 
 
 def holds_other_than(location: str, known: Iterable[str]) -> bool:

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from tilenet import storage
+from tilenet import listing, storage
 from tilenet.errors import TilenetError, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.listing import incomplete, stored_shards
 from tilenet.provenance import CREATION
 from tilenet.tiling import BlockGrid
 from tilenet.volume_layout import Layout, find_layout
@@ -256,42 +255,9 @@ class Volume:
             Indices of the blocks of which at least one shard is not stored, ascending.
         """
         wanted = (key for box in blocks for key in self.shard_keys(box))
-        stored, shard = self._stored_shards(wanted), self.write_shape
-        if isinstance(blocks, BlockGrid) and len(blocks):
-            lacking = incomplete(stored, shard, blocks)
-            if lacking is not None:
-                return [int(i) for i in np.flatnonzero(lacking)]
-        return [i for i, box in enumerate(blocks) if not stored[_shards_of(box, shard)].all()]
-
-    def _stored_shards(self, wanted: Iterator[str]) -> npt.NDArray[np.bool_]:
-        # Along (z, y, x), of those channels that are read.
-        steps = self.array.shards or self.array.chunks
-        index = self._index(Box.of_shape(self.shape))
-        part = (
-            slice((s.start or 0) // step, None if s.stop is None else math.ceil(s.stop / step))
-            for s, step in zip(index, steps, strict=True)
-        )
-        axes = self.layout.axes
-        kept = [axis for axis in axes if axis in "zyx"]
-        others = tuple(i for i, axis in enumerate(axes) if axis not in kept)
-        stored: npt.NDArray[np.bool_] = stored_shards(self.array, wanted)[tuple(part)]
-        stored = np.logical_and.reduce(stored, axis=others)
-        stored = stored.transpose([kept.index(axis) for axis in "zyx" if axis in kept])
-        return stored if "z" in kept else stored[np.newaxis]
-
-    def count_stored(self) -> int:
-        """Ask the store how many objects it holds of the array.
-
-        Returns
-        -------
-        int
-            Shards or chunks, and whatever else lies there; where nothing can be listed, as many
-            as the array has.
-        """
-        if storage.can_list(self.array.store):
-            return len(storage.list_keys(self.array))
-        sizes = self.array.shards or self.array.chunks
-        return math.prod(math.ceil(n / s) for n, s in zip(self.array.shape, sizes, strict=True))
+        whole = self._index(Box.of_shape(self.shape))
+        stored = listing.stored_along_axes(self.array, self.layout.axes, whole, wanted)
+        return listing.missing_blocks(stored, self.write_shape, blocks)
 
     def shard_keys(self, box: Box) -> Iterator[str]:
         """Name the stored objects that hold a box.
@@ -306,27 +272,7 @@ class Volume:
         iterator of str
             Keys relative to the array.
         """
-        sizes = self.array.shards or self.array.chunks
-        ranges = []
-        for index, step, size in zip(self._index(box), sizes, self.array.shape, strict=True):
-            start, stop = index.start or 0, size if index.stop is None else index.stop
-            ranges.append(range(start // step, math.ceil(stop / step)))
-        return (self.shard_key(coordinates) for coordinates in itertools.product(*ranges))
-
-    def shard_key(self, coordinates: tuple[int, ...]) -> str:
-        """Name a stored object.
-
-        Parameters
-        ----------
-        coordinates : tuple of int
-            Its position on the lattice of shards, one per stored axis.
-
-        Returns
-        -------
-        str
-            Key relative to the array.
-        """
-        return self.array.metadata.encode_chunk_key(coordinates)
+        return listing.shard_keys(self.array, self._index(box))
 
 
 def open_volume(
@@ -381,12 +327,6 @@ def reopen_for_writing(location: str) -> Volume:
     volume = open_volume(location)
     array = storage.open_for_writing(location, volume.layout.level or "0")
     return Volume(location, array, volume.layout, volume.attributes)
-
-
-def _shards_of(box: Box, shard: ZYX) -> tuple[slice, ...]:
-    return tuple(
-        slice(a // n, math.ceil(b / n)) for a, b, n in zip(box.start, box.stop, shard, strict=True)
-    )
 
 
 def _cuts(wanted: range, first: int, step: int) -> list[slice]:
