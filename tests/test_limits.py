@@ -184,8 +184,10 @@ def test_a_wait_for_foreign_workers_has_an_end(
     with Processes(tmp_path) as dask, Client(dask.address) as client, ThreadPoolExecutor(1) as pool:
         if resources:
             dask.worker("other")
-        offers = {"DASK_DISTRIBUTED__WORKER__RESOURCES__GPU": "1"} if resources else {}
-        only = dask.worker("only", 1, "4GB", **offers)
+        offers = ("--resources", "GPU=1") if resources else ()
+        only = dask.dask(
+            "worker", dask.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *offers
+        )  # fmt: skip
         client.wait_for_workers(2 if resources else 1, timeout=60)
         killed = pool.submit(kill, only)
         with pytest.raises(WorkersGone, match=f"{words}, and none came within"):
