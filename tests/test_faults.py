@@ -83,10 +83,12 @@ def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
         case.go_on("scheduler.zarr", "SIGKILL of the scheduler", *there, said=(code, err))
 
 
-def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(case: Case) -> None:
-    there = ("--scheduler", str(case.folder / "scheduler.json"))
+def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(
+    case: Case, tmp_path: Path
+) -> None:
+    there = ("--scheduler", str(tmp_path / "scheduler.json"))
     impatient = "import pipelines.cluster.asking as a; a.ASK_SECONDS = 12.0; "
-    with Processes(case.folder) as first:
+    with Processes(tmp_path) as first:
         first.worker("only", 1, "4GB", **case.gate("stalled.zarr", 4))
         process = case.start("stalled.zarr", *there, first=impatient)
         first.scheduler.send_signal(signal.SIGSTOP)
@@ -94,8 +96,8 @@ def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(case: Case)
     assert code == 1
     assert f"No answer of scheduler {first.address}; waiting, 0:00:10 of 0:00:12" in err
     assert "the connection to it was lost. Blocks that are stored stay" in err
-    (case.folder / "scheduler.json").unlink()
-    with Processes(case.folder) as second:
+    (tmp_path / "scheduler.json").unlink()
+    with Processes(tmp_path) as second:
         second.worker("only")
         case.go_on("stalled.zarr", "SIGSTOP of the scheduler", *there, said=(code, err))
 
