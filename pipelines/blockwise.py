@@ -21,6 +21,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
+from pipelines.cluster.asking import ask
 from pipelines.cluster.survey import running_keys
 from pipelines.limits import Keeper, Verdict
 from pipelines.outcome import Outcome, RunOptions, Task, describe
@@ -121,7 +122,9 @@ def run_on_cluster(
     Raises
     ------
     WorkersDied, WorkersGone
-        When worker after worker dies, or none is left.
+        When worker after worker dies, or none takes blocks.
+    SchedulerLost
+        When the scheduler does not answer.
     """
     return _ClusterRun(task, options, client).over(iter(blocks))
 
@@ -138,7 +141,9 @@ class _ClusterRun:
         self.draining = False
         self.slots, self.counted = 0, -math.inf
         self.submitted = itertools.count(1)
-        self.keeper = Keeper(client, options.limits, options.reporter.note)
+        self.keeper = Keeper(
+            client, options.limits, options.reporter.note, frozenset(options.resources or ())
+        )
 
     def over(self, blocks: Iterator[Box]) -> Outcome:
         start = time.monotonic()
@@ -173,9 +178,12 @@ class _ClusterRun:
     def _window(self) -> int:
         # Asked anew now and then: workers come and go.
         if time.monotonic() - self.counted >= COUNT_SECONDS:
-            self.slots = sum(self.client.nthreads().values())
-            self.counted = time.monotonic()
+            self._count()
         return max(WINDOW, WINDOW_PER_SLOT * self.slots)
+
+    def _count(self) -> None:
+        self.slots = sum(ask(self.client, self.client.nthreads).values())
+        self.counted = time.monotonic()
 
     def _submit(self, attempts: Sequence[tuple[Box, int]]) -> None:
         if not attempts:
@@ -244,10 +252,14 @@ class _ClusterRun:
     def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException]:
         # All at once when all went well, as nearly always: one round trip for a batch.
         if all(future.status == "finished" for future in futures):
-            with contextlib.suppress(Exception):  # told of one by one below
+            try:
                 return list(
                     self.client.sync(self._gather, futures, callback_timeout=ANSWER_SECONDS)
                 )
+            except TimeoutError:
+                self._count()  # one by one they would take long, if it is the scheduler that hangs
+            except Exception:  # noqa: S110  (told of one by one below)
+                pass
         return [self._collect_one(future) for future in futures]
 
     async def _gather(self, futures: Sequence[Future]) -> Any:

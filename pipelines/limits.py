@@ -121,10 +121,15 @@ class Keeper:
         What the run may take.
     note : callable
         Says a line to the user.
+    resources : frozenset of str
+        Names of Dask's resources that a block takes.
     """
 
-    def __init__(self, client: Client, limits: Limits, note: Callable[[str], None]) -> None:
-        self.client, self.limits, self.note = client, limits, note
+    def __init__(
+        self, client: Client, limits: Limits, note: Callable[[str], None],
+        resources: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.client, self.limits, self.note, self.resources = client, limits, note, resources
         self._pause = min(LOOK_SECONDS, limits.block / LOOKS)
         self._looked: float | None = None
         self._paces: dict[str, _Pace] = {}
@@ -179,7 +184,7 @@ class Keeper:
         WorkersDied
             When worker after worker dies and no block is finished.
         WorkersGone
-            When there is no worker, and none comes.
+            When no worker takes blocks, and none comes that does.
         """
         verdicts: dict[str, Verdict] = {}
         while self._events:
@@ -191,8 +196,8 @@ class Keeper:
             workers = survey(self.client)
             self._known |= {worker.address: worker for worker in workers}
             self._most = max(self._most, len(workers))
-            self._check_there(bool(workers), elapsed)
             own = flying()
+            self._check_served(workers, own, elapsed)
             for worker in self._fitting(workers):
                 verdicts |= self._time(worker, own, elapsed)
         return verdicts
@@ -234,17 +239,32 @@ class Keeper:
         known = [self._known[worker]] if worker in self._known else list(self._known.values())
         return WorkerOverMemory(worker, used, min((seen.memory for seen in known), default=0))
 
-    def _check_there(self, there: bool, elapsed: float) -> None:
-        if there:
+    def _check_served(self, workers: Sequence[Seen], own: Sequence[str], elapsed: float) -> None:
+        if not own or any(not seen.processing.isdisjoint(own) for seen in workers):
             self._alone = self._alone_said = 0.0
             return
         self._alone += elapsed
-        limit = patience(self.client)
-        if self._alone >= limit:
-            raise WorkersGone(clock(self._alone), last_words())
-        if math.isfinite(limit) and self._alone - self._alone_said >= LINE_SECONDS:
-            self._alone_said = self._alone
-            self.note(f"No worker is left; waiting, {clock(self._alone)} of {clock(limit)}")
+        lack, limit = self._lack(workers), patience(self.client)
+        if lack and self._alone >= limit:
+            raise WorkersGone(lack, clock(self._alone), last_words())
+        if self._alone - self._alone_said < LINE_SECONDS:
+            return
+        self._alone_said = self._alone
+        if not lack:  # nothing to give up: ours wait for their turn
+            self.note(f"All workers compute what others sent; waiting, {clock(self._alone)}")
+        elif math.isfinite(limit):  # jobs tell of themselves
+            self.note(f"No worker {lack}; waiting, {clock(self._alone)} of {clock(limit)}")
+
+    def _lack(self, workers: Sequence[Seen]) -> str:
+        # What no worker is or does, so that none takes a block; empty where they are busy.
+        if not workers:
+            return "is left"
+        offering = [seen for seen in workers if self.resources <= seen.resources]
+        if not offering:
+            return f"offers {' and '.join(sorted(self.resources))}"
+        if not any(seen.running for seen in offering):
+            return "takes blocks (all are paused or about to end)"
+        return ""
 
     # -- workers that are too small ---------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from distributed import Client
 from pipelines.blockwise import run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
-from pipelines.cluster.survey import task_resources
+from pipelines.cluster.survey import ask_workers, task_resources
 from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.limits import Limits
 from pipelines.options import (
@@ -261,9 +261,9 @@ def common_facts(client: Client, device: str) -> dict[str, str]:
     DeviceUnavailable
         When a worker has no such device.
     InvalidData
-        When workers differ.
+        When workers differ, or one does not answer.
     """
-    answers = client.run(numeric_facts, device)
+    answers = ask_workers(client, numeric_facts, device)
     facts: dict[str, str] = next(iter(answers.values()))
     for worker, other in answers.items():
         if other != facts:

@@ -61,11 +61,32 @@ class Stopped(Exception):
         self.signal = signal
 
 
+# The requests of the contexts that are open, the innermost last: signals are the process's.
+_open: list[Stop] = []
+
+
+def check_stop() -> None:
+    """Go no further when a signal asked to stop, whoever was told of it.
+
+    Raises
+    ------
+    Stopped
+        By a signal.
+    """
+    for stop in _open:
+        stop.check()
+
+
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(*, at_once: bool = False) -> Iterator[Stop]:
     """Turn the first of the signals into a request to stop, and the second into a stop.
 
     A closed terminal is one of them, unless it was to be ignored, as ``nohup`` says.
+
+    Parameters
+    ----------
+    at_once : bool
+        Stop by the first one already: where nothing is begun there is nothing to bring to an end.
 
     Yields
     ------
@@ -88,8 +109,11 @@ def stop_on_signals() -> Iterator[Stop]:
         if stop:
             raise KeyboardInterrupt
         stop.signal = number
+        if at_once:
+            stop.check()
 
     before = _install(handle)
+    _open.append(stop)
     try:
         yield stop
     except Exception as error:
@@ -101,6 +125,7 @@ def stop_on_signals() -> Iterator[Stop]:
             raise
         raise Stopped(stop.signal) from error
     finally:
+        _open.remove(stop)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -40,16 +40,6 @@ class Act:
         return BlockReport(box, {})
 
 
-_turn = threading.Lock()
-
-
-def take_turns(box: Box) -> BlockReport:
-    """A block that waits for the device longer than it uses it."""
-    with _turn:
-        time.sleep(1.5)
-    return BlockReport(box, {})
-
-
 def stay() -> None:
     """Ignore what asks a process to end, as workers do."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -32,7 +32,26 @@ RECORD = "TILENET_FAULTS"
 
 ARGUMENTS = ("--model", "model.safetensors", "--block", "1,64,64", "--memory", "2GB", "--json")
 
+#: What workers run before they begin: see ``Case.gate``. A shard is stored by this call.
+GATE = """\
+import os, pathlib, time
+count, go, output = os.environ["TILENET_TEST_GATE"].split("|")
+before = os.replace
+def closed():
+    files = pathlib.Path(output, "0", "c").rglob("*")
+    stored = sum(path.suffix != ".partial" and path.is_file() for path in files)
+    return stored >= int(count) and not os.path.exists(go)
+def replace(source, target, **more):
+    while "/0/c/" in os.fspath(target) and closed():
+        time.sleep(0.02)
+    return before(source, target, **more)
+os.replace = replace
+"""
+
 Process = subprocess.Popen[str]
+
+# Whose gate is opened when a process is waited for.
+_started: dict[int, tuple[Case, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -52,21 +71,47 @@ class Case:
         assert json.loads(done.stdout)["computed"] == BLOCKS
         return cls(folder)
 
-    def begin(self, output: str, *arguments: str, source: str = "em.zarr", **more: str) -> Process:
-        """Begin a prediction."""
+    def begin(
+        self, output: str, *arguments: str, source: str = "em.zarr", first: str = "", **more: str
+    ) -> Process:
+        """Begin a prediction; its process runs some code first."""
+        command = self.command(output, *arguments, source=source)
+        code = command.index("-c") + 1
+        command[code] = first + command[code]
         return subprocess.Popen(
-            self.command(output, *arguments, source=source),
+            command,
             cwd=self.folder, env={**environment(), **more}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+    def gate(self, output: str, count: int) -> dict[str, str]:
+        """Variables of processes that store so many blocks, and then wait for :meth:`open_gate`."""
+        (self.folder / "gate").mkdir(exist_ok=True)
+        (self.folder / "gate" / "sitecustomize.py").write_text(GATE)
+        path = os.pathsep.join([str(self.folder / "gate"), environment()["PYTHONPATH"]])
+        return {
+            "PYTHONPATH": path,
+            "TILENET_TEST_GATE": f"{count}|{self._go(output)}|{self.folder / output}",
+        }
+
+    def open_gate(self, output: str) -> None:
+        """Let a prediction go on to its end."""
+        self._go(output).touch()
+
+    def _go(self, output: str) -> Path:
+        return self.folder / "gate" / output.replace("/", "-")
 
     def command(self, output: str, *arguments: str, source: str = "em.zarr") -> list[str]:
         """The command line of a prediction."""
         return tilenet_command("predict", source, output, *ARGUMENTS, *arguments)
 
     def start(self, output: str, *arguments: str, count: int = 4, **more: str) -> Process:
-        """Begin a prediction, and come back when its first blocks are stored."""
-        process = self.begin(output, *arguments, **more)
+        """Begin a prediction, and come back when its first blocks are stored.
+
+        It stores no more until :func:`end` waits for it: what is done to it finds it in the middle.
+        """
+        process = self.begin(output, *arguments, **self.gate(output, count) | more)
+        _started[process.pid] = self, output
 
         def there() -> bool:
             assert process.poll() is None, process.communicate()
@@ -142,7 +187,11 @@ def workers_of(process: Process) -> list[psutil.Process]:
 
 def end(process: Process, seconds: float = 120) -> tuple[int, str, dict[str, Any]]:
     """Wait for a command, and give its code, its messages and its summary."""
+    if process.pid in _started:
+        case, output = _started.pop(process.pid)
+        case.open_gate(output)
     out, err = process.communicate(timeout=seconds)
+    assert "Traceback" not in err, err
     return process.returncode, err, json.loads(out) if out else {}
 
 

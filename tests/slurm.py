@@ -169,15 +169,18 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 @dataclass(frozen=True)
 class Slow:
-    """Takes its time, and notes every time that a block is begun."""
+    """Takes its time, and until there is a file; notes every time that a block is begun."""
 
     notes: str
     seconds: float
+    gate: str = ""
 
     def __call__(self, box: Box) -> BlockReport:
         with Path(self.notes).open("a") as file:
             file.write(f"{box.start[0]} {os.environ['SLURM_JOB_ID']}\n")
         time.sleep(self.seconds)
+        while self.gate and not Path(self.gate).exists():
+            time.sleep(0.05)
         return BlockReport(box, {})
 
 

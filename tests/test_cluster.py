@@ -15,14 +15,23 @@ import pytest
 from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
 from pipelines.cluster.batch import make_job
 from pipelines.cluster.profile import Profile, lifetime_of, make_options
-from pipelines.cluster.queues import Listed, read_lsf, read_pbs, read_sge, read_slurm
+from pipelines.cluster.queues import (
+    Listed,
+    cancel_named,
+    end_of_log,
+    listed,
+    read_lsf,
+    read_pbs,
+    read_sge,
+    read_slurm,
+)
 from pipelines.cluster.survey import task_resources
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_seconds
 from pipelines.cluster.worker import position
 from tests.certificates import make, openssl
 from tests.runs import run_tilenet
-from tilenet.errors import InvalidData, InvalidProfile
+from tilenet.errors import InvalidData, InvalidProfile, QueueRefused
 
 PROFILE = """\
 kind = "slurm"
@@ -292,6 +301,70 @@ def test_what_grid_engine_says() -> None:
     text = f"<?xml version='1.0'?><job_info><queue_info>{''.join(rows)}</queue_info></job_info>"
     found = {"31": Listed("running", "r"), "32": Listed("waiting", "qw")}
     assert read_sge(text, "tilenet-0") == found
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a ``squeue`` prints that is a program of its own; ``scancel`` notes what it is told."""
+    for name, does in {"squeue": "cat said", "scancel": "echo $@ >> cancelled; rm said"}.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\ncd {tmp_path} && {does}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "said"
+
+
+BANNER = b"Notice: maintenance on Friday \xfc | all queues\n\n"
+
+
+def test_what_a_site_says_to_everybody_is_no_job(squeue: Path) -> None:
+    squeue.write_bytes(BANNER + b"12|RUNNING|None\nGood bye!\n")
+    assert listed("slurm", "tilenet-0") == {"12": Listed("running", "RUNNING")}
+    assert read_lsf("hello\n7|RUN|-\n") == {"7": Listed("running", "RUN")}
+    assert read_sge(f"hello\n{EMPTY}", "tilenet-0") == {}
+
+
+EMPTY = "<?xml version='1.0'?><job_info/>"
+
+
+def test_what_cannot_be_read_is_as_if_the_queue_had_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qstat").write_text(f"#!/bin/sh\necho '{EMPTY[:-5]}'\n")
+    (tmp_path / "qstat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(QueueRefused, match="list of sge jobs failed: it cannot be read"):
+        listed("sge", "tilenet-0")
+
+
+@pytest.mark.parametrize(
+    ("said", "cancelled"), [(BANNER + b"12|RUNNING|None\n", "12\n"), (None, "7 8\n")]
+)
+def test_jobs_are_cancelled_whatever_the_queue_says(
+    squeue: Path, said: bytes | None, cancelled: str
+) -> None:
+    if said is not None:
+        squeue.write_bytes(said)
+    job = make_job(make_options("slurm", HOUR), address="a", job_name="tilenet-0", worker="none")
+    # It failed to say which: those whose numbers are known.
+    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is not None
+    assert (squeue.parent / "cancelled").read_text() == cancelled
+    squeue.write_text("12|CANCELLED|None\n")
+    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["7.log", "tilenet-17ab7c-7.log", "tilenet-17ab7c.o7", "7.server.OU"]
+)
+def test_the_log_of_a_job_is_not_that_of_another(tmp_path: Path, name: str) -> None:
+    lines = [f"line {n}" for n in range(20000)]
+    (tmp_path / name).write_text("\n".join(lines) + "\n\n")
+    others = ("17.log", "tilenet-17ab7c-17.log", "tilenet-7bab12.o71", "tilenet-17ab7c-70.log")
+    for number, other in enumerate(others):
+        (tmp_path / other).write_text("another\n")
+        os.utime(tmp_path / other, (2e9 + number, 2e9 + number))  # later than the right one
+    assert end_of_log(tmp_path, "7") == [str(tmp_path / name), *lines[-5:]]
+    assert end_of_log(tmp_path, "9") == [f"no log of it in {tmp_path}"]
 
 
 # Certificates.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client
 
-from tests.faults import BLOCKS, Case, case, end, wait_for, workers_of
+from pipelines.cluster.asking import ASK_SECONDS
+from tests.faults import BLOCKS, GATE, Case, case, end, wait_for, workers_of
 from tests.runs import environment, interrupt, kill, workers_paused
 from tests.test_scheduler import Processes
 
@@ -43,7 +46,9 @@ def test_a_worker_that_hangs_is_killed_and_its_blocks_go_elsewhere(case: Case) -
 
 def test_a_killed_client_is_continued_by_the_same_command(case: Case) -> None:
     process = case.start("client.zarr")
-    kill(process)
+    with workers_paused(process):
+        case.open_gate("client.zarr")
+        kill(process)
     assert 0 < case.stored("client.zarr") < BLOCKS
     said = (process.returncode, "")
     case.go_on("client.zarr", "SIGKILL of the client", said=said)
@@ -66,7 +71,7 @@ def test_a_stopped_command_says_how_to_go_on(case: Case, number: int, code: int)
 def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
     there = ("--scheduler", str(case.folder / "scheduler.json"))
     with Processes(case.folder) as first:
-        first.worker("only")
+        first.worker("only", 1, "4GB", **case.gate("scheduler.zarr", 4))
         process = case.start("scheduler.zarr", *there)
         first.scheduler.kill()
         code, err, summary = end(process)
@@ -84,11 +89,69 @@ def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
         case.go_on("scheduler.zarr", "SIGKILL of the scheduler", *there, said=(code, err))
 
 
+def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(
+    case: Case, tmp_path: Path
+) -> None:
+    there = ("--scheduler", str(tmp_path / "scheduler.json"))
+    impatient = "import pipelines.cluster.asking as a; a.ASK_SECONDS = 12.0; "
+    with Processes(tmp_path) as first:
+        first.worker("only", 1, "4GB", **case.gate("stalled.zarr", 4))
+        process = case.start("stalled.zarr", *there, first=impatient)
+        first.scheduler.send_signal(signal.SIGSTOP)
+        code, err, _ = end(process)
+    assert code == 1
+    assert f"No answer of scheduler {first.address}; waiting, 0:00:10 of 0:00:12" in err
+    assert "the connection to it was lost. Blocks that are stored stay" in err
+    (tmp_path / "scheduler.json").unlink()
+    with Processes(tmp_path) as second:
+        second.worker("only")
+        case.go_on("stalled.zarr", "SIGSTOP of the scheduler", *there, said=(code, err))
+
+
+def test_a_stop_is_obeyed_while_the_scheduler_hangs(case: Case, tmp_path: Path) -> None:
+    with Processes(tmp_path) as dask:
+        dask.worker("only", 1, "4GB", **case.gate("obeyed.zarr", 4))
+        process = case.start("obeyed.zarr", "--scheduler", dask.address)
+        dask.scheduler.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        code, err, _ = end(process, ASK_SECONDS / 2)
+    assert code == 143, err
+    assert "Run the same command again to go on" in err
+
+
+def test_a_worker_that_hangs_before_anything_is_begun_is_named(case: Case, tmp_path: Path) -> None:
+    impatient = (
+        "import pipelines.cluster.survey as s; s.CONNECT_SECONDS = s.ANSWER_SECONDS = 12.0; "
+    )
+    with Processes(tmp_path) as dask, Client(dask.address) as client:
+        dask.worker("lively")
+        hung = dask.worker("hung")
+        client.wait_for_workers(2, timeout=60)
+        hung.send_signal(signal.SIGSTOP)
+        code, err, _ = end(case.begin("no.zarr", "--scheduler", dask.address, first=impatient))
+        assert code == 1
+        # Whether it was asked depends on when it was heard of last.
+        why = r"(has not been heard of for|does not answer within) \d+ s"
+        assert re.search(rf"Worker tcp://\S+ \(hung\): {why}", err), err
+        assert not (case.folder / "no.zarr").exists()
+        # Nor does a stop wait for it.
+        process = case.begin("no.zarr", "--scheduler", dask.address, "--debug")
+        wait_for(lambda: clients(client) == 2)
+        process.send_signal(signal.SIGTERM)
+        code, err, _ = end(process)
+    assert code == 143, err
+
+
+def clients(client: Client) -> int:
+    found: int = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.clients) - 1)
+    return found
+
+
 def test_a_worker_over_its_memory_is_replaced_and_its_block_tried_again(
     case: Case, tmp_path: Path
 ) -> None:
     # A worker that finds the file takes it, and a lot of memory.
-    (tmp_path / "sitecustomize.py").write_text(GREEDY)
+    (tmp_path / "sitecustomize.py").write_text(GATE + GREEDY)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])
     greed = {"PYTHONPATH": path, "TILENET_TEST_GREED": str(tmp_path / "greed")}
     process = case.start("memory.zarr", count=4, **greed)
@@ -135,10 +198,11 @@ def test_no_process_outlives_a_closed_terminal(case: Case) -> None:
     if pid == 0:
         os.chdir(case.folder)
         command = case.command("closed.zarr")
-        os.execvpe(command[0], command, environment())
+        os.execvpe(command[0], command, {**environment(), **case.gate("closed.zarr", 2)})
     wait_for(lambda: case.stored("closed.zarr") >= 2)
     children = psutil.Process(pid).children(recursive=True)
     os.close(terminal)
+    case.open_gate("closed.zarr")
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
     _, alive = psutil.wait_procs(children, timeout=30)

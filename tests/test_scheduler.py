@@ -246,4 +246,5 @@ def test_a_lost_scheduler_is_said_soon_and_how_to_go_on(case: Path, tmp_path: Pa
         assert f"Error: Scheduler {lost.address}: the connection to it was lost. Blocks" in err
         assert "run the same command again" in err
         assert "unexpected" not in err
+        assert "Traceback" not in err
         assert time.monotonic() - start < CONNECT_SECONDS / 2

@@ -518,20 +518,21 @@ class WorkersDied(ResourceError):
 
 @dataclasses.dataclass(eq=False)
 class WorkersGone(ResourceError):
-    """No worker is left, and none comes."""
+    """No worker is left, or none takes blocks, and none comes that does."""
 
+    lack: str
     waited: str
     said: Sequence[str]
 
     def message(self) -> str:
-        head = f"No worker is left, and none came within {self.waited}."
-        cure = "See why they ended, and run the same command again; what is stored stays."
+        head = f"No worker {self.lack}, and none came within {self.waited}."
+        cure = "See why, start workers, and run the same command again; what is stored stays."
         return "\n".join([head, *(f"  {line}" for line in self.said), cure])
 
 
 @dataclasses.dataclass(eq=False)
 class SchedulerLost(ResourceError):
-    """The Dask scheduler ended, or is out of reach."""
+    """The Dask scheduler ended, hangs, or is out of reach."""
 
     address: str
 

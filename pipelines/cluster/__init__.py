@@ -5,7 +5,8 @@
 of ``queues``); or a scheduler that is running already (``joined``). ``profile`` makes it out of a
 TOML file and the command's options; ``tls`` checks certificates; ``worker`` and
 ``worker_settings`` are what every worker process of ours is given, ``nannies`` what ends those that
-never come up. ``survey`` tells what runs where, and ``replacing`` ends workers that hang.
+never come up. ``asking`` waits for no
+answer without an end, ``survey`` tells what runs where, and ``replacing`` ends workers that hang.
 """
 
 from pipelines.cluster.door import open_client, resolve

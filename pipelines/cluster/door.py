@@ -14,8 +14,8 @@ from pipelines.cluster.job_client import job_client
 from pipelines.cluster.joined import joined_client
 from pipelines.cluster.local import local_client, visible_gpus
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.survey import survey
-from pipelines.stopping import Stop
+from pipelines.cluster.survey import ask_workers, survey
+from pipelines.stopping import Stop, stop_on_signals
 from tilenet import __version__
 from tilenet.errors import InvalidData, WorkerTooSmall
 from tilenet.rate_cache import machine_name
@@ -87,6 +87,13 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     -------
     ClusterOptions
         With the number of workers, the most slots and the least memory that one of them has.
+
+    Raises
+    ------
+    InvalidData
+        When the scheduler or a worker does not answer.
+    Stopped
+        When a signal arrived meanwhile.
     """
     if options.scheduler is not None:
         return _ask(options, device)
@@ -102,9 +109,9 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
 
 
 def _ask(options: ClusterOptions, device: str) -> ClusterOptions:
-    with open_client(options) as client:
+    with stop_on_signals(at_once=True), open_client(options) as client:
         # The workers are asked: the client's own list of them is an empty one at times.
-        answers = client.run(_capacity, device).values()
+        answers = ask_workers(client, _capacity, device).values()
         slots, memory, machines = zip(*answers, strict=True)
         # A task is sent anywhere, and a worker runs as many at once as it has threads. Planned for
         # the most of them in the least memory, none uses more than it has, whatever it holds
@@ -136,7 +143,7 @@ def check_workers(client: Client) -> None:
     InvalidData
         Naming the worker and what it has.
     """
-    for worker, found in client.run(_version_asker()).items():
+    for worker, found in ask_workers(client, _version_asker()).items():
         if found == __version__:
             continue
         problem = f"has tilenet {found}, and this is {__version__}" if found else "lacks tilenet"

@@ -24,7 +24,7 @@ from distributed.core import Status
 
 from pipelines.cluster.batch import make_job
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.queues import Listed, cancel, end_of_log, listed, submit
+from pipelines.cluster.queues import Listed, cancel, cancel_named, end_of_log, listed, submit
 from pipelines.progress import LINE_SECONDS, clock
 from pipelines.stopping import Stop, Stopped, undisturbed
 from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
@@ -41,7 +41,7 @@ UNLISTED_SECONDS = 10.0
 #: Seconds that the queue may say that a job runs while its worker is not there: its node is sick.
 SILENT_SECONDS = 600.0
 
-#: Jobs in a row that may end before they were of use while there is no other worker.
+#: Jobs in a row that may end before they were of use; then no more are submitted.
 MAX_FAILED = 3
 
 #: Seconds that a worker has to be there for its job to have been of use; or half its lifetime.
@@ -70,6 +70,7 @@ class _Job:
     seen: float | None = None
     busy: float = 0.0
     ending: bool = False
+    useful: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Jobs:
         self.hung: set[str] = set()
         self.said: dict[str, Listed] = {}
         self.count = self.failed = 0
+        self._enough: JobsFailed | None = None
         self._silent: frozenset[str] = frozenset()
         self._ask_at, self._ask_pause = 0.0, ASK_SECONDS[0]
         self._start_at = 0.0
@@ -198,12 +200,15 @@ class Jobs:
         return workers, len(scheduler.tasks)
 
     def _meet(self, workers: list[_Worker], now: float) -> None:
+        useful = min(USEFUL_SECONDS, self.batch.lifetime / 2)
         for worker in workers:
             if (job := self.jobs.get(worker.job)) is None:
                 continue
             job.arrived, job.seen = job.arrived or now, now
             job.busy = now if worker.busy or not job.busy else job.busy
             job.ending = job.ending or worker.ending
+            if not job.useful and (job.ending or now - job.arrived >= useful):
+                job.useful, self.failed = True, 0
 
     def _cancel_hung(self) -> None:
         # Without the pause after a failure: the run counts those that hang, and has an end to it.
@@ -246,23 +251,31 @@ class Jobs:
     def _forget(self, job: _Job, words: str, others: bool, now: float) -> None:
         del self.jobs[job.name]
         click.echo(f"Job {job.number} ended: {words}", err=True)
-        useful = min(USEFUL_SECONDS, self.batch.lifetime / 2)
-        if job.arrived is not None and (job.ending or now - job.arrived >= useful):
-            self.failed = 0
+        # Of several that fail at the same time while others compute, one counts.
+        if job.useful or (others and now < self._start_at):
             return
         self.failed += 1
-        if others:
-            self._start_at = now + PAUSE_SECONDS
-        elif self.failed >= MAX_FAILED:
-            last = f"{job.number}, {words}"
+        self._start_at = now + PAUSE_SECONDS if others else self._start_at
+        if self.failed < MAX_FAILED:
+            return
+        if self._enough is None:
             log = end_of_log(Path(self.batch.log_directory), job.number)
-            raise JobsFailed(self.batch.system, self.failed, last, log)
+            last = f"{job.number}, {words}"
+            self._enough = JobsFailed(self.batch.system, self.failed, last, log)
+            if others:
+                click.echo(f"{self._enough}\nThe other jobs go on.", err=True)
+        if not others:
+            raise self._enough
 
     def _wanted(self, tasks: int) -> int:
         slots = self.options.slots * self.batch.workers
         return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.batch.max_jobs)
 
     def _start(self, workers: list[_Worker], tasks: int, now: float) -> None:
+        if self._enough is not None:
+            if not self.jobs:
+                raise self._enough
+            return
         # A job whose workers take no further block is replaced while they finish.
         there = sum(not job.ending for job in self.jobs.values())
         for _ in range(self._wanted(tasks) - there):
@@ -332,18 +345,13 @@ class Jobs:
     def _cancel_all(self) -> None:
         # Until the queue says that none is left: a command of it may fail, and a job may have been
         # submitted whose number was never learnt.
-        deadline, trouble = time.monotonic() + CANCEL_SECONDS, "they go on"
+        deadline, known = time.monotonic() + CANCEL_SECONDS, [j.number for j in self.jobs.values()]
         while self.count:
-            try:
-                states = listed(self.batch.system, self.job_name)
-                alive = [number for number, job in states.items() if job.phase != "ended"]
-                if not alive:
-                    return
-                cancel(self._make("none"), alive)
-            except QueueRefused as error:
-                trouble = str(error)
+            left = cancel_named(self._make("none"), self.batch.system, self.job_name, known)
+            if left is None:
+                return
             if time.monotonic() > deadline:
                 cure = f"look for jobs of the name {self.job_name}, and cancel them"
-                click.echo(f"Jobs may be left: {trouble}; {cure}", err=True)
+                click.echo(f"Jobs may be left: {left}; {cure}", err=True)
                 return
             time.sleep(_WAKE_SECONDS)

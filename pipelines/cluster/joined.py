@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 from distributed import Client
+from distributed.utils import silence_logging_cmgr
 
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.tls import security
@@ -42,7 +44,12 @@ def joined_client(options: ClusterOptions) -> Iterator[Client]:
         When it ended in the meantime.
     """
     address = find_address(str(options.scheduler))
-    with _connect(address, options) as client:
+    # Dask prints a traceback of its own when a scheduler is lost; what we say of it is enough.
+    with (
+        silence_logging_cmgr(logging.CRITICAL, "distributed"),
+        silence_logging_cmgr(logging.CRITICAL, "distributed.client"),
+        _connect(address, options) as client,
+    ):
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except TimeoutError as error:

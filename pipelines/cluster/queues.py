@@ -21,6 +21,9 @@ from tilenet.errors import InvalidData, QueueRefused
 #: Seconds that a command of a batch system may take.
 COMMAND_SECONDS = 60
 
+#: Bytes of a log that are read, from its end.
+LOG_BYTES = 2**16
+
 Phase = Literal["waiting", "running", "ended"]
 
 
@@ -84,6 +87,39 @@ def cancel(job: Any, numbers: Sequence[str]) -> None:
         _run([*shlex.split(job.cancel_command), *numbers])
 
 
+def cancel_named(job: Any, system: str, name: str, known: Sequence[str]) -> str | None:
+    """Cancel the jobs of a name.
+
+    Parameters
+    ----------
+    job : dask_jobqueue.core.Job
+        Any: it knows the command.
+    system : str
+        The batch system.
+    name : str
+        Name of the jobs.
+    known : sequence of str
+        Numbers of those to cancel where the queue does not tell, as a last resort.
+
+    Returns
+    -------
+    str or None
+        Why there may be jobs still; None where the queue says that there are none.
+    """
+    alive, trouble = known, "they go on"
+    try:
+        alive = [number for number, found in listed(system, name).items() if found.phase != "ended"]
+        if not alive:
+            return None
+    except Exception as error:  # whatever it is: a job that is left costs somebody money
+        trouble = str(error)
+    try:
+        cancel(job, alive)
+    except QueueRefused as error:
+        trouble = str(error)
+    return trouble
+
+
 def check_installed(job: Any) -> None:
     """See that the batch system's commands are on this machine.
 
@@ -120,9 +156,12 @@ def listed(system: str, name: str) -> dict[str, Listed]:
     Raises
     ------
     QueueRefused
-        When it does not answer.
+        When it does not answer, or what it says cannot be read.
     """
-    return _ASK[system](name)
+    try:
+        return _ASK[system](name)
+    except (ValueError, LookupError, ET.ParseError) as error:
+        raise QueueRefused(f"the list of {system} jobs", f"it cannot be read: {error}") from error
 
 
 def end_of_log(folder: Path, number: str) -> list[str]:
@@ -140,11 +179,16 @@ def end_of_log(folder: Path, number: str) -> list[str]:
     list of str
         The file, and up to five lines of it.
     """
-    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
+    # Systems name them 7.log, name-7.log, name.o7 or 7.server.OU; job 7 is not job 17.
+    own = re.compile(rf"(?:^|[-_.]|\.[oe]){re.escape(number)}(?!\w)")
+    logs = [path for path in folder.iterdir() if own.search(path.name)]
     if not logs:
         return [f"no log of it in {folder}"]
-    text = logs[-1].read_text(errors="replace").splitlines()
-    return [str(logs[-1]), *[line for line in text if line.strip()][-5:]]
+    latest = max(logs, key=lambda path: path.stat().st_mtime)
+    with latest.open("rb") as file:
+        file.seek(max(0, latest.stat().st_size - LOG_BYTES))
+        text = file.read(LOG_BYTES).decode(errors="replace").splitlines()
+    return [str(latest), *[line for line in text if line.strip()][-5:]]
 
 
 def _run(command: Sequence[str], *, script: str | None = None, none: str | None = None) -> str:
@@ -152,8 +196,8 @@ def _run(command: Sequence[str], *, script: str | None = None, none: str | None 
     words = shlex.join(command)
     try:
         done = subprocess.run(  # noqa: S603
-            command, input=script, capture_output=True, text=True, timeout=COMMAND_SECONDS,
-            check=False, start_new_session=True,
+            command, input=script, capture_output=True, text=True, errors="replace",
+            timeout=COMMAND_SECONDS, check=False, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueRefused(words, str(error)) from error
@@ -213,7 +257,9 @@ def read_lsf(text: str) -> dict[str, Listed]:
 
 def _table(text: str, waiting: Sequence[str], running: Sequence[str]) -> dict[str, Listed]:
     found = {}
-    for line in filter(None, text.splitlines()):
+    for line in text.splitlines():
+        if not re.match(r"\s*\d[^|]*\|.*\|", line):
+            continue  # what a site or a wrapper of the command says to everybody
         number, state, reason = (part.strip() for part in line.split("|", 2))
         found[number] = Listed(_phase(state, waiting, running), _words(state, reason))
     return found
@@ -282,6 +328,7 @@ def read_sge(text: str, name: str) -> dict[str, Listed]:
         By number.
     """
     found = {}
+    text = text[max(0, text.find("<?xml")) :]  # a site or a wrapper may say something before it
     for job in ET.fromstring(text).iter("job_list"):  # noqa: S314  (of the system itself)
         if job.findtext("JB_name") != name:
             continue

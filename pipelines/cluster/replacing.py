@@ -9,6 +9,7 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
+from pipelines.cluster.asking import ask
 from pipelines.cluster.jobs import JobCluster
 
 #: Seconds to go without any worker: of a scheduler that others look after, and of this machine,
@@ -59,7 +60,7 @@ def replace(client: Client, address: str, name: str) -> None:
         client.cluster.give_up(name)
         remove(client, [address])
     else:
-        client.run_on_scheduler(_killer(), address, KILL_SECONDS)
+        ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
 
 
 def remove(client: Client, addresses: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def remove(client: Client, addresses: Sequence[str]) -> None:
         Of the workers.
     """
     for address in addresses:
-        client.run_on_scheduler(_remover(), address)
+        ask(client, client.run_on_scheduler, _remover(), address)
 
 
 # Functions of their own are sent as code: the scheduler may lack tilenet.

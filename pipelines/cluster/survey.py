@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client
 
+from pipelines.cluster.asking import answer, ask
+from pipelines.cluster.joined import CONNECT_SECONDS
+from pipelines.stopping import check_stop
+from tilenet.errors import InvalidData
+
 #: Seconds after which a worker that was not heard of is asked nothing: it may hang.
 SILENT_SECONDS = 5.0
+
+#: Seconds that a worker that was heard of may take to answer: it may load PyTorch from a slow disk.
+ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,13 @@ class Seen:
     threads, memory : int
         Blocks at once; bytes, 0 where it has no limit.
     silent : float
-        Seconds since it was heard of.
+        Seconds since it should have been heard of.
     processing, executing : frozenset of str
         Keys of the tasks that it was given, and of those that it said it computes.
+    running : bool
+        Whether it takes tasks: it is neither paused nor about to end.
+    resources : frozenset of str
+        Names of Dask's resources that it offers.
     """
 
     address: str
@@ -35,6 +48,8 @@ class Seen:
     silent: float
     processing: frozenset[str]
     executing: frozenset[str]
+    running: bool = True
+    resources: frozenset[str] = frozenset()
 
 
 def survey(client: Client) -> list[Seen]:
@@ -50,7 +65,7 @@ def survey(client: Client) -> list[Seen]:
     list of Seen
         One for each worker.
     """
-    return [Seen(**values) for values in client.run_on_scheduler(_surveyor())]
+    return [Seen(**values) for values in ask(client, client.run_on_scheduler, _surveyor())]
 
 
 def _surveyor() -> Callable[..., list[dict[str, Any]]]:
@@ -58,15 +73,21 @@ def _surveyor() -> Callable[..., list[dict[str, Any]]]:
     def look(dask_scheduler: Any) -> list[dict[str, Any]]:
         from time import time
 
+        from distributed.scheduler import heartbeat_interval
+
+        # Many workers report in less often.
+        expected = time() - heartbeat_interval(len(dask_scheduler.workers))
         return [
             {
                 "address": ws.address,
                 "name": str(ws.name),
                 "threads": ws.nthreads,
                 "memory": ws.memory_limit or 0,
-                "silent": time() - ws.last_seen,
+                "silent": max(0.0, expected - ws.last_seen),
                 "processing": frozenset(str(ts.key) for ts in ws.processing),
                 "executing": frozenset(str(ts.key) for ts in ws.executing),
+                "running": ws in dask_scheduler.running,
+                "resources": frozenset(ws.resources),
             }
             for ws in dask_scheduler.workers.values()
         ]
@@ -89,15 +110,68 @@ def task_resources(client: Client) -> dict[str, float] | None:
     """
     # The client's own list of workers is an empty one at times, and tasks that ask for what no
     # worker offers wait for ever.
-    offers = client.run_on_scheduler(_resources())
-    return {"GPU": 1} if offers and all("GPU" in offer for offer in offers) else None
+    workers = survey(client)
+    return {"GPU": 1} if workers and all("GPU" in seen.resources for seen in workers) else None
 
 
-def _resources() -> Callable[..., list[dict[str, float]]]:
-    def look(dask_scheduler: Any) -> list[dict[str, float]]:
-        return [dict(ws.resources) for ws in dask_scheduler.workers.values()]
+def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Ask every worker, and name those that do not answer.
 
-    return look
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    question : callable
+        What each is to call.
+    *arguments
+        Its arguments.
+
+    Returns
+    -------
+    dict
+        Answers by address.
+
+    Raises
+    ------
+    InvalidData
+        When a worker hangs, or ended meanwhile.
+    """
+    workers = [worker.address for worker in _lively(client)]
+    asked = client.run(
+        question, *arguments, workers=workers, on_error="return", asynchronous=True
+    )  # fmt: skip
+    try:
+        found: dict[str, Any] = answer(client, asked, ANSWER_SECONDS, "workers")
+    except TimeoutError as error:
+        silent = [seen for seen in survey(client) if seen.silent > SILENT_SECONDS]
+        raise _hung(silent, f"does not answer within {ANSWER_SECONDS:.0f} s") from error
+    for worker, said in found.items():
+        if isinstance(said, OSError):
+            cure = "Run the same command again."
+            raise InvalidData(f"Worker {worker}", "ended while it was asked", cure) from said
+        if isinstance(said, Exception):
+            raise said
+    return found
+
+
+def _lively(client: Client) -> list[Seen]:
+    # What a worker loads may silence it for a while.
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        workers = survey(client)
+        silent = [seen for seen in workers if seen.silent > SILENT_SECONDS]
+        if not silent:
+            return workers
+        if time.monotonic() > deadline:
+            raise _hung(silent, f"has not been heard of for {silent[0].silent:.0f} s")
+        check_stop()
+        time.sleep(0.2)
+
+
+def _hung(workers: list[Seen], problem: str) -> InvalidData:
+    names = ", ".join(f"{seen.address} ({seen.name})" for seen in workers[:3]) or "(unknown)"
+    cure = "It hangs, or its machine is out of reach: end it, and run the same command again."
+    return InvalidData(f"Worker {names}", problem, cure)
 
 
 def running_keys(client: Client) -> set[str]:
@@ -113,11 +187,16 @@ def running_keys(client: Client) -> set[str]:
     set of str
         Keys; without those of a worker that does not answer.
     """
-    lively = [worker.address for worker in survey(client) if worker.silent < SILENT_SECONDS]
+    lively = [worker for worker in survey(client) if worker.silent < SILENT_SECONDS]
+    addresses = [worker.address for worker in lively]
+    asked = client.run(_active, workers=addresses, on_error="ignore", asynchronous=True)
     try:
-        return set().union(*client.run(_active, workers=lively).values())
+        answers = answer(client, asked, SILENT_SECONDS, "workers").values()
+    except TimeoutError:  # one of them hangs since: what they said of themselves
+        answers = [worker.executing for worker in lively]
     except OSError:  # a signal reached the workers too: nothing runs any more
         return set()
+    return set().union(*answers)
 
 
 def _active(dask_worker: Any) -> set[str]:
