@@ -158,7 +158,8 @@ class _ClusterRun:
         return self.outcome
 
     def _compute(self, blocks: Iterator[Box]) -> None:
-        self._refill(blocks)
+        if not self.options.stop:
+            self._refill(blocks)
         while self.flying:
             if self.options.stop and not self.draining:
                 self._drain()
@@ -281,7 +282,7 @@ class _ClusterRun:
     def _drain(self) -> None:
         self.draining = True
         running = running_keys(self.client)
-        waiting = [future for future in self.flying if future.key not in running]
+        waiting = [f for f in self.flying if not (f.key in running or f.done())]
         for future in waiting:
             del self.flying[future]
         self.client.cancel(waiting)

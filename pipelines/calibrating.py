@@ -13,6 +13,7 @@ import click
 from distributed import Client, wait
 
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.cluster.survey import ask_workers
 from tilenet.alternatives import choose_plan
 from tilenet.plan import Plan
 from tilenet.planner import make_plan
@@ -206,7 +207,7 @@ def _measure(plan: Plan, place: Workplace) -> Rates | None:
 
 def _everywhere(client: Client, copies: int, function: Callable[..., Any], trial: Any) -> list[Any]:
     # In the threads that tasks run in, so many at once in every worker.
-    workers = [name for name in client.run(os.getpid) for _ in range(copies)]
+    workers = [name for name in ask_workers(client, os.getpid) for _ in range(copies)]
     futures = [
         client.submit(function, trial, workers=[name], allow_other_workers=False, pure=False)
         for name in workers

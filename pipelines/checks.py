@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -322,18 +320,9 @@ def check_folder(option: str, folder: str) -> None:
     """
     if storage.is_remote(folder):
         return
-    path = storage.local_path(folder)
-    # Not Path.exists, which raises where a folder above must not be entered.
-    found = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
-    what = f"{option} {folder}"
-    if not found.is_dir():
-        raise InvalidData(what, f"{found} is a file, not a folder", "Give another folder.")
-    try:  # permissions alone tell nothing of quotas, nor of places where root may not write
-        tempfile.NamedTemporaryFile(dir=found).close()
-    except OSError as error:
-        problem = f"nothing can be written in {found}: {error.strerror or error}"
+    if problem := storage.write_problem(storage.local_path(folder)):
         cure = "Give another folder, or change its permissions."
-        raise InvalidData(what, problem, cure) from error
+        raise InvalidData(f"{option} {folder}", problem, cure)
 
 
 def check_apart(output: str, source: str) -> None:

@@ -11,7 +11,7 @@ import click
 
 from pipelines.outcome import Outcome, describe
 from pipelines.progress import clock, rate
-from pipelines.watching import Watch, write_report
+from pipelines.watching import Watch, is_unfinished, write_report
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
 from tilenet.volume import open_volume
@@ -64,6 +64,7 @@ class Summary:
             "blocks": self.blocks,
             "done_before": self.before,
             "computed": self.outcome.computed,
+            "stored": self.stored,
             "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
             "stopped_by": self.outcome.stopped_by,
             "ended_by": None if self.outcome.ended_by is None else describe(self.outcome.ended_by),
@@ -71,13 +72,17 @@ class Summary:
             "voxels_per_second": self.voxels_per_second,
         }
 
-    def __str__(self) -> str:
+    @property
+    def stored(self) -> int:
+        """Blocks that are stored: as the store said, or else by count."""
         told = self.outcome.stored
-        done = self.before + self.outcome.computed if told is None else told
+        return self.before + self.outcome.computed if told is None else told
+
+    def __str__(self) -> str:
         wall = clock(self.outcome.seconds["wall"])
         return (
-            f"{self.output}: {done} of {self.blocks} blocks stored, {self.outcome.computed} of "
-            f"them now, in {wall} ({rate(self.voxels_per_second)})"
+            f"{self.output}: {self.stored} of {self.blocks} blocks stored, "
+            f"{self.outcome.computed} of them now, in {wall} ({rate(self.voxels_per_second)})"
         )
 
     def finish(self, *, as_json: bool = False) -> int:
@@ -111,19 +116,25 @@ class Summary:
             raise BlocksFailed(self.command, failed, self.blocks)
         if self.outcome.stopped_by is None:
             return 0
-        click.echo("Stopped. Run the same command again to go on.", err=True)
+        if self.stored < self.blocks:
+            click.echo("Stopped. Run the same command again to go on.", err=True)
+        else:
+            click.echo("Stopped, but every block is stored.", err=True)
         return 128 + self.outcome.stopped_by
 
     def _report(self) -> None:
-        # Not where nothing was to be done: the report of the run that did it stays.
-        if self.watch is None or self.before == self.blocks:
+        # Not where nothing was to be done: the report of the run that did it stays, unless that was
+        # stopped and did not hear of its last blocks.
+        if self.watch is None:
+            return
+        if self.before == self.blocks and not is_unfinished(self.watch.output, self.part):
             return
         try:
             place = write_report(self.watch, self.to_dict(), self.part)
         except OSError as error:  # the output is stored all the same
             click.echo(f"The report could not be written: {error}", err=True)
         else:
-            click.echo(f"Report: {place}", err=True)
+            click.echo(f"Report: {place}, and a picture of the blocks beside it (.png)", err=True)
 
 
 def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome) -> None:
@@ -140,11 +151,13 @@ def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome:
     outcome : Outcome
         What became of them; blocks that are missing for no known reason become failed ones.
     """
-    if outcome.stopped_by is not None or outcome.ended_by is not None:
+    if outcome.ended_by is not None:
         return
     failed, done = {box for box, _ in outcome.failed}, set(todo)
     missing = open_volume(output).missing(grid)
     outcome.stored = len(grid) - len(missing)
+    if outcome.stopped_by is not None:
+        return
     for i in missing:
         if grid[i] in failed:
             continue

@@ -47,6 +47,7 @@ from tilenet.errors import (
     ResumeRefused,
     TilenetError,
     UnalignedBlock,
+    UnreadableVolume,
     VoxelSizeMismatch,
 )
 from tilenet.geometry import Box
@@ -225,6 +226,15 @@ def test_grey_values_unlike_those_trained_on_are_doubted(
     said = doubt(volume, Box.of_shape(SHAPE), Intensity(127.0, 70.0))
     assert (said is not None) == doubted
     assert said is None or "see --intensity" in said
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_workers_start(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not even root can write there, though its permissions say so.
+    monkeypatch.setattr("pipelines.predict.open_client", None)
+    with pytest.raises(UnreadableVolume, match="nothing can be written in /proc: "):
+        predict(copy, "/proc/out.zarr")
 
 
 def test_overwrite_begins_anew(copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -191,8 +192,12 @@ def test_labels_of_metrics_are_escaped_and_unknown_values_left_out() -> None:
         ("file:///a/my%20out.zarr", None, "/a/my out.zarr.report.json"),
         ("a/out.zarr/", "3/20", "a/out.zarr.part-3-of-20.report.json"),
         ("file:///a/out.zarr", None, "/a/out.zarr.report.json"),
-        ("s3://bucket/deep/out.zarr", None, "out.zarr.report.json"),
-        ("https://me:secret@host/out.zarr/?token=x", "1/2", "out.zarr.part-1-of-2.report.json"),
+        ("s3://bucket/deep/out.zarr", None, "s3-bucket-deep-out.zarr.report.json"),
+        (
+            "https://me:secret@host/out.zarr/?token=x",
+            "1/2",
+            "https-host-out.zarr.part-1-of-2.report.json",
+        ),
     ],
 )
 def test_a_report_lies_beside_its_output(output: str, part: str | None, place: str) -> None:
@@ -230,15 +235,20 @@ def test_a_run_without_a_cluster_is_reported_too(
     assert told["blocks"]["done"] == summary.outcome.computed == len(GRID) - 11
 
 
-def test_nothing_to_do_leaves_the_report_of_the_run_that_did_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stored", "stays"), [(None, True), (len(GRID), True), (3, False)])
+def test_nothing_to_do_leaves_the_report_of_the_run_that_did_it(
+    tmp_path: Path, stored: int | None, stays: bool
+) -> None:
     place = tmp_path / "out.zarr.report.json"
-    place.write_text("of the first run")
+    counts = {"stored": stored, "blocks": len(GRID)}
+    text = "of the first run" if stored is None else json.dumps({"summary": counts})
+    place.write_text(text)
     watch = Watch("ingest", str(tmp_path / "out.zarr"))
     with watch.reporter("Ingest", GRID, []) as reporter:
         options = RunOptions(name="ingest", reporter=reporter)
         outcome = run_in_loop(report, iter([]), options)
     assert Summary("ingest", watch.output, len(GRID), len(GRID), outcome, watch).finish() == 0
-    assert place.read_text() == "of the first run"
+    assert (place.read_text() == text) == stays
 
 
 def test_a_report_that_cannot_be_written_does_not_fail_the_run(

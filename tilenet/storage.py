@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -333,19 +334,24 @@ def stored_sizes(array: zarr.Array[Any], keys: list[str]) -> list[int | None]:
 
 
 def check_writable(location: str) -> None:
-    """Store and remove a small object, before hours are computed that could not be stored.
+    """Store and remove something small, before hours are computed that could not be stored.
 
     Parameters
     ----------
     location : str
-        Path or URL of an output; only object stores are asked.
+        Path or URL of an output; of a path that is there nothing is tried.
 
     Raises
     ------
     UnreadableVolume, StoreFailed
         When nothing can be written there.
     """
-    if not is_remote(location) or scheme_of(location) not in SCHEMES:
+    if not is_remote(location):
+        path = local_path(location)
+        if not os.path.exists(path) and (problem := write_problem(path)):  # noqa: PTH110
+            raise UnreadableVolume(location, problem, "Give another place")
+        return
+    if scheme_of(location) not in SCHEMES:
         return
     if scheme_of(location) in WEB:
         cure = "Give a path or the URL of an object store"
@@ -353,6 +359,32 @@ def check_writable(location: str) -> None:
     store = make_store(location, writable=True)
     sync(store.set(WRITE_CHECK, default_buffer_prototype().buffer.from_bytes(b"")))
     sync(store.delete(WRITE_CHECK))
+
+
+def write_problem(path: Path) -> str | None:
+    """Try to write where a path is or would be.
+
+    Permissions alone tell nothing of quotas, nor of places where not even root may write.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A folder; it need not be there yet.
+
+    Returns
+    -------
+    str or None
+        What is wrong; None when a file could be made.
+    """
+    # Not Path.exists, which raises where a folder above must not be entered.
+    found = next(p for p in (path, *path.parents) if os.path.exists(p))  # noqa: PTH110
+    if not found.is_dir():
+        return f"{found} is a file, not a folder"
+    try:
+        tempfile.NamedTemporaryFile(dir=found).close()
+    except OSError as error:
+        return f"nothing can be written in {found}: {error.strerror or error}"
+    return None
 
 
 def remove_partial_files(location: str) -> int:

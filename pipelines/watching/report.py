@@ -26,14 +26,37 @@ def report_place(output: str, part: str | None = None) -> Path:
     Returns
     -------
     Path
-        Beside the output; where that is a URL, of its name in the current folder.
+        Beside the output; where that is a URL, of its whole name in the current folder.
     """
     if is_remote(output):
-        path = Path(PurePosixPath(urlsplit(output).path).name or "output")
+        url = urlsplit(output)
+        path = Path("-".join([url.scheme, url.hostname or "", *PurePosixPath(url.path).parts[1:]]))
     else:
         path = local_path(output)
     shared = "" if part is None else f".part-{part.replace('/', '-of-')}"
     return path.with_name(f"{path.name}{shared}.report.json")
+
+
+def is_unfinished(output: str, part: str | None = None) -> bool:
+    """Tell whether there is a report, and of a run that did not store all.
+
+    Parameters
+    ----------
+    output : str
+        Path or URL of what the run wrote.
+    part : str, optional
+        Which share of the run it is.
+
+    Returns
+    -------
+    bool
+        False where there is none that can be read.
+    """
+    try:
+        summary = json.loads(report_place(output, part).read_text())["summary"]
+        return bool(summary["stored"] < summary["blocks"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None) -> Path:

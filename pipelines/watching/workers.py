@@ -8,6 +8,8 @@ from typing import Any
 
 from distributed import Client
 
+from pipelines.cluster.asking import ask
+
 #: Where the name of a task says which block it is for: see ``str(Box)``.
 _START = re.compile(r"z=(\d+):\d+,y=(\d+):\d+,x=(\d+):\d+")
 
@@ -29,13 +31,13 @@ def ask_workers(client: Client) -> list[dict[str, Any]]:
         Of every worker its name, host, slots, bytes in use and allowed, share of a core in use,
         and the keys of this client's tasks that it computed when it was last heard of.
     """
-    workers: list[dict[str, Any]] = client.run_on_scheduler(_asker(client.id))
+    workers: list[dict[str, Any]] = ask(client, client.run_on_scheduler, _asker(client.id))
     return workers
 
 
 def _asker(client_id: str) -> Callable[..., list[dict[str, Any]]]:
     # A function of its own is sent as code: a scheduler of somebody else's may lack tilenet.
-    def ask(dask_scheduler: Any) -> list[dict[str, Any]]:
+    def look(dask_scheduler: Any) -> list[dict[str, Any]]:
         return [
             {
                 "name": str(worker.name),
@@ -53,7 +55,7 @@ def _asker(client_id: str) -> Callable[..., list[dict[str, Any]]]:
             for worker in list(dask_scheduler.workers.values())
         ]
 
-    return ask
+    return look
 
 
 def running_blocks(workers: Sequence[dict[str, Any]]) -> list[tuple[int, ...]]:
