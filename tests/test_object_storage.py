@@ -245,6 +245,7 @@ async def held(self, key, value):
     global count
     count += "/c/" in key
     if count > 3:
+        (folder / "held").touch()
         while not (folder / "open").exists():
             await asyncio.sleep(0.02)
         (folder / "asked").touch()
@@ -253,18 +254,23 @@ RemoteStore.set = held
 """
 
 
+def wait_for_file(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
 def test_a_run_outlasts_a_restart_of_the_server(
     case: Path, server: S3Server, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(GATE.format(folder=str(tmp_path)))
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     with begun(case, "outlast.zarr", PYTHONPATH=path) as process:
+        wait_for_file(tmp_path / "held", process)
         assert shards_of(f"{ON}/outlast.zarr") <= 2 * 3
         server.kill()
         (tmp_path / "open").touch()
-        while not (tmp_path / "asked").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
+        wait_for_file(tmp_path / "asked", process)
         server.start()
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
