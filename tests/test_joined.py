@@ -60,7 +60,7 @@ def test_an_encrypted_scheduler_refuses_others(
     with pytest.raises(InvalidData, match="refuses the TLS connection: self-signed certificate"):
         resolve(dataclasses.replace(options, tls=make(tmp_path, "others")))
     plain = encrypted.address.replace("tls://", "tcp://")
-    with pytest.raises(InvalidData, match="does not answer within 3 s"):
+    with pytest.raises(InvalidData, match=r"does not answer within 3 s\..* begins with tls://"):
         resolve(ClusterOptions(scheduler=plain))
     mixed = ClusterOptions(scheduler=plain, tls=make(tmp_path, "others"))
     with pytest.raises(InvalidData, match="addresses that begin with tls://"):
@@ -83,6 +83,15 @@ def test_a_scheduler_file_that_is_none_is_refused(
         (tmp_path / "scheduler.json").write_text(content)
     with pytest.raises(InvalidData, match=words):
         resolve(ClusterOptions(scheduler=str(tmp_path / "scheduler.json")))
+
+
+@pytest.mark.parametrize("scheduler", ["http://host:8786", "model.safetensors", "host", "tcp://"])
+def test_what_is_no_address_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    monkeypatch.setattr("pipelines.cluster.joined.Client", None)
+    with pytest.raises(InvalidData, match="is neither a file nor an address"):
+        resolve(ClusterOptions(scheduler=scheduler))
 
 
 def foreign(folder: Path, version: str | None) -> str:

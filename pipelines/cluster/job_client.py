@@ -12,7 +12,7 @@ from distributed import Client, Scheduler
 
 from pipelines.cluster.batch import load_library, make_job
 from pipelines.cluster.jobs import JobCluster, Jobs
-from pipelines.cluster.local import any_dashboard_port, choose_dashboard
+from pipelines.cluster.local import accept_any_port, choose_dashboard
 from pipelines.cluster.options import Batch, ClusterOptions
 from pipelines.cluster.queues import check_installed
 from pipelines.cluster.tls import security
@@ -81,10 +81,10 @@ def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> JobClus
         "security": security(options.tls),
         "dashboard_address": dashboard,
     }
-    with any_dashboard_port():
-        return JobCluster(
-            scheduler={"cls": Scheduler, "options": how},
-            security=security(options.tls),
-            silence_logs=logging.CRITICAL,
-            name="tilenet",
-        )
+    accept_any_port()
+    return JobCluster(
+        scheduler={"cls": Scheduler, "options": how},
+        security=security(options.tls),
+        silence_logs=logging.CRITICAL,
+        name="tilenet",
+    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from distributed import Client
 from distributed.utils import silence_logging_cmgr
 
@@ -19,7 +22,17 @@ from tilenet.errors import InvalidData, SchedulerLost, TilenetError
 #: Seconds to wait for a scheduler to answer, and for its first worker.
 CONNECT_SECONDS = 30
 
-_CURE = "Check the address, and that 'dask scheduler' and workers are running."
+#: Seconds after which the wait for a scheduler is told of.
+_TOLD_SECONDS = 3.0
+
+# What Dask can talk, and what an address looks like.
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "ucxx", "inproc")
+_ADDRESS = re.compile(rf"(?:(?:{'|'.join(_SCHEMES)})://\S+|[^\s/:]+:\d+)")
+
+_CURE = (
+    "Check the address, and that 'dask scheduler' and workers are running; the address of one that "
+    "encrypts begins with tls://."
+)
 
 
 @contextlib.contextmanager
@@ -70,7 +83,7 @@ def find_address(scheduler: str) -> str:
     Parameters
     ----------
     scheduler : str
-        The address, or the path of a scheduler file (.json).
+        The address, or the path of a scheduler file.
 
     Returns
     -------
@@ -80,9 +93,13 @@ def find_address(scheduler: str) -> str:
     Raises
     ------
     InvalidData
-        When the file is missing or is not a scheduler file.
+        When it is no address, and the file is missing or is not a scheduler file.
     """
-    if not scheduler.endswith(".json"):
+    if not (scheduler.endswith(".json") or Path(scheduler).is_file()):
+        if _ADDRESS.fullmatch(scheduler) is None:
+            problem = "is neither a file nor an address such as tcp://host:8786"
+            cure = f"Addresses are host:port, or begin with one of {'://, '.join(_SCHEMES)}://."
+            raise InvalidData(f"Scheduler {scheduler}", problem, cure)
         return scheduler
     what = f"Scheduler file {scheduler}"
     cure = "It is what 'dask scheduler --scheduler-file' makes."
@@ -99,6 +116,9 @@ def _connect(address: str, options: ClusterOptions) -> Client:
     if address.startswith("tls://") and options.tls is None:
         cure = "Give --tls-ca, --tls-cert and --tls-key."
         raise InvalidData(what, "wants certificates", cure)
+    told = threading.Timer(_TOLD_SECONDS, _say_waiting, [address])
+    told.daemon = True
+    told.start()
     try:
         return Client(address, timeout=CONNECT_SECONDS, security=security(options.tls))
     except (OSError, ValueError, TimeoutError, RuntimeError) as error:
@@ -110,6 +130,12 @@ def _connect(address: str, options: ClusterOptions) -> Client:
             cure = "Encrypted ones have addresses that begin with tls://."
             raise InvalidData(what, problem, cure) from error
         raise InvalidData(what, problem, _CURE) from error
+    finally:
+        told.cancel()
+
+
+def _say_waiting(address: str) -> None:
+    click.echo(f"Waiting for scheduler {address}, for {CONNECT_SECONDS} s at most", err=True)
 
 
 def _tls_refusal(error: BaseException | None) -> str | None:

@@ -62,17 +62,17 @@ def _start(options: ClusterOptions) -> LocalCluster:
 
 
 def _start_once(options: ClusterOptions) -> LocalCluster:
-    with any_dashboard_port():
-        return LocalCluster(
-            n_workers=options.workers,
-            threads_per_worker=options.slots,
-            processes=True,
-            memory_limit=options.memory,
-            host="127.0.0.1",
-            dashboard_address=choose_dashboard(options.dashboard),
-            silence_logs=logging.CRITICAL,
-            resources={"GPU": options.slots} if options.gpus else None,
-        )
+    accept_any_port()
+    return LocalCluster(
+        n_workers=options.workers,
+        threads_per_worker=options.slots,
+        processes=True,
+        memory_limit=options.memory,
+        host="127.0.0.1",
+        dashboard_address=choose_dashboard(options.dashboard),
+        silence_logs=logging.CRITICAL,
+        resources={"GPU": options.slots} if options.gpus else None,
+    )
 
 
 def visible_gpus() -> int:
@@ -88,18 +88,14 @@ def visible_gpus() -> int:
     return torch.cuda.device_count()
 
 
-@contextlib.contextmanager
-def any_dashboard_port() -> Iterator[None]:
-    """Let a scheduler take another port without a warning.
+def accept_any_port() -> None:
+    """Let Dask's dashboards take another port without a warning, from now on.
 
-    Yields
-    ------
-    None
-        Several commands that start at the same time find the same port free, and one gets it.
+    Several commands that start at the same time find the same port free, and one gets it. Not for a
+    while only: filters are the process's, and another thread that puts back those that it found
+    would undo it in the middle.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Port .* is already in use")
-        yield
+    warnings.filterwarnings("ignore", message="Port .* is already in use")
 
 
 def choose_dashboard(wanted: str | None) -> str:
