@@ -138,6 +138,9 @@ def run_prediction(
     if cluster.local and choices.device != "cpu":
         # Refuses a device that is not there; on the CPU only the workers need load PyTorch.
         numeric_facts(choices.device)
+    if cluster.batch is not None and cluster.batch.gpus and choices.device == "cpu":
+        problem = f"reserve {cluster.batch.gpus} GPUs each, which --device cpu would leave idle"
+        raise InvalidData("The jobs", problem, "Give --device cuda, or gpus_per_job = 0.")
     job = check_job(source, model, mask=mask, choices=choices)
     begun = check_output(job, output, overwrite)
     cluster = resolve(cluster, job.choices.device)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from pipelines.cluster import ClusterOptions
+from pipelines.cluster import Batch, ClusterOptions
 from pipelines.cluster.survey import task_resources
 from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.predict import as_array, common_facts, run_prediction
@@ -235,6 +235,12 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_workers_start(
     monkeypatch.setattr("pipelines.predict.open_client", None)
     with pytest.raises(UnreadableVolume, match="nothing can be written in /proc: "):
         predict(copy, "/proc/out.zarr")
+
+
+def test_jobs_with_gpus_that_nothing_would_use_are_refused(copy: Path) -> None:
+    batch = Batch(system="slurm", walltime=600, lifetime=500, stagger=0, gpus=2, workers=2)
+    with pytest.raises(InvalidData, match="reserve 2 GPUs each, which --device cpu"):
+        predict(copy, cluster=ClusterOptions(batch=batch))
 
 
 def test_overwrite_begins_anew(copy: Path) -> None:
