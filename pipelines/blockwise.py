@@ -63,7 +63,7 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     Outcome
         With every block either computed or failed, unless it was stopped.
     """
-    outcome, start = options.outcome, time.monotonic()
+    outcome, start = options.outcome or Outcome(), time.monotonic()
     for box in blocks:
         if options.stop:
             break
@@ -134,7 +134,7 @@ class _ClusterRun:
 
     def __init__(self, task: Task, options: RunOptions, client: Client) -> None:
         self.task, self.options, self.client = task, options, client
-        self.outcome = options.outcome
+        self.outcome = options.outcome or Outcome()
         self.flying: dict[Future, tuple[Box, int]] = {}
         self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.run = uuid.uuid4().hex[:8]

@@ -95,8 +95,9 @@ class RunOptions:
         Dask resources of a task, for example {"GPU": 1}.
     limits : Limits
         What a cluster's workers may take.
-    outcome : Outcome
-        Filled while it runs, so that it tells what was done by a run that cannot go on.
+    outcome : Outcome or None
+        Filled while it runs, so that it tells what was done by a run that cannot go on; None makes
+        a new one for each run.
     """
 
     name: str
@@ -106,7 +107,7 @@ class RunOptions:
     keep_reports: bool = False
     resources: dict[str, float] | None = None
     limits: Limits = field(default_factory=Limits)
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Outcome | None = None
 
 
 @contextlib.contextmanager

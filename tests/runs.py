@@ -150,7 +150,9 @@ def predict_blocks(
 def tilenet_command(*arguments: str | Path) -> list[str]:
     """The command line of the ``tilenet`` program, with warnings as errors."""
     code = "from pipelines.cli import main; main()"
-    return [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    # Tornado leaves a socket unclosed where another command took the dashboard's port meanwhile.
+    warnings = ("-W", "error", "-W", "ignore:unclosed:ResourceWarning")
+    return [sys.executable, *warnings, "-c", code, *map(str, arguments)]
 
 
 def run_tilenet(

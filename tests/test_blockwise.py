@@ -77,6 +77,13 @@ def test_every_block_is_done_once(run: Run) -> None:
     assert outcome.stopped_by is None
 
 
+def test_options_serve_several_runs(run: Run) -> None:
+    chosen = options()
+    for _ in range(2):
+        outcome = run(Measure(), iter(BLOCKS), chosen)
+        assert outcome.computed == len(outcome.reports) == len(BLOCKS)
+
+
 def test_no_blocks_is_no_work(run: Run) -> None:
     outcome = run(Measure(), iter([]), options())
     assert (outcome.computed, outcome.failed, outcome.reports) == (0, [], [])
