@@ -6,6 +6,9 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 # Test processes: one more than cores, for many tests wait for other processes.
 PROCESSES ?= 3
+# Short benchmarks check results and give no figures, so two run at once, the longest first.
+SHORT := bench_peers bench_scale bench_predict bench_plan bench_blockwise bench_io bench_metrics \
+	bench_weight_map 'bench_gpu --device cpu'
 
 .PHONY: demo test check bench peers format clean
 
@@ -14,15 +17,7 @@ demo: .venv/ready
 
 test: check
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m benchmarks.bench_blockwise --quick
-	$(BIN)/python -m benchmarks.bench_scale --quick
-	$(BIN)/python -m benchmarks.bench_predict --quick
-	$(BIN)/python -m benchmarks.bench_plan --quick
-	$(BIN)/python -m benchmarks.bench_metrics --quick
-	$(BIN)/python -m benchmarks.bench_weight_map --quick
-	$(BIN)/python -m benchmarks.bench_io --quick
-	$(BIN)/python -m benchmarks.bench_gpu --device cpu --quick
-	$(BIN)/python -m benchmarks.bench_peers --quick
+	printf '%s\n' $(SHORT) | xargs -P 2 -I '{}' sh -c '$(BIN)/python -m benchmarks.{} --quick'
 
 # Lint, types, import contracts, docstrings: what pre-commit runs too.
 check: .venv/ready
