@@ -52,6 +52,14 @@ def _own_cache() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _any_dashboard() -> Iterator[None]:
+    """Several test processes that look for a free port at the same time may find the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.cluster.local.DASHBOARD", "127.0.0.1:0")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tilenet_data() -> Path:
     """The folder of real images, or a skip that says how to get them."""
