@@ -39,7 +39,7 @@ HOUR = 3600.0
 GENEROUS, AT_LEAST = 10.0, 600.0
 
 #: Seconds between two looks at the workers, at most; and looks within a limit, at least.
-LOOK_SECONDS, LOOKS = 10.0, 8
+LOOK_SECONDS, LOOKS = 2.0, 8
 
 #: Workers that may die while they compute a block until it is given up. A preempted worker is no
 #: fault of its block; six in a row are.
@@ -212,12 +212,10 @@ class Keeper:
             self._over[worker] = told["rss"]
             return {}
         self._paces.pop(worker, None)
-        # What it was given first it computed; the rest waited, and is not to blame.
         given = [key for key in flying() if key in told["processing-tasks"]]
         if told["expected"] or not given:
             return {}
-        threads = max((seen.threads for seen in self._known.values()), default=1)
-        suspects = given[: self._known[worker].threads if worker in self._known else threads]
+        suspects = self._computed(worker, given)
         error = self._why(worker)
         said = error.message() if isinstance(error, WorkerOverMemory) else f"worker {worker} died"
         self.note(f"{_block(suspects[0])} and what else ran there goes elsewhere: {said}")
@@ -227,6 +225,14 @@ class Keeper:
             return {key: Verdict(error) for key in suspects}
         gone = [key for key in suspects if self._deaths[_block(key)] >= DEATHS]
         return {key: Verdict(WorkerDied(worker, DEATHS), final=True) for key in gone}
+
+    def _computed(self, worker: str, given: Sequence[str]) -> list[str]:
+        # What it said that it computed it still did; else it computed what it was given first. The
+        # rest waited, and is not to blame.
+        known = [self._known[worker]] if worker in self._known else list(self._known.values())
+        said = frozenset().union(*(seen.executing for seen in known))
+        threads = max((seen.threads for seen in known), default=1)
+        return sorted(given, key=lambda key: key not in said)[:threads]
 
     def _count(self, last: str) -> None:
         self._in_a_row += 1

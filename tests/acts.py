@@ -23,17 +23,21 @@ class Act:
     bad: Sequence[Box]
     how: str
     seconds: float = 0.01
+    #: Before it dies or eats: by then the worker has said that it computes it.
+    before: float = 2.5
 
     def __call__(self, box: Box) -> BlockReport:
         if box not in self.bad:
             time.sleep(self.seconds)
         elif self.how == "die":
+            time.sleep(self.before)
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.how == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         elif self.how == "hang":
             threading.Event().wait()
         else:
+            time.sleep(self.before)
             held = bytearray(MEMORY)
             held[::4096] = b"x" * len(held[::4096])
             time.sleep(20)

@@ -32,6 +32,14 @@ class Looks:
         patch.setattr("pipelines.limits.patience", lambda client: patience)
         self.keeper = Keeper(cast("Client", None), Limits(block=LIMIT), self.notes.append)
 
+    def bury(self, own: Sequence[str], given: str, rss: int | None = 10**9) -> dict[str, Verdict]:
+        """Hear of the end of the worker, which took so much memory."""
+        if rss is not None:
+            self.keeper._hear((0.0, {"worker": "tcp://w:1", "rss": rss}))
+        told = {"action": "remove-worker", "worker": "tcp://w:1", "expected": False}
+        self.keeper._hear((0.0, {**told, "processing-tasks": set(given)}))
+        return self.keeper.look(lambda: own)
+
     def look(
         self, *workers: Seen, own: Sequence[str] = "abcdef", seconds: float = STEP
     ) -> dict[str, Verdict]:
@@ -101,6 +109,18 @@ def test_a_silent_worker_is_taken_to_compute_what_it_was_given_first(looks: Look
     silent = worker("cab", "", threads=2, silent=SILENT_SECONDS + 1)
     # In the order of submission, as many as it has threads.
     assert looks.until_hung(silent) == (LIMIT + 2 * STEP, {"a", "b"})
+
+
+def test_blamed_for_an_end_is_what_was_computed(looks: Looks) -> None:
+    # "d" was submitted last, and began before the others came.
+    looks.look(worker("abd", "d"))
+    assert set(looks.bury("abcd", "abd")) == {"d"}
+    # What began since the last look, in a slot that was free then, is what was given first.
+    looks.look(worker("bd", "d", threads=2))
+    assert set(looks.bury("abcd", "abd")) == {"a", "d"}
+    # What ended meanwhile had no part in it.
+    looks.look(worker("bd", "d"))
+    assert set(looks.bury("abc", "bc")) == {"b"}
 
 
 def test_what_others_sent_is_not_ours_to_give_up(looks: Looks) -> None:
