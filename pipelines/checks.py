@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.prediction import Choices, Job
 from pipelines.provenance_checks import problems
-from tilenet import storage
+from tilenet import storage, writing
 from tilenet.checkpoint import ModelHeader, model_sha256, read_header
 from tilenet.codecs import compressors
 from tilenet.errors import (
@@ -181,7 +181,7 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
     check_apart(output, job.model)
     if job.mask is not None:
         check_apart(output, job.mask.location)
-    storage.check_writable(output)
+    writing.check_writable(output)
     found = describe_existing(output)
     if found is None:
         return None
@@ -320,7 +320,7 @@ def check_folder(option: str, folder: str) -> None:
     """
     if storage.is_remote(folder):
         return
-    if problem := storage.write_problem(storage.local_path(folder)):
+    if problem := writing.write_problem(storage.local_path(folder)):
         cure = "Give another folder, or change its permissions."
         raise InvalidData(f"{option} {folder}", problem, cure)
 

@@ -14,7 +14,7 @@ from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, VOXEL_SIZE, cluster_options, input_options
 from pipelines.running import open_runner
-from pipelines.storing import find_begun, storage_shapes
+from pipelines.storing import check_can_go_on, find_begun, storage_shapes
 from pipelines.summary import Summary, check_stored
 from tilenet import storage
 from tilenet.codecs import CODECS, compressors
@@ -27,6 +27,7 @@ from tilenet.sources import Source, ZarrSource, open_source
 from tilenet.tasks import IngestTask, OutputReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
+from tilenet.writing import remove_partial_files
 
 #: Copies of a block in memory while it is read, cut and encoded.
 BLOCK_COPIES = 4
@@ -145,9 +146,11 @@ def run_ingest(
     cluster = resolve(cluster)
     grid = BlockGrid(source.shape, block_shape(source, new, cluster))
     missing = list(range(len(grid))) if begun is None else begun.missing(grid)
+    if begun is not None:
+        check_can_go_on(begun, grid)
     with open_runner(cluster, len(missing), command="ingest", output=output) as runner:
         if begun is not None:
-            storage.remove_partial_files(output)
+            remove_partial_files(output)
             creation = begun.creation
         else:  # only now: whatever was wrong has been said, and no stop was asked for
             runner.stop.check()

@@ -17,13 +17,14 @@ from pipelines.parts import Part, check_part, part_option, share_of
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
+    check_can_go_on,
     check_memory,
     find_begun,
     storage_shapes,
     task_bytes,
 )
 from pipelines.summary import Summary, check_stored
-from tilenet import __version__, storage
+from tilenet import __version__
 from tilenet.codecs import CODECS, compressors
 from tilenet.components import PLANAR, LabelRule
 from tilenet.errors import AmbiguousVolume, InvalidData
@@ -37,6 +38,7 @@ from tilenet.provenance import refuse_if_different
 from tilenet.tasks import OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
+from tilenet.writing import remove_partial_files
 
 #: Bytes per voxel that a task holds beside the stored values: the foreground, cc3d's labels and
 #: union-find, ours, the ids, and what is encoded.
@@ -232,9 +234,11 @@ def run_label(
     joined = not missing or (job.begun is not None and has_join(output))
     check_part(part, output, begun=joined, first_pass=True, overwrite=options.overwrite)
     todo = len(missing) if joined else len(job.grid)
+    if job.begun is not None:
+        check_can_go_on(job.begun, grid)
     with open_runner(cluster, todo, command="label", output=output) as runner:
         if job.begun is not None and part is None:
-            storage.remove_partial_files(output)
+            remove_partial_files(output)
         creation = None if job.begun is None else job.begun.creation
         if not joined:
             creation = _join(job, runner, run)

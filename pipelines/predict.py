@@ -39,6 +39,7 @@ from pipelines.prediction import (
 )
 from pipelines.resume import check_resume
 from pipelines.stopping import Stop, stop_on_signals
+from pipelines.storing import check_can_go_on
 from pipelines.summary import Summary, check_stored
 from pipelines.tables import plan_text
 from pipelines.watching import Watch, open_watch
@@ -52,6 +53,7 @@ from tilenet.predict_task import PredictTask, compute_block, numeric_facts
 from tilenet.tasks import MomentsTask, OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
+from tilenet.writing import remove_partial_files
 
 if TYPE_CHECKING:
     import dask.array
@@ -161,6 +163,8 @@ def run_prediction(
         costs.block_seconds, timeout=cluster.block_timeout, memory=plan.worker_bytes
     )
     grid, outcome = share_of(plan.grid, part), Outcome()
+    if begun is not None:
+        check_can_go_on(begun, grid)
     with (
         ending(outcome),
         stop_on_signals() as stop,
@@ -170,6 +174,8 @@ def run_prediction(
         run = _Run(job, plan, output, watch, client, stop, uuid.uuid4().hex, part, limits)
         task = run.prepare(rule, known, begun, overwrite)
         missing = open_volume(output).missing(grid)
+        if missing and begun is not None and part is None:  # nobody else writes
+            remove_partial_files(output)
         run.compute(task, grid, missing, outcome)
     check_stored(output, grid, missing, outcome)
     before, share = len(grid) - len(missing), None if part is None else str(part)
@@ -203,7 +209,7 @@ class _Run:
             self.stop.check()  # a stop while the cluster came up must cost no old output
             creation: str | None = create_volume(self.output, new, overwrite=overwrite)
         else:
-            check_resume(self.job, self.plan, begun, stated, alone=self.part is None)
+            check_resume(self.job, self.plan, begun, stated)
             creation = begun.creation
         written = OutputReference(self.output, creation)
         return predict_task(

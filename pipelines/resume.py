@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.prediction import Job
-from tilenet import storage
 from tilenet.geometry import Box
 from tilenet.identity import SAMPLES, sampled_shards
 from tilenet.new_volume import replace_attributes
@@ -16,10 +15,8 @@ from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 
 
-def check_resume(
-    job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any], *, alone: bool = True
-) -> None:
-    """Refuse to go on under other conditions; clean up after interrupted writes.
+def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]) -> None:
+    """Refuse to go on under other conditions.
 
     Input shards that were corrupt and are restored change their size. That is no other input as
     long as no stored block was computed from them: their new sizes are noted in the output.
@@ -34,8 +31,6 @@ def check_resume(
         The output.
     stated : mapping
         What would determine the values of the missing blocks.
-    alone : bool
-        Whether nobody else writes: what is half written was then interrupted, and is removed.
 
     Raises
     ------
@@ -50,8 +45,6 @@ def check_resume(
     refuse_if_different(begun.location, stored, stated)
     if restored:
         replace_attributes(begun.location, stored)
-    if alone:
-        storage.remove_partial_files(begun.location)
 
 
 def _restored_shards(

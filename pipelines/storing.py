@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipelines.checks import check_provenance, open_group_attributes
 from pipelines.cluster import ClusterOptions
-from tilenet.errors import NotEnoughMemory, OutputExists
-from tilenet.geometry import ZYX, check_multiple, round_up, zyx
+from tilenet import storage
+from tilenet.errors import NotEnoughMemory, OutputExists, UnreadableVolume
+from tilenet.geometry import ZYX, Box, check_multiple, round_up, zyx
 from tilenet.new_volume import describe_existing
 from tilenet.plan import PROCESS_BYTES
-from tilenet.storage import check_writable
 from tilenet.volume import Volume, open_volume
+from tilenet.writing import MAKE_WRITABLE, check_writable, write_problem
 
 #: Sections that differ in size from their pixels by this factor are stored in flatter chunks.
 ANISOTROPY = 4
@@ -174,6 +175,28 @@ def task_bytes(cluster: ClusterOptions) -> int:
         Bytes.
     """
     return (cluster.memory - PROCESS_BYTES) // cluster.slots
+
+
+def check_can_go_on(begun: Volume, grid: Sequence[Box]) -> None:
+    """Refuse a begun output that lacks blocks and cannot be written to.
+
+    Parameters
+    ----------
+    begun : Volume
+        The output.
+    grid : sequence of Box
+        Blocks that are to be in it.
+
+    Raises
+    ------
+    UnreadableVolume
+        When nothing can be written there.
+    """
+    if storage.is_remote(begun.location):
+        return  # tried by check_writable already
+    problem = write_problem(storage.local_path(begun.location))
+    if problem and begun.missing(grid):  # one that lacks nothing may be read only
+        raise UnreadableVolume(begun.location, problem, MAKE_WRITABLE)
 
 
 def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:

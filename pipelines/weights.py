@@ -17,6 +17,7 @@ from pipelines.parts import Part, check_part, part_option, share_of
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
+    check_can_go_on,
     check_memory,
     find_begun,
     grow_block,
@@ -24,7 +25,7 @@ from pipelines.storing import (
     task_bytes,
 )
 from pipelines.summary import Summary, check_stored
-from tilenet import __version__, storage
+from tilenet import __version__
 from tilenet.codecs import CODECS, compressors
 from tilenet.errors import AmbiguousVolume, InvalidData
 from tilenet.geometry import ZYX, Box, zyx
@@ -36,6 +37,7 @@ from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 from tilenet.weight_rule import ClassCounts, WeightRule
 from tilenet.weight_task import CountTask, WeightTask
+from tilenet.writing import remove_partial_files
 
 #: Bytes that a task holds per voxel that it reads, and per byte of a label: the separation's
 #: extremes are copies of the labels.
@@ -236,6 +238,8 @@ def run_weights(
     missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
     begun = job.begun is not None
     check_part(part, output, begun=begun, first_pass=True, overwrite=options.overwrite)
+    if job.begun is not None:
+        check_can_go_on(job.begun, grid)
     todo = len(missing) if begun else len(job.grid)
     with open_runner(cluster, todo, command="weights", output=output) as runner:
         if job.begun is None:
@@ -247,7 +251,7 @@ def run_weights(
         else:
             counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation
             if part is None:
-                storage.remove_partial_files(output)
+                remove_partial_files(output)
         written = OutputReference(output, creation)
         task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
         runner.store("Weights", task, grid, missing)

@@ -58,12 +58,19 @@ def test_an_output_that_becomes_read_only(case: Case) -> None:
         assert code == 1, err
         assert "Read-only file system" in err
         assert len(summary["failed"]) == BLOCKS - case.stored("fixed/out.zarr") > 0
-        # Begun in vain on what cannot be written, it says so as well.
+        # What cannot be written is not computed again.
         still = run_tilenet("predict", "em.zarr", "fixed/out.zarr", *ARGUMENTS, cwd=case.folder)
         assert still.returncode == 1
-        assert "unexpected" not in still.stderr
+        assert still.stdout == ""
+        *_, last = still.stderr.splitlines()
+        assert last.startswith("Error: fixed/out.zarr: nothing can be written in ")
+        assert "Read-only file system. Make it writable, and run the same command again." in last
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         case.go_on("fixed/out.zarr", "output made read-only", *ALONE, said=(code, err))
+        # One that lacks nothing may be read only.
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        done = run_tilenet("predict", "em.zarr", "fixed/out.zarr", *ARGUMENTS, cwd=case.folder)
+        assert done.returncode == 0, done.stderr
 
 
 def test_input_shards_that_are_corrupt_truncated_or_gone(case: Case) -> None:

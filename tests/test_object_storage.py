@@ -30,7 +30,6 @@ from pipelines import cli
 from tests.object_store import BUCKET, KEY, READER_KEY, READER_SECRET, SECRET, S3Server, program
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, kill, run_tilenet, store_volume, tilenet_command
-from tilenet import storage
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import OutputExists, StoreFailed
 from tilenet.geometry import Box
@@ -41,6 +40,7 @@ from tilenet.object_store import RemoteStore, open_store
 from tilenet.shards import check_shard
 from tilenet.synthetic import synthetic_em
 from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.writing import WRITE_CHECK
 
 pytestmark = [
     pytest.mark.cluster,
@@ -641,7 +641,7 @@ def problem_with(store: RemoteStore) -> str:
 
 def test_what_a_killed_check_left_is_no_output(server: S3Server) -> None:
     store = open_store(f"{ON}/checked.zarr", read_only=False)
-    sync(store.create(storage.WRITE_CHECK, b""))
+    sync(store.create(WRITE_CHECK, b""))
     assert describe_existing(f"{ON}/checked.zarr") is None
     sync(store.create("notes.txt", b"precious"))
     assert describe_existing(f"{ON}/checked.zarr") == "a folder that is not Zarr"

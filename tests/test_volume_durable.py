@@ -20,8 +20,8 @@ from tilenet.durable import write_durably
 from tilenet.errors import UnreadableBlock
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
-from tilenet.storage import remove_partial_files
 from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.writing import remove_partial_files
 
 VALUES = noise(NEW.shape)
 
