@@ -155,6 +155,9 @@ def open_runner(
     with ending(outcome), stop_on_signals() as stop, contextlib.ExitStack() as stack:
         # One block is done sooner than a cluster is started.
         alone = cluster.local and blocks <= 1
-        client = None if alone else stack.enter_context(open_client(cluster, stop))
+        # Blocks are as large as the workers of a scheduler allow that were there at the start.
+        needed = 0 if cluster.scheduler is None else cluster.memory
+        limits = Limits(block=cluster.block_timeout or HOUR, memory=needed)
+        client = None if alone else stack.enter_context(open_client(cluster, stop, needed))
         watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))
-        yield Runner(client, stop, watch, Limits(block=cluster.block_timeout or HOUR), outcome)
+        yield Runner(client, stop, watch, limits, outcome)

@@ -16,10 +16,11 @@ import pytest
 from distributed import Client
 
 from pipelines.blockwise import run_on_cluster
-from pipelines.cluster import ClusterOptions, open_client
+from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.replacing import LOCAL_SECONDS
 from pipelines.limits import AT_LEAST, Limits
 from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.running import open_runner
 from tests.acts import MEMORY, Act
 from tests.runs import Silent, environment
 from tests.test_scheduler import Processes, wait_for
@@ -158,6 +159,20 @@ def test_a_late_worker_with_too_little_memory_is_sent_away(tmp_path: Path) -> No
         assert "has 477 MiB of memory, and the plan needs 954 MiB of each" in notes[0]
         assert len(client.nthreads()) == 1
         wait_for(lambda: small.poll() is not None)
+
+
+def test_blocks_sized_by_the_workers_at_the_start_go_to_no_smaller_ones(tmp_path: Path) -> None:
+    with Processes(tmp_path) as dask, Client(dask.address) as client:
+        dask.worker("large", memory="2GB")
+        client.wait_for_workers(1, timeout=60)
+        cluster = resolve(ClusterOptions(scheduler=dask.address))
+        output = str(tmp_path / "labels.zarr")
+        with open_runner(cluster, len(BLOCKS), command="label", output=output) as runner:
+            small = dask.worker("small", memory="500MB")
+            client.wait_for_workers(2, timeout=60)
+            runner.store("Label", Act((), "", seconds=0.1), BLOCKS, range(len(BLOCKS)))
+            wait_for(lambda: small.poll() is not None)
+        assert (runner.outcome.computed, runner.outcome.failed) == (len(BLOCKS), [])
 
 
 def test_the_limit_follows_from_the_plan_unless_the_user_says() -> None:
