@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -189,6 +190,17 @@ def interrupt(process: subprocess.Popen[str], number: int) -> None:
     with workers_paused(process):
         os.kill(process.pid, number)
         time.sleep(2 * WAKE_SECONDS)
+
+
+def in_terminal(command: list[str], env: dict[str, str], cwd: Path) -> tuple[int, int]:
+    """Run a command in a terminal of its own: its number, and what closes the terminal."""
+    number, terminal = os.forkpty()
+    if number == 0:
+        # What runs the tests may have been told to outlive its own terminal.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.chdir(cwd)
+        os.execvpe(command[0], command, env)
+    return number, terminal
 
 
 def kill(process: subprocess.Popen[str]) -> None:

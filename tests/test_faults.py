@@ -14,7 +14,7 @@ from distributed import Client
 
 from pipelines.cluster.asking import ASK_SECONDS
 from tests.faults import BLOCKS, GATE, Case, case, end, wait_for, workers_of
-from tests.runs import environment, interrupt, kill, workers_paused
+from tests.runs import environment, in_terminal, interrupt, kill, workers_paused
 from tests.test_scheduler import Processes
 
 __all__ = ["case"]
@@ -194,11 +194,8 @@ def test_two_commands_on_one_output_both_end_well(case: Case) -> None:
 
 
 def test_no_process_outlives_a_closed_terminal(case: Case) -> None:
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        os.chdir(case.folder)
-        command = case.command("closed.zarr")
-        os.execvpe(command[0], command, {**environment(), **case.gate("closed.zarr", 2)})
+    env = {**environment(), **case.gate("closed.zarr", 2)}
+    pid, terminal = in_terminal(case.command("closed.zarr"), env, case.folder)
     wait_for(lambda: case.stored("closed.zarr") >= 2)
     children = psutil.Process(pid).children(recursive=True)
     os.close(terminal)

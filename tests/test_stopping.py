@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.stopping import stop_on_signals
-from tests.runs import environment
+from tests.runs import environment, in_terminal
 
 # The signal is held back, so that the terminal refuses a line first; without that it is chance.
 SCRIPT = """\
@@ -30,10 +30,8 @@ except Stopped as error:
 
 
 def test_a_line_that_a_closed_terminal_refuses_is_a_request_to_stop(tmp_path: Path) -> None:
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / "said")]
-        os.execvpe(sys.executable, arguments, environment())
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "said")]
+    pid, terminal = in_terminal(command, environment(), tmp_path)
     assert b"going on" in os.read(terminal, 100)
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
