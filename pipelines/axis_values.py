@@ -19,11 +19,16 @@ class AxisValues(click.ParamType[tuple[Any, ...]]):
         Reads one value.
     name : str
         What a value is, for messages.
+    unnamed : str, optional
+        What is read for an axis that is not named while others are; without it all are needed.
     """
 
-    def __init__(self, convert_one: Callable[[str], Any], name: str) -> None:
+    def __init__(
+        self, convert_one: Callable[[str], Any], name: str, unnamed: str | None = None
+    ) -> None:
         self.convert_one = convert_one
         self.name = name
+        self.unnamed = unnamed
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -44,19 +49,20 @@ class AxisValues(click.ParamType[tuple[Any, ...]]):
         """
         if isinstance(value, tuple):
             return value
-        parts = _by_axis([part.strip() for part in str(value).split(",")])
+        parts = self._by_axis([part.strip() for part in str(value).split(",")])
         if parts is None:
-            self.fail(f"{value!r} is not three values in z,y,x order or z=..,y=..,x=..", param, ctx)
+            named = "z=..,y=..,x=.." if self.unnamed is None else "some of z=..,y=..,x=.."
+            self.fail(f"{value!r} is not three values in z,y,x order or {named}", param, ctx)
         try:
             return tuple(self.convert_one(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r} holds something that is not a {self.name}", param, ctx)
 
-
-def _by_axis(parts: Sequence[str]) -> Sequence[str] | None:
-    if len(parts) != 3:
-        return None
-    if not any("=" in part for part in parts):
-        return parts
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    return [named[axis] for axis in AXES] if set(named) == set(AXES) else None
+    def _by_axis(self, parts: Sequence[str]) -> Sequence[str] | None:
+        if not any("=" in part for part in parts):
+            return parts if len(parts) == len(AXES) else None
+        named = dict(part.split("=", 1) for part in parts if "=" in part)
+        if len(named) < len(parts) or not named.keys() <= set(AXES):
+            return None
+        found = [named.get(axis, self.unnamed) for axis in AXES]
+        return None if None in found else [part for part in found if part is not None]

@@ -69,7 +69,7 @@ def _read_figures(
 @click.argument("prediction")
 @click.argument("truth")
 @input_options
-@click.option("--region", type=REGION, help="Part to compare: z=20:24,y=0:512,x=0:512.")
+@click.option("--region", type=REGION, help="Part to compare: z=20:24 (all of y and x).")
 @click.option(
     "--figures", callback=_read_figures,
     help="isbi, seg, volume, or several with commas; by default isbi, or seg,volume of instances.",

@@ -43,18 +43,29 @@ def _range(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _part(text: str) -> tuple[int, int | None]:
+    match = re.fullmatch(r"(\d*):(\d*)", text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1] or 0), int(match[2]) if match[2] else None
+
+
 VOXEL_SIZE = AxisValues(_positive(float), "positive size in nm")
 SHAPE = AxisValues(_positive(int), "positive whole number")
-REGION = AxisValues(_range, "range start:stop")
+BOX = AxisValues(_range, "range start:stop")
+REGION = AxisValues(_part, "range start:stop", unnamed=":")
+
+#: Start and stop along (z, y, x), as :data:`REGION` reads them; a stop of None is the volume's end.
+Region = Sequence[tuple[int, int | None]]
 
 
-def region_box(region: Sequence[tuple[int, int]] | None, shape: ZYX) -> Box:
+def region_box(region: Region | None, shape: ZYX) -> Box:
     """Make the box of a region.
 
     Parameters
     ----------
-    region : sequence of (int, int) or None
-        Start and stop along (z, y, x); None is the whole volume.
+    region : sequence of (int, int or None) or None
+        Start and stop along (z, y, x), a stop of None being the end; None is the whole volume.
     shape : tuple of int
         Shape of the volume, (z, y, x).
 
@@ -71,7 +82,8 @@ def region_box(region: Sequence[tuple[int, int]] | None, shape: ZYX) -> Box:
     whole = Box.of_shape(shape)
     if region is None:
         return whole
-    box = Box(zyx(start for start, _ in region), zyx(stop for _, stop in region))
+    stops = (n if stop is None else stop for (_, stop), n in zip(region, shape, strict=True))
+    box = Box(zyx(start for start, _ in region), zyx(stops))
     if not whole.contains(box) or min(box.shape) <= 0:
         raise RegionOutside(str(box), str(whole))
     return box
@@ -190,7 +202,7 @@ def prediction_options(function: F) -> F:
     """
     names = {field.name for field in dataclasses.fields(Choices)}
 
-    @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512,x=0:512.")
+    @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512 (all of x).")
     @click.option("--mask", help="Low-resolution Zarr; where it is 0, 0 is stored.")
     @click.option("--block", type=SHAPE, help="Voxels per task, z,y,x; chosen by the plan.")
     @click.option("--shard", type=SHAPE, help="Voxels per stored object, z,y,x; chosen too.")

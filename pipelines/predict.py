@@ -20,6 +20,7 @@ from pipelines.cluster.survey import ask_workers, task_resources
 from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.limits import Limits
 from pipelines.options import (
+    Region,
     cluster_options,
     default_workers,
     prediction_options,
@@ -93,7 +94,7 @@ def run_prediction(
     *,
     model: str,
     cluster: ClusterOptions,
-    region: Sequence[tuple[int, int]] | None = None,
+    region: Region | None = None,
     mask: VolumeReference | None = None,
     choices: Choices | None = None,
     rule: IntensityRule | None = None,
@@ -112,7 +113,7 @@ def run_prediction(
         Model file.
     cluster : ClusterOptions
         Where to compute.
-    region : sequence of (int, int), optional
+    region : sequence of (int, int or None), optional
         Start and stop along (z, y, x); snapped outward to whole blocks.
     mask : VolumeReference, optional
         Where to predict.

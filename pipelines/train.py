@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.checks import check_folder
-from pipelines.options import REGION, SHAPE, check_device, default_workers, source_argument
+from pipelines.options import BOX, REGION, SHAPE, check_device, default_workers, source_argument
 from pipelines.ranks import join_ranks
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.training_job import TrainingJob, TrainingOptions, prepare, recipe_names
@@ -52,8 +52,8 @@ CHANGES = {
 @click.option("--config", help=f"Recipe, by path or name: {', '.join(recipe_names())}.")
 @click.option("--weight-map", help="Loss weights, from 'tilenet weights'.")
 @click.option("--also", multiple=True, help="A further volume: RAW,LABELS[,WEIGHTS].")
-@click.option("--region", type=REGION, help="Part to learn from: z=0:20,y=0:512,x=0:512.")
-@click.option("--validation", type=REGION, help="Held-out part; the best model on it is kept.")
+@click.option("--region", type=REGION, help="Part to learn from: z=0:20 (all of y and x).")
+@click.option("--validation", type=BOX, help="Held-out part; the best model on it is kept.")
 @click.option("--every", type=click.IntRange(1), help="Steps between two validations; 200.")
 @click.option("--steps", type=click.IntRange(1), help="Updates of the weights; 1000.")
 @click.option("--batch", type=click.IntRange(1), help="Patches per update; 1.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.checks import check_apart, check_whole
-from pipelines.options import region_box
+from pipelines.options import Region, region_box
 from tilenet import storage
 from tilenet.architecture import UNetArchitecture
 from tilenet.checkpoint import OutputChannel
@@ -39,7 +39,7 @@ class TrainingOptions:
         Loss weights of the volume.
     also : sequence of str
         Further volumes: RAW,LABELS or RAW,LABELS,WEIGHTS.
-    region : sequence of (int, int) or None
+    region : sequence of (int, int or None) or None
         Part of the first volume to learn from, start and stop along (z, y, x).
     device : str
         "cpu", "cuda" or "cuda:N".
@@ -56,7 +56,7 @@ class TrainingOptions:
     changes: Mapping[str, Any] = field(default_factory=dict)
     weight_map: str | None = None
     also: Sequence[str] = ()
-    region: Sequence[tuple[int, int]] | None = None
+    region: Region | None = None
     device: str = "cpu"
     threads: int | None = None
     log: str | None = None

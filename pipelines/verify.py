@@ -7,7 +7,6 @@ import dataclasses
 import math
 import secrets
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.survey import task_resources
 from pipelines.findings import Report
 from pipelines.limits import Limits
-from pipelines.options import REGION, check_device, cluster_options, region_box
+from pipelines.options import REGION, Region, check_device, cluster_options, region_box
 from pipelines.outcome import RunOptions
 from pipelines.predict import common_facts
 from pipelines.provenance_checks import bounds_of, kind_of, problems
@@ -94,7 +93,7 @@ def run_verify(
     *,
     basis: Basis,
     cluster: ClusterOptions,
-    region: Sequence[tuple[int, int]] | None = None,
+    region: Region | None = None,
     recompute: float | None = None,
     seed: int | None = None,
     device: str = "cpu",
@@ -110,7 +109,7 @@ def run_verify(
         What it was made of, as far as it is at hand.
     cluster : ClusterOptions
         Where to compute.
-    region : sequence of (int, int), optional
+    region : sequence of (int, int or None), optional
         Start and stop along (z, y, x); the whole volume by default.
     recompute : float, optional
         Share of the blocks to compute anew.

@@ -323,6 +323,10 @@ def test_every_bad_input_gets_its_message_and_changes_nothing(
         ("not a positive size", ("ingest", "a", "b", "--voxel-size", "50,0,4")),
         ("not three values", ("ingest", "a", "b", "--voxel-size", "z=50,y=4,y=4")),
         ("not a range", ("predict", "a", "b", "--model", "m", "--region", "0:1,0:2,3")),
+        ("not three values", ("predict", "a", "b", "--model", "m", "--region", "z=0:1,z=0:2")),
+        ("not three values", ("predict", "a", "b", "--model", "m", "--region", "c=0:1")),
+        ("some of z", ("predict", "a", "b", "--model", "m", "--region", "0:1")),
+        ("not three values", ("train", "a", "b", "--validation", "z=0:1")),
         ("not a size", ("predict", "a", "b", "--model", "m", "--memory", "lots")),
     ],
 )
