@@ -54,6 +54,9 @@ GAP, LABEL, LABELLED = 6, 18, 64
 #: Labels are worth cells that are smaller by this factor.
 WORTH = 0.75
 
+#: What lies where.
+AXES = "Layers of blocks along z; in each, y goes down and x to the right."
+
 _TEXT = (128, 132, 140, 255)
 
 
@@ -223,6 +226,8 @@ def report_png(figures: Figures, title: str) -> bytes:
         pen.text((left + 20, top), text, fill=(60, 64, 72), font=font)
         left += 20 + int(pen.textlength(text, font=font)) + 28
     image.paste(drawn, (margin, top + line + 8), drawn)
+    below = top + line + 8 + drawn.height + 8
+    pen.text((margin, below), AXES, fill=(120, 124, 132), font=ImageFont.load_default(LABEL - 5))
     return _png(image)
 
 
