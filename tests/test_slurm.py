@@ -10,10 +10,14 @@ import re
 import shlex
 import signal
 import subprocess
+import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,6 +26,7 @@ from distributed import Client
 
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.cluster.jobs import SILENT_SECONDS
 from pipelines.cluster.survey import task_resources
 from pipelines.limits import Limits
 from pipelines.outcome import RunOptions
@@ -236,7 +241,7 @@ def run_slowly(
 
 
 def begun_in(notes: Path) -> list[list[str]]:
-    return [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    return [line.split()[:2] for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
 def open_when_jobs(count: int, folder: Path) -> None:
@@ -296,6 +301,37 @@ def test_a_job_that_is_killed_at_its_walltime_is_replaced(
     assert Counter(block for block, _ in begun) == {"0": 2, "1": 1, "2": 1, "3": 1}
     assert len({job for _, job in begun}) == 2
     assert f"Job {first} ended: TIMEOUT (TimeLimit)" in capsys.readouterr().err
+
+
+def test_a_job_that_is_preempted_and_queued_again_has_its_time_to_come_up_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + queued[0], sleep=time.sleep)
+    monkeypatch.setattr("pipelines.cluster.jobs.time", clock)
+    # The queue is asked while the job runs and its worker has not come up.
+    monkeypatch.setattr("pipelines.cluster.jobs.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.cluster.jobs.ASK_SECONDS", (0.1, 0.1))
+
+    def preempt(job: str) -> None:
+        wait_until((tmp_path / "notes").exists)
+        subprocess.run(["scontrol", "requeuehold", job], check=True, timeout=60)
+        wait_until(lambda: job in jobs("PENDING"))
+        queued[0] = 1.5 * SILENT_SECONDS
+        subprocess.run(["scontrol", "release", job], check=True, timeout=60)
+        (tmp_path / "gate").touch()
+
+    with (
+        open_client(dataclasses.replace(JOBS, slots=1)) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        (job,) = jobs("RUNNING")
+        preempted = pool.submit(preempt, job)
+        begun = run_slowly(client, tmp_path / "notes", 4, 0.1, gate=tmp_path / "gate")
+        preempted.result()
+    assert Counter(block for block, _ in begun) == {"0": 2, "1": 1, "2": 1, "3": 1}
+    assert {its for _, its in begun} == {job}
+    assert " ended: " not in capsys.readouterr().err
 
 
 def test_no_more_jobs_are_submitted_when_one_after_another_fails_and_the_others_go_on(
