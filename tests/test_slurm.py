@@ -30,6 +30,7 @@ from pipelines.cluster.jobs import SILENT_SECONDS
 from pipelines.cluster.survey import task_resources
 from pipelines.limits import Limits
 from pipelines.outcome import RunOptions
+from pipelines.watching import open_watch
 from tests.certificates import make
 from tests.faults import Case
 from tests.oracles import random_network, save_softmax
@@ -406,7 +407,12 @@ def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path
         devices = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
         assert task_resources(client) == {"GPU": 1}
         assert all(address.startswith("tls://") for address in devices)
-        assert str(client.dashboard_link).startswith("http://127.0.0.1:")
+        with open_watch("predict", "out.zarr", client) as watch:
+            with urllib.request.urlopen(watch.address, timeout=60) as page:
+                assert b"<title>tilenet</title>" in page.read()
+            port = urllib.parse.urlsplit(watch.address).port
+        bound = [c.laddr for c in psutil.Process().net_connections() if c.status == "LISTEN"]
+        assert {address.ip for address in bound if address.port == port} == {"127.0.0.1"}
         pages = client.run(lambda dask_worker: dask_worker.http_server.address)
         assert set(pages.values()) == {"127.0.0.1"}
     # SLURM gives a job the numbers of its GPUs, and each worker sees one of them.
