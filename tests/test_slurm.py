@@ -255,10 +255,18 @@ def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
     tmp_path: Path,
 ) -> None:
     short = dataclasses.replace(BATCH, walltime=60, lifetime=12)
-    with open_client(dataclasses.replace(JOBS, batch=short, slots=1)) as client:
+    with open_client(dataclasses.replace(JOBS, batch=short, slots=2)) as client:
         begun = run_slowly(client, tmp_path / "notes", 28, 0.5)
+        events = [event for told in client.get_events().values() for event in told]
     assert Counter(block for block, _ in begun) == {str(i): 1 for i in range(28)}
-    assert len({job for _, job in begun}) > 1  # at least one was replaced
+    replaced = list(dict.fromkeys(job for _, job in begun))[:-1]
+    assert replaced
+    # From when it took no further block, a worker had those of its slots to finish, and no other.
+    ends = sorted(when for when, told in events if told.get("status") == "paused")
+    assert len(ends) >= len(replaced)
+    ended = [line.split() for line in (tmp_path / "notes.ended").read_text().splitlines()]
+    for job, end in zip(replaced, ends, strict=False):
+        assert sum(its == job and float(when) > end for _, its, when in ended) <= 2
 
 
 def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
