@@ -113,11 +113,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, output: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, output: str, *arguments: str, first: str = "") -> subprocess.Popen[str]:
     """Begin a prediction that stores a few blocks, and then waits until its gate is opened."""
+    command = tilenet_command("predict", "em.zarr", output, *BLOCKS, *arguments)
+    code = command.index("-c") + 1
+    command[code] = first + command[code]
     process = subprocess.Popen(
-        tilenet_command("predict", "em.zarr", output, *BLOCKS, *arguments),
-        cwd=folder, env={**environment(), **Case(folder).gate(output, 4)}, text=True,
+        command, cwd=folder, env={**environment(), **Case(folder).gate(output, 4)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     STARTED.append(process)
@@ -175,10 +177,33 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
     assert same(case, name)
 
 
+def test_the_jobs_of_a_killed_command_end_by_themselves_and_it_goes_on(case: Path) -> None:
+    name, soon = "killed.zarr", "import pipelines.cluster.batch as b; b.DEATH_SECONDS = 20; "
+    # The second job waits for the node until the first has ended.
+    two = ("--cluster", "hpc.toml", "--directive=--exclusive")
+    process = start(case, name, *two, first=soon)
+    wait_for_blocks(process, case / name)
+    assert (len(jobs("RUNNING")), len(jobs("PENDING"))) == (1, 1)
+    (first,) = jobs("RUNNING")
+    process.kill()
+    process.communicate()
+    # Though its blocks never end.
+    wait_until(lambda: first not in jobs())
+    before = stored(case / name)
+    again = run_tilenet("predict", "em.zarr", name, *BLOCKS, *LOCAL, cwd=case)
+    assert again.returncode == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert (summary["done_before"], summary["computed"]) == (before, 72 - before)
+    assert same(case, name)
+    wait_until(lambda: not jobs(), 120)
+
+
 def test_a_job_that_does_not_start_is_reported_with_the_reason_of_the_queue(case: Path) -> None:
     held = ("--cluster", "hpc.toml", "--directive=--hold", "--start-timeout", "4s")
-    done = run_tilenet("predict", "em.zarr", "held.zarr", *BLOCKS, *held, cwd=case)
+    late = ("--lifetime", "10min")
+    done = run_tilenet("predict", "em.zarr", "held.zarr", *BLOCKS, *held, *late, cwd=case)
     assert done.returncode == 1, done.stderr
+    assert "Warning: a job is killed 0:00:00 after its workers take no further" in done.stderr
     # A line meanwhile, and an error at the end; nothing is begun.
     line = r"Waiting for workers, 0:00:\d\d of at most 0:00:04: job \d+: "
     assert re.search(line, done.stderr), done.stderr
