@@ -120,7 +120,7 @@ def start(folder: Path, output: str, *arguments: str, first: str = "") -> subpro
     command[code] = first + command[code]
     process = subprocess.Popen(
         command, cwd=folder, env={**environment(), **Case(folder).gate(output, 4)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     STARTED.append(process)
     return process
@@ -165,11 +165,11 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
     name = "stopped.zarr"
     process = start(case, name, "--cluster", "hpc.toml", "--min-jobs", "1")
     wait_for_blocks(process, case / name)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # by Ctrl-C, which what it has started gets too
     Case(case).open_gate(name)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert json.loads(out)["stopped_by"] == signal.SIGTERM
+    assert process.returncode == 130, err
+    assert json.loads(out)["stopped_by"] == signal.SIGINT
     assert not jobs("PENDING,RUNNING")
     assert 0 < stored(case / name) < 72
     again = run_tilenet("predict", "em.zarr", name, *BLOCKS, *LOCAL, cwd=case)
@@ -213,12 +213,13 @@ def test_a_job_that_does_not_start_is_reported_with_the_reason_of_the_queue(case
     assert not jobs("PENDING,RUNNING")
 
 
-def test_ctrl_c_ends_the_wait_for_jobs(case: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait_for_jobs(case: Path, number: signal.Signals) -> None:
     process = start(case, "held.zarr", "--cluster", "hpc.toml", "--directive=--hold")
     wait_until(lambda: len(jobs("PENDING")) == 2)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert not jobs("PENDING,RUNNING")
     assert not (case / "held.zarr").exists()
 
