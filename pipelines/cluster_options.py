@@ -101,7 +101,8 @@ _OPTIONS = (
     click.option("--max-jobs", type=_COUNT, help="Jobs at most, while there is work for them."),
     click.option(
         "--lifetime", callback=seconds_option,
-        help="When a job's workers take no further block; the walltime less a block's time.",
+        help="When a job's workers take no further block; the walltime less the time of --slots "
+        "blocks and a half, at most half of it.",
     ),
     click.option(
         "--lifetime-stagger", callback=seconds_option, help="By how much lifetimes differ."

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from pipelines.calibrating import Workplace
 from pipelines.checks import check_job
-from pipelines.cluster import ClusterOptions, resolve
+from pipelines.cluster import ClusterOptions, leave_time, resolve
 from pipelines.options import (
     SHAPE,
     cluster_options,
@@ -76,6 +76,7 @@ def plan(
     if gpus is not None:
         choices = dataclasses.replace(choices, device="cuda")
     costs, job, notes = _plan(ctx, choices, gpus, **options)
+    leave_time(options["cluster"], costs.block_seconds)  # says where it cannot
     found = alternatives(costs, options["cluster"].cores)
     if as_json:
         used = {"device": choices.device, "precision": costs.plan.request.precision}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Protocol
 
 import numpy as np
 
 from pipelines.calibrating import Workplace
-from pipelines.cluster import ClusterOptions
+from pipelines.cluster import ClusterOptions, leave_time
 from pipelines.prediction import Choices
 from tilenet.checkpoint import ModelHeader
+from tilenet.costs import Costs
 from tilenet.errors import ResumeRefused
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.orientation import IDENTITY, Orientation, stated, words
@@ -149,6 +151,28 @@ def request_for(
         block_seconds=60 * job.choices.block_minutes,
         orientations=_orientations(job, begun),
     )
+
+
+def planned_cluster(cluster: ClusterOptions, costs: Costs) -> ClusterOptions:
+    """Give the cluster that a plan is for.
+
+    Parameters
+    ----------
+    cluster : ClusterOptions
+        Which one.
+    costs : Costs
+        The plan, and how long its blocks last.
+
+    Returns
+    -------
+    ClusterOptions
+        With the plan's workers, and the time that they need at the end of a job.
+    """
+    request = costs.plan.request
+    chosen = dataclasses.replace(
+        cluster, workers=request.workers, threads=request.threads, memory=request.memory
+    )
+    return leave_time(chosen, costs.block_seconds)
 
 
 def _orientations(job: PlannedJob, begun: Volume | None) -> tuple[Orientation, ...]:

@@ -29,7 +29,7 @@ from pipelines.options import (
 )
 from pipelines.outcome import Outcome, RunOptions, ending
 from pipelines.parts import Part, check_part, part_option, share_of, with_others
-from pipelines.planning import output_dtype, plan_job
+from pipelines.planning import output_dtype, plan_job, planned_cluster
 from pipelines.prediction import (
     Choices,
     Job,
@@ -155,11 +155,9 @@ def run_prediction(
     check_inputs(job, plan, measured=known is None)
     if known is not None and (warning := doubt(job.volume, plan.request.region, known)):
         click.echo(warning, err=True)
-    costs, request = Costs(plan), plan.request
+    costs = Costs(plan)
     click.echo(plan_text(job, costs), err=True)
-    cluster = dataclasses.replace(
-        cluster, workers=request.workers, threads=request.threads, memory=request.memory
-    )
+    cluster = planned_cluster(cluster, costs)
     limits = Limits.expecting(
         costs.block_seconds, timeout=cluster.block_timeout, memory=plan.worker_bytes
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import secrets
 import uuid
@@ -18,6 +17,7 @@ from pipelines.findings import Report
 from pipelines.limits import Limits
 from pipelines.options import REGION, Region, check_device, cluster_options, region_box
 from pipelines.outcome import RunOptions
+from pipelines.planning import planned_cluster
 from pipelines.predict import common_facts
 from pipelines.provenance_checks import bounds_of, kind_of, problems
 from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, prepare
@@ -230,15 +230,13 @@ def _check_names(volume: Volume, report: Report) -> int:
 def _recompute(
     again: Recomputation, report: Report, cluster: ClusterOptions, *, share: float, seed: int
 ) -> None:
-    request, costs = again.plan.request, Costs(again.plan)
+    costs = Costs(again.plan)
     boxes = again.choose(share, seed, {flaw.path for flaw in report.flaws})
     report.seed, report.blocks = seed, len(again.plan.grid)
     if not boxes:
         report.notes.append("nothing was recomputed: no block is whole")
         return
-    cluster = dataclasses.replace(
-        cluster, workers=request.workers, threads=request.threads, memory=request.memory
-    )
+    cluster = planned_cluster(cluster, costs)
     limits = Limits.expecting(
         costs.block_seconds, timeout=cluster.block_timeout, memory=again.plan.worker_bytes
     )

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ SlurmdUser=root
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -167,21 +168,30 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+#: What the blocks of a worker compute on in turn, as on its device.
+TURN = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Slow:
-    """Takes its time, and until there is a file; notes every time that a block is begun."""
+    """Takes its time, and until there is a file; notes every time that a block begins or ends."""
 
     notes: str
     seconds: float
     gate: str = ""
 
     def __call__(self, box: Box) -> BlockReport:
-        with Path(self.notes).open("a") as file:
-            file.write(f"{box.start[0]} {os.environ['SLURM_JOB_ID']}\n")
-        time.sleep(self.seconds)
-        while self.gate and not Path(self.gate).exists():
-            time.sleep(0.05)
+        self._note(self.notes, box)
+        with TURN:
+            time.sleep(self.seconds)
+            while self.gate and not Path(self.gate).exists():
+                time.sleep(0.05)
+        self._note(f"{self.notes}.ended", box)
         return BlockReport(box, {})
+
+    def _note(self, place: str, box: Box) -> None:
+        with Path(place).open("a") as file:
+            file.write(f"{box.start[0]} {os.environ['SLURM_JOB_ID']} {time.time()}\n")
 
 
 def settings(dask_worker: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
+from pipelines.cluster import ClusterOptions, Tls, leave_time, open_client, resolve
 from pipelines.cluster.batch import make_job
-from pipelines.cluster.profile import Profile, lifetime_of, make_options
+from pipelines.cluster.lifetimes import lifetime_of
+from pipelines.cluster.profile import Profile, make_options
 from pipelines.cluster.queues import (
     Listed,
     cancel_named,
@@ -69,7 +70,7 @@ def test_a_profile_says_everything_and_options_win(profile: str) -> None:
     batch = options.batch
     assert batch is not None
     assert (batch.system, batch.queue, batch.account) == ("slurm", "long", "lab")
-    assert (batch.walltime, batch.lifetime, batch.start_timeout) == (43200, 42300, 7200)
+    assert (batch.walltime, batch.lifetime, batch.start_timeout) == (43200, 41700, 7200)
     assert (batch.workers, batch.gpus, batch.cores) == (4, 4, 8)
     assert (batch.min_jobs, batch.max_jobs) == (1, 10)
     # What is planned for: all workers that there may be, and the memory of each.
@@ -84,7 +85,7 @@ def test_the_script_of_a_job_asks_for_what_the_profile_says(profile: str) -> Non
         "#SBATCH --cpus-per-task=8", "#SBATCH --mem=60G", "#SBATCH -t 12:00:00",
         "#SBATCH --gres=gpu:4", "#SBATCH --constraint=a100", "#SBATCH --exclusive",
         "module load cuda",
-        "export TILENET_WORKER_ENDS=$(( $(date +%s) + 42300 - RANDOM % 601 ))",
+        "export TILENET_WORKER_ENDS=$(( $(date +%s) + 41100 - RANDOM % 601 ))",
     ):  # fmt: skip
         assert line in lines
     workers = lines[-1]
@@ -112,10 +113,52 @@ def test_other_systems_are_asked_in_their_own_words(
         assert line in text
 
 
-def test_time_is_left_to_finish_a_block_before_a_job_is_killed() -> None:
-    for walltime in (60, 600, 3600, 43200, 7 * 86400):
-        left = walltime - lifetime_of(walltime)
-        assert left == min(900, walltime / 4)
+@pytest.mark.parametrize("minutes", [1, 10, 25])
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@pytest.mark.parametrize("hours", [6, 12, 168])
+def test_time_is_left_to_finish_the_blocks_of_all_slots_in_turn(
+    hours: int, slots: int, minutes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"walltime": f"{hours}h", "memory": 10**9, "slots": slots}
+    batch = leave_time(make_options("slurm", flags), 60 * minutes).batch
+    assert batch is not None
+    assert batch.walltime - batch.lifetime >= (slots + 0.5) * 60 * minutes
+    assert batch.lifetime - batch.stagger >= batch.walltime / 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_short_job_takes_blocks_for_half_of_its_time() -> None:
+    for walltime in (60, 600, 3600):
+        assert lifetime_of(walltime, slots=3) == walltime / 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "minutes", "left"),
+    [
+        ({"lifetime": "710min"}, 6, "0:10:00"),
+        ({"walltime": "30min"}, 10, "0:15:00"),
+        ({"walltime": "30min", "slots": 1, "lifetime": "29min"}, 2, "0:01:00"),
+    ],
+)
+def test_jobs_too_short_for_what_is_planned_are_told_of(
+    flags: dict[str, Any], minutes: int, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = make_options("slurm", {"walltime": "12h", "memory": 10**9, **flags})
+    found = leave_time(options, 60 * minutes)
+    said = capsys.readouterr().err
+    assert said.startswith(f"Warning: a job is killed {left} after its workers take no further")
+    assert f"{options.slots} of about 0:{minutes:02d}:00, take 0:" in said
+    # What the user chose stays.
+    assert "lifetime" not in flags or found == options
+    assert leave_time(options, 20.0) == options
+    assert capsys.readouterr().err == ""
+
+
+def test_a_plan_says_when_its_blocks_are_too_long_for_the_jobs() -> None:
+    jobs = ("--cluster", "slurm", "--walltime", "12min", "--memory", "16GB")
+    shown = run_tilenet("plan", "--shape", "64,30000,30000", "--no-calibration", *jobs)
+    assert shown.returncode == 0, shown.stderr
+    assert "Warning: a job is killed 0:06:00 after its workers take no further" in shown.stderr
 
 
 @pytest.mark.parametrize(
@@ -174,6 +217,7 @@ def test_profiles_that_mean_nothing_are_refused(
         ({"gpus_per_job": 2, "workers": 3}, "workers 3: it is one per GPU, so 2"),
         ({"lifetime": "2h"}, "lifetime is longer than the walltime"),
         ({"lifetime": "10s", "lifetime_stagger": "10s"}, "lifetime_stagger leaves nothing"),
+        ({"lifetime_stagger": "45min"}, "lifetime_stagger leaves nothing of the lifetime, 2100 s"),
         ({"queue": "a\n#SBATCH -p b"}, "queue ="),
         ({"directives": ("--x\nrm",)}, "directives.0 ="),
     ],

@@ -10,10 +10,14 @@ import re
 import shlex
 import signal
 import subprocess
+import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,9 +26,11 @@ from distributed import Client
 
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.cluster.jobs import SILENT_SECONDS
 from pipelines.cluster.survey import task_resources
 from pipelines.limits import Limits
 from pipelines.outcome import RunOptions
+from pipelines.watching import open_watch
 from tests.certificates import make
 from tests.faults import Case
 from tests.oracles import random_network, save_softmax
@@ -107,12 +113,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, output: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, output: str, *arguments: str, first: str = "") -> subprocess.Popen[str]:
     """Begin a prediction that stores a few blocks, and then waits until its gate is opened."""
+    command = tilenet_command("predict", "em.zarr", output, *BLOCKS, *arguments)
+    code = command.index("-c") + 1
+    command[code] = first + command[code]
     process = subprocess.Popen(
-        tilenet_command("predict", "em.zarr", output, *BLOCKS, *arguments),
-        cwd=folder, env={**environment(), **Case(folder).gate(output, 4)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command, cwd=folder, env={**environment(), **Case(folder).gate(output, 4)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     STARTED.append(process)
     return process
@@ -157,11 +165,11 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
     name = "stopped.zarr"
     process = start(case, name, "--cluster", "hpc.toml", "--min-jobs", "1")
     wait_for_blocks(process, case / name)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # by Ctrl-C, which what it has started gets too
     Case(case).open_gate(name)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert json.loads(out)["stopped_by"] == signal.SIGTERM
+    assert process.returncode == 130, err
+    assert json.loads(out)["stopped_by"] == signal.SIGINT
     assert not jobs("PENDING,RUNNING")
     assert 0 < stored(case / name) < 72
     again = run_tilenet("predict", "em.zarr", name, *BLOCKS, *LOCAL, cwd=case)
@@ -169,10 +177,33 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
     assert same(case, name)
 
 
+def test_the_jobs_of_a_killed_command_end_by_themselves_and_it_goes_on(case: Path) -> None:
+    name, soon = "killed.zarr", "import pipelines.cluster.batch as b; b.DEATH_SECONDS = 20; "
+    # The second job waits for the node until the first has ended.
+    two = ("--cluster", "hpc.toml", "--directive=--exclusive")
+    process = start(case, name, *two, first=soon)
+    wait_for_blocks(process, case / name)
+    assert (len(jobs("RUNNING")), len(jobs("PENDING"))) == (1, 1)
+    (first,) = jobs("RUNNING")
+    process.kill()
+    process.communicate()
+    # Though its blocks never end.
+    wait_until(lambda: first not in jobs())
+    before = stored(case / name)
+    again = run_tilenet("predict", "em.zarr", name, *BLOCKS, *LOCAL, cwd=case)
+    assert again.returncode == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert (summary["done_before"], summary["computed"]) == (before, 72 - before)
+    assert same(case, name)
+    wait_until(lambda: not jobs(), 120)
+
+
 def test_a_job_that_does_not_start_is_reported_with_the_reason_of_the_queue(case: Path) -> None:
     held = ("--cluster", "hpc.toml", "--directive=--hold", "--start-timeout", "4s")
-    done = run_tilenet("predict", "em.zarr", "held.zarr", *BLOCKS, *held, cwd=case)
+    late = ("--lifetime", "10min")
+    done = run_tilenet("predict", "em.zarr", "held.zarr", *BLOCKS, *held, *late, cwd=case)
     assert done.returncode == 1, done.stderr
+    assert "Warning: a job is killed 0:00:00 after its workers take no further" in done.stderr
     # A line meanwhile, and an error at the end; nothing is begun.
     line = r"Waiting for workers, 0:00:\d\d of at most 0:00:04: job \d+: "
     assert re.search(line, done.stderr), done.stderr
@@ -182,12 +213,13 @@ def test_a_job_that_does_not_start_is_reported_with_the_reason_of_the_queue(case
     assert not jobs("PENDING,RUNNING")
 
 
-def test_ctrl_c_ends_the_wait_for_jobs(case: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait_for_jobs(case: Path, number: signal.Signals) -> None:
     process = start(case, "held.zarr", "--cluster", "hpc.toml", "--directive=--hold")
     wait_until(lambda: len(jobs("PENDING")) == 2)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert not jobs("PENDING,RUNNING")
     assert not (case / "held.zarr").exists()
 
@@ -236,7 +268,7 @@ def run_slowly(
 
 
 def begun_in(notes: Path) -> list[list[str]]:
-    return [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    return [line.split()[:2] for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
 def open_when_jobs(count: int, folder: Path) -> None:
@@ -249,10 +281,18 @@ def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
     tmp_path: Path,
 ) -> None:
     short = dataclasses.replace(BATCH, walltime=60, lifetime=12)
-    with open_client(dataclasses.replace(JOBS, batch=short, slots=1)) as client:
+    with open_client(dataclasses.replace(JOBS, batch=short, slots=2)) as client:
         begun = run_slowly(client, tmp_path / "notes", 28, 0.5)
+        events = [event for told in client.get_events().values() for event in told]
     assert Counter(block for block, _ in begun) == {str(i): 1 for i in range(28)}
-    assert len({job for _, job in begun}) > 1  # at least one was replaced
+    replaced = list(dict.fromkeys(job for _, job in begun))[:-1]
+    assert replaced
+    # From when it took no further block, a worker had those of its slots to finish, and no other.
+    ends = sorted(when for when, told in events if told.get("status") == "paused")
+    assert len(ends) >= len(replaced)
+    ended = [line.split() for line in (tmp_path / "notes.ended").read_text().splitlines()]
+    for job, end in zip(replaced, ends, strict=False):
+        assert sum(its == job and float(when) > end for _, its, when in ended) <= 2
 
 
 def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
@@ -296,6 +336,37 @@ def test_a_job_that_is_killed_at_its_walltime_is_replaced(
     assert Counter(block for block, _ in begun) == {"0": 2, "1": 1, "2": 1, "3": 1}
     assert len({job for _, job in begun}) == 2
     assert f"Job {first} ended: TIMEOUT (TimeLimit)" in capsys.readouterr().err
+
+
+def test_a_job_that_is_preempted_and_queued_again_has_its_time_to_come_up_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + queued[0], sleep=time.sleep)
+    monkeypatch.setattr("pipelines.cluster.jobs.time", clock)
+    # The queue is asked while the job runs and its worker has not come up.
+    monkeypatch.setattr("pipelines.cluster.jobs.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("pipelines.cluster.jobs.ASK_SECONDS", (0.1, 0.1))
+
+    def preempt(job: str) -> None:
+        wait_until((tmp_path / "notes").exists)
+        subprocess.run(["scontrol", "requeuehold", job], check=True, timeout=60)
+        wait_until(lambda: job in jobs("PENDING"))
+        queued[0] = 1.5 * SILENT_SECONDS
+        subprocess.run(["scontrol", "release", job], check=True, timeout=60)
+        (tmp_path / "gate").touch()
+
+    with (
+        open_client(dataclasses.replace(JOBS, slots=1)) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        (job,) = jobs("RUNNING")
+        preempted = pool.submit(preempt, job)
+        begun = run_slowly(client, tmp_path / "notes", 4, 0.1, gate=tmp_path / "gate")
+        preempted.result()
+    assert Counter(block for block, _ in begun) == {"0": 2, "1": 1, "2": 1, "3": 1}
+    assert {its for _, its in begun} == {job}
+    assert " ended: " not in capsys.readouterr().err
 
 
 def test_no_more_jobs_are_submitted_when_one_after_another_fails_and_the_others_go_on(
@@ -370,7 +441,12 @@ def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path
         devices = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
         assert task_resources(client) == {"GPU": 1}
         assert all(address.startswith("tls://") for address in devices)
-        assert str(client.dashboard_link).startswith("http://127.0.0.1:")
+        with open_watch("predict", "out.zarr", client) as watch:
+            with urllib.request.urlopen(watch.address, timeout=60) as page:
+                assert b"<title>tilenet</title>" in page.read()
+            port = urllib.parse.urlsplit(watch.address).port
+        bound = [c.laddr for c in psutil.Process().net_connections() if c.status == "LISTEN"]
+        assert {address.ip for address in bound if address.port == port} == {"127.0.0.1"}
         pages = client.run(lambda dask_worker: dask_worker.http_server.address)
         assert set(pages.values()) == {"127.0.0.1"}
     # SLURM gives a job the numbers of its GPUs, and each worker sees one of them.

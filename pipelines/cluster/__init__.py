@@ -3,14 +3,15 @@
 :class:`ClusterOptions` says which one: worker processes on this machine, also one per GPU
 (``local``); jobs of SLURM, LSF, PBS or SGE (``jobs``, with the script of ``batch`` and the commands
 of ``queues``); or a scheduler that is running already (``joined``). ``profile`` makes it out of a
-TOML file and the command's options; ``tls`` checks certificates; ``worker`` and
-``worker_settings`` are what every worker process of ours is given, ``nannies`` what ends those that
-never come up. ``asking`` waits for no
-answer without an end, ``survey`` tells what runs where, and ``replacing`` ends workers that hang.
+TOML file and the command's options, and ``lifetimes`` says when a job's workers end; ``tls`` checks
+certificates; ``worker`` and ``worker_settings`` are what every worker process of ours is given,
+``nannies`` what ends those that never come up. ``asking`` waits for no answer without an end,
+``survey`` tells what runs where, and ``replacing`` ends workers that hang.
 """
 
 from pipelines.cluster.door import open_client, resolve
 from pipelines.cluster.joined import CONNECT_SECONDS
+from pipelines.cluster.lifetimes import leave_time
 from pipelines.cluster.local import default_workers
 from pipelines.cluster.options import Batch, ClusterOptions, Tls
 
@@ -20,6 +21,7 @@ __all__ = [
     "ClusterOptions",
     "Tls",
     "default_workers",
+    "leave_time",
     "open_client",
     "resolve",
 ]

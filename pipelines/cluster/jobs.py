@@ -67,7 +67,7 @@ class _Job:
     number: str
     submitted: float
     arrived: float | None = None
-    seen: float | None = None
+    silent: float | None = None  # since when the queue says that it runs, without its worker
     busy: float = 0.0
     ending: bool = False
     useful: bool = False
@@ -204,7 +204,7 @@ class Jobs:
         for worker in workers:
             if (job := self.jobs.get(worker.job)) is None:
                 continue
-            job.arrived, job.seen = job.arrived or now, now
+            job.arrived, job.silent = job.arrived or now, None
             job.busy = now if worker.busy or not job.busy else job.busy
             job.ending = job.ending or worker.ending
             if not job.useful and (job.ending or now - job.arrived >= useful):
@@ -240,12 +240,12 @@ class Jobs:
         if said is None:
             unlisted = now - job.submitted > UNLISTED_SECONDS
             return "no longer in the queue" if unlisted else None
-        if said.phase == "running":
-            job.seen = job.seen or now
-            if now - job.seen > SILENT_SECONDS:
-                with contextlib.suppress(QueueRefused):  # it is cancelled at the end
-                    cancel(self._make(job.name), [job.number])
-                return f"{said.words}, but without a worker"
+        # It may have been preempted and have waited, so that its worker was there long ago.
+        job.silent = (job.silent or now) if said.phase == "running" else None
+        if job.silent is not None and now - job.silent > SILENT_SECONDS:
+            with contextlib.suppress(QueueRefused):  # it is cancelled at the end
+                cancel(self._make(job.name), [job.number])
+            return f"{said.words}, but without a worker"
         return said.words if said.phase == "ended" else None
 
     def _forget(self, job: _Job, words: str, others: bool, now: float) -> None:

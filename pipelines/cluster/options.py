@@ -39,6 +39,8 @@ class Batch:
     lifetime, stagger : int
         Seconds after which a job's workers take no further block, finish those they have and end;
         and how much earlier, drawn anew for each job, so that they do not all end at once.
+    lifetime_chosen : bool
+        Whether the user chose the lifetime; else it is shorter where longer blocks are planned.
     workers : int
         Worker processes of a job.
     gpus : int
@@ -69,6 +71,7 @@ class Batch:
     walltime: int
     lifetime: int
     stagger: int
+    lifetime_chosen: bool = False
     workers: int = 1
     gpus: int = 0
     cores: int = 1

@@ -9,23 +9,16 @@ import psutil
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipelines.cluster.batch import load_library
+from pipelines.cluster.lifetimes import lifetime_of, stagger_of
 from pipelines.cluster.local import default_workers
 from pipelines.cluster.options import Batch, ClusterOptions, System, Tls
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_address, read_bytes, read_seconds
 from tilenet.errors import InvalidProfile
-from tilenet.request import BLOCK_SECONDS
 from tilenet.strict import load, validate
 
 #: Share of the machine's available memory that workers may use together by default.
 MEMORY_SHARE = 0.75
-
-#: What is left of a job's walltime to finish blocks that its workers have begun: so many times what
-#: a block is planned to last, and this share of the walltime at most.
-BLOCKS_LEFT, SHARE_LEFT = 1.5, 1 / 4
-
-#: Share of a job's lifetime by which the lifetimes of jobs differ at most, and seconds at most.
-STAGGER_SHARE, STAGGER_SECONDS = 1 / 10, 600
 
 _SYSTEMS = get_args(System)
 
@@ -179,11 +172,12 @@ class Profile(_Part):
             raise ValueError(f"directives lack {environment}, the parallel environment of the site")
 
     def _check_times(self) -> None:
-        lifetime = self.lifetime or 0
-        if lifetime > (self.walltime or 0):
+        assert self.walltime is not None
+        lifetime = self.lifetime or lifetime_of(self.walltime, self.slots)
+        if lifetime > self.walltime:
             raise ValueError("lifetime is longer than the walltime, which kills the workers")
-        if lifetime and (self.lifetime_stagger or 0) >= lifetime:
-            raise ValueError("lifetime_stagger leaves nothing of the lifetime")
+        if (self.lifetime_stagger or 0) >= lifetime:
+            raise ValueError(f"lifetime_stagger leaves nothing of the lifetime, {lifetime} s")
 
     @property
     def lowest(self) -> int:
@@ -270,13 +264,13 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
     load_library(system)
     assert profile.walltime is not None
     assert profile.memory is not None
-    lifetime = profile.lifetime or lifetime_of(profile.walltime)
-    stagger = min(STAGGER_SECONDS, int(lifetime * STAGGER_SHARE))
+    lifetime = profile.lifetime or lifetime_of(profile.walltime, profile.slots)
     batch = Batch(
         system=system,
         walltime=profile.walltime,
         lifetime=lifetime,
-        stagger=profile.lifetime_stagger or stagger,
+        stagger=profile.lifetime_stagger or stagger_of(lifetime),
+        lifetime_chosen=profile.lifetime is not None,
         workers=profile.job_workers,
         gpus=profile.gpus_per_job,
         cores=profile.job_cores,
@@ -302,19 +296,3 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
         dashboard=profile.dashboard,
         block_timeout=profile.block_timeout,
     )
-
-
-def lifetime_of(walltime: int) -> int:
-    """Give how long the workers of a job take blocks.
-
-    Parameters
-    ----------
-    walltime : int
-        Seconds until the job is killed.
-
-    Returns
-    -------
-    int
-        Seconds; what is left is enough to finish a block of the usual length.
-    """
-    return walltime - int(min(BLOCKS_LEFT * BLOCK_SECONDS, walltime * SHARE_LEFT))

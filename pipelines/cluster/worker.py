@@ -38,6 +38,21 @@ def dask_setup(worker: Any) -> None:
         _running.add(task)
 
 
+def dask_teardown(worker: Any) -> None:
+    """End a worker of a job at once when it closes in the middle of a block.
+
+    Its command was killed, or does not want the block any more. Python would wait for the block's
+    threads all the same, and the job for its process.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+        The worker.
+    """
+    if ENDS in os.environ and worker.active_threads:
+        os._exit(0)
+
+
 def _take_gpu(name: str) -> None:
     # Before CUDA is loaded: a process sees the GPUs that it saw first.
     if GPUS not in os.environ:

@@ -18,12 +18,13 @@ ENDS = "TILENET_WORKER_ENDS"
 # Where tilenet is missing, the worker joins all the same, and is told of by name.
 _PRELOAD = """\
 try:
-    from pipelines.cluster.worker import dask_setup
+    from pipelines.cluster.{} import {}
 except ImportError:
     pass
 """
 
-_NANNY_PRELOAD = _PRELOAD.replace("worker", "nannies")
+_WORKER_PRELOAD = _PRELOAD.format("worker", "dask_setup, dask_teardown")
+_NANNY_PRELOAD = _PRELOAD.format("nannies", "dask_setup")
 
 # Workers hold no data between tasks, so pausing or spilling could only stall them; the nanny ends
 # a worker that nears its limit, and its block is retried.
@@ -32,7 +33,7 @@ _RULES: dict[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    "distributed.worker.preload": [_PRELOAD],
+    "distributed.worker.preload": [_WORKER_PRELOAD],
     "distributed.nanny.preload": [_NANNY_PRELOAD],
     # Dask's own looks at itself, every 10 and 20 ms by default, took 4 % of every core (measured).
     "distributed.worker.profile.interval": "100ms",
