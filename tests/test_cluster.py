@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
@@ -30,7 +31,9 @@ from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_seconds
 from pipelines.cluster.worker import position
 from tests.certificates import make, openssl
-from tests.runs import run_tilenet
+from tests.oracles import random_network, save_softmax
+from tests.runs import files_below, run_tilenet, store_volume
+from tilenet.architecture import UNetArchitecture
 from tilenet.errors import InvalidData, InvalidProfile, QueueRefused
 
 PROFILE = """\
@@ -407,6 +410,23 @@ def test_certificates_that_do_not_belong_together_are_refused(
         with pytest.raises(InvalidData) as caught:
             check_tls(files)
         assert words in str(caught.value)
+
+
+def test_a_command_looks_at_certificates_before_anything_else(
+    ours: Tls, others: Tls, tmp_path: Path
+) -> None:
+    store_volume(tmp_path / "em.zarr", np.zeros((2, 64, 64), np.uint8))
+    network = random_network(UNetArchitecture.planar(2, 1, dropout=0.0))
+    save_softmax(tmp_path / "model.safetensors", network)
+    before = files_below(tmp_path)
+    done = run_tilenet(
+        "predict", "em.zarr", "out.zarr", "--model", "model.safetensors", "--scheduler",
+        "tls://127.0.0.1:9", "--tls-ca", others.ca, "--tls-cert", ours.cert, "--tls-key", ours.key,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"is not accepted by --tls-ca {others.ca}" in done.stderr
+    assert files_below(tmp_path) == before
 
 
 def locked(tls: Tls, folder: Path) -> str:
