@@ -1,10 +1,12 @@
-"""A headless Chromium that takes pictures of pages."""
+"""A headless Chromium that takes pictures of pages, and says what their scripts made of them."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+from collections import defaultdict
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +20,55 @@ CHROMIUM = shutil.which("chromium")
 PAGE_TIME = 3000
 
 
-def screenshot(address: str, file: Path, size: tuple[int, int] = (1200, 1300)) -> None:
-    """Open a page in a browser without a past, and store what it shows."""
+#: Elements that have no end.
+VOID = {"br", "hr", "img", "input", "link", "meta"}
+
+
+class Page(HTMLParser):
+    """Elements of a page, and the text within each that has an id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: defaultdict[str, str] = defaultdict(str)
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(html)
+
+    def rows(self, name: str) -> list[list[str]]:
+        """Give the cells of a table's rows."""
+        return [row.split("\t")[1:] for row in self.text[name].split("\n")[1:]]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.handle_data({"tr": "\n", "td": "\t"}.get(tag, ""))
+        if tag not in VOID:
+            self._open.append((tag, dict(attrs).get("id")))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for _, name in self._open:
+            if name:
+                self.text[name] += data
+
+
+def screenshot(address: str, file: Path, size: tuple[int, int] = (1200, 1300)) -> Page:
+    """Open a page in a browser without a past, store what it shows, and give what it became."""
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory(prefix="chromium-") as profile:
-        subprocess.run(
+        done = subprocess.run(
             [
                 CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+                "--dump-dom", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
                 f"--user-data-dir={profile}", f"--screenshot={file}",
                 f"--window-size={size[0]},{size[1]}", f"--virtual-time-budget={PAGE_TIME}", address,
             ],
-            check=True, timeout=120, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            check=True, timeout=120, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+    return Page(done.stdout)
 
 
 def pixels_of(image: Path | Image.Image, colour: tuple[int, int, int]) -> int:

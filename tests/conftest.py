@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,11 @@ LONGEST = (
 )  # fmt: skip
 
 
+#: How the reasons begin for which a test may skip even where TILENET_REQUIRE is set: a device or
+#: data, which no package brings.
+MAY_SKIP = ("no CUDA device", "there is a GPU", "this CPU has", "TILENET_DATA is not set")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin the longest files first, and keep the order within each."""
     rank = {name: n for n, name in enumerate(LONGEST)}
@@ -42,6 +47,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, and say so, what needs a device that is not here."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no CUDA device is here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where all is required, as in continuous integration, let no test skip unseen."""
+    report = yield
+    if report.skipped and os.environ.get("TILENET_REQUIRE") and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(MAY_SKIP):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, where TILENET_REQUIRE is set: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

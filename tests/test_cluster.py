@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pipelines.cluster import ClusterOptions, Tls, leave_time, open_client, resolve
@@ -31,8 +34,13 @@ from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_seconds
 from pipelines.cluster.worker import position
 from tests.certificates import make, openssl
-from tests.runs import run_tilenet
+from tests.oracles import random_network, save_softmax
+from tests.runs import files_below, run_tilenet, store_volume
+from tilenet.architecture import UNetArchitecture
 from tilenet.errors import InvalidData, InvalidProfile, QueueRefused
+from tilenet.geometry import Box
+from tilenet.synthetic import synthetic_em
+from tilenet.volume import open_volume
 
 PROFILE = """\
 kind = "slurm"
@@ -453,6 +461,23 @@ def test_certificates_that_do_not_belong_together_are_refused(
         assert words in str(caught.value)
 
 
+def test_a_command_looks_at_certificates_before_anything_else(
+    ours: Tls, others: Tls, tmp_path: Path
+) -> None:
+    store_volume(tmp_path / "em.zarr", np.zeros((2, 64, 64), np.uint8))
+    network = random_network(UNetArchitecture.planar(2, 1, dropout=0.0))
+    save_softmax(tmp_path / "model.safetensors", network)
+    before = files_below(tmp_path)
+    done = run_tilenet(
+        "predict", "em.zarr", "out.zarr", "--model", "model.safetensors", "--scheduler",
+        "tls://127.0.0.1:9", "--tls-ca", others.ca, "--tls-cert", ours.cert, "--tls-key", ours.key,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"is not accepted by --tls-ca {others.ca}" in done.stderr
+    assert files_below(tmp_path) == before
+
+
 def locked(tls: Tls, folder: Path) -> str:
     """The same key behind a password, which nobody is asked for."""
     openssl("ec", "-in", tls.key, "-aes256", "-passout", "pass:x", "-out", str(folder / "locked"))
@@ -483,6 +508,39 @@ def test_a_local_worker_sees_its_gpu_alone_and_offers_it_in_slots(
         assert task_resources(client) == {"GPU": 1}
     assert sorted(seen.values()) == ["3", "GPU-5e"]
     assert list(offered.values()) == [{"GPU": 3}] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_blocks_that_share_a_gpu_equal_those_of_the_cpu_and_repeat_in_every_bit(
+    tmp_path: Path,
+) -> None:
+    store_volume(tmp_path / "em.zarr", synthetic_em((6, 160, 160), seed=3).raw, chunk=(1, 64, 64))
+    network = random_network(UNetArchitecture.planar(8, 2, dropout=0.0))
+    save_softmax(tmp_path / "model.safetensors", network)
+    cpu, gpu, again = (
+        predicted(tmp_path, f"{n}.zarr", device) for n, device in enumerate(("cpu", "cuda", "cuda"))
+    )
+    np.testing.assert_allclose(gpu, cpu, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(again, gpu)
+
+
+def predicted(folder: Path, output: str, device: str) -> npt.NDArray[Any]:
+    """Predict in one worker that computes three blocks at once, in turns on its device."""
+    done = run_tilenet(
+        "predict", "em.zarr", output, "--model", "model.safetensors", "--block", "1,64,64",
+        "--dtype", "float32", "--precision", "float32", "--device", device, "--workers", "1",
+        "--slots", "3", "--memory", "8GB", "--json", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    volume = open_volume(str(folder / output))
+    model = volume.attributes["numeric_plan"]["device"]
+    assert model.startswith("cpu ") == (device == "cpu")
+    report = json.loads((folder / f"{output}.report.json").read_text())
+    assert (report["workers"], report["slots"]) == (1, 3)
+    assert json.loads(done.stdout)["computed"] == 54
+    return volume.read(Box.of_shape(volume.shape))
 
 
 @pytest.mark.parametrize(

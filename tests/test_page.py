@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import threading
 import time
 import urllib.error
@@ -28,7 +29,7 @@ from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES
 from pipelines.watching.figures import Figures
 from pipelines.watching.picture import COLOURS, map_png, on_white
 from pipelines.watching.watch import Watch
-from tests.browser import CHROMIUM, pixels_of, screenshot
+from tests.browser import CHROMIUM, Page, pixels_of, screenshot
 from tilenet import __version__
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box
@@ -40,7 +41,9 @@ pytestmark = pytest.mark.cluster
 GRID = BlockGrid((4, 60, 80), (2, 20, 20))
 BEFORE, SKIPS, BAD, SLOTS = 3, 5, 14, 4
 SECONDS = {"read": 0.25, "compute": 0.5, "write": 0.125, "wait": 0.125}
-EVIL = '<img src=x onerror="document.title=1">'
+
+#: Leaves a mark if it becomes an element, and another if its script runs.
+EVIL = '<img src=x class=evil onerror="document.body.className=1">'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Stage:
     metrics: str
     picture: Image.Image
     shown: Path | None
+    page: Page | None
 
     @property
     def states(self) -> dict[str, int]:
@@ -117,11 +121,12 @@ class LiveRun:
         self.open_gate(gate)
         wanted = {"missing": len(GRID) - max(gate, BEFORE) - running, "running": running}
         wait_until(lambda: wanted.items() <= self.status()["blocks"].items())
-        shown = None
+        shown = page = None
         if CHROMIUM is not None:
-            screenshot(self.watch.address, shown := self.folder / f"{name}.png")
+            page = screenshot(self.watch.address, shown := self.folder / f"{name}.png")
         picture = Image.open(io.BytesIO(get(f"{self.watch.address}/map.png")))
-        return Stage(self.status(), get(f"{self.watch.address}/metrics").decode(), picture, shown)
+        metrics = get(f"{self.watch.address}/metrics").decode()
+        return Stage(self.status(), metrics, picture, shown, page)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +205,40 @@ def test_a_browser_shows_the_map(stages: dict[str, Any]) -> None:
             pixels = pixels_of(stage.shown, on_white(state))
             assert pixels >= number * block, (name, NAMES[state])
             assert number or pixels < block, (name, NAMES[state])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_rates_phases_failures_and_workers(stages: dict[str, Any]) -> None:
+    page = stages["failure"].page
+    text = page.text
+    assert text["state"] == "running, 1 failed"
+    assert text["blocks"] == f"{18 - 1} of {len(GRID)} blocks stored"
+    assert re.fullmatch(r"[\d.]+ [kMG]?voxel/s", text["now"])
+    assert re.fullmatch(r"[\d.]+ [kMG]?voxel/s overall", text["overall"])
+    assert re.fullmatch(r"\d+:\d\d:\d\d", text["left"])
+    assert re.fullmatch(r"\d+:\d\d:\d\d", text["elapsed"])
+    assert page.rows("phases") == [
+        ["read", "25.0 %", "250 ms", "3.50 s"],
+        ["compute", "50.0 %", "500 ms", "7.00 s"],
+        ["write", "12.5 %", "125 ms", "1.75 s"],
+        ["wait for the device", "12.5 %", "125 ms", "1.75 s"],
+    ]
+    (failure,) = page.rows("failures")
+    assert failure == [str(GRID[BAD]), stages["failure"].status["failures"][0]["error"]]
+    workers = page.rows("workers")
+    assert len(workers) == 2
+    for name, blocks, memory, cpu in workers:
+        assert (blocks, bool(name)) == ("2 of 2", True)
+        assert re.fullmatch(r"\d+ MiB of [\d.]+ GiB", memory)
+        assert re.fullmatch(r"\d+ %", cpu)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_message_is_text_and_not_part_of_the_page(stages: dict[str, Any]) -> None:
+    page = stages["failure"].page
+    assert EVIL in page.text["failures"]
+    assert [known.get("id") for tag, known in page.elements if tag == "img"] == ["map"]
+    assert [known for tag, known in page.elements if tag == "body"] == [{}]
 
 
 def test_prometheus_reads_the_metrics(stages: dict[str, Any]) -> None:
