@@ -132,10 +132,11 @@ def label(
     source = VolumeReference(masks, level=level, channel=channel, axes=axes)
     chosen = LabelOptions(**options)
     summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
-    if part is None and summary.outcome.stopped_by is None and not summary.outcome.failed:
+    code = summary.finish()
+    if part is None and summary.outcome.complete:
         count = open_volume(output).attributes["instances"]
         click.echo(f"{output}: {count:,} instances", err=True)
-    return summary.finish()
+    return code
 
 
 def label_rule(
