@@ -56,7 +56,7 @@ class Summary:
         Returns
         -------
         dict
-            Counts, seconds and the failed blocks with their errors.
+            Counts, seconds and the failed blocks with their errors; "retried" counts attempts.
         """
         return {
             "command": self.command,
@@ -65,6 +65,7 @@ class Summary:
             "done_before": self.before,
             "computed": self.outcome.computed,
             "stored": self.stored,
+            "retried": self.outcome.retried,
             "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
             "stopped_by": self.outcome.stopped_by,
             "ended_by": None if self.outcome.ended_by is None else describe(self.outcome.ended_by),
@@ -79,10 +80,11 @@ class Summary:
         return self.before + self.outcome.computed if told is None else told
 
     def __str__(self) -> str:
-        wall = clock(self.outcome.seconds["wall"])
+        wall, retried = clock(self.outcome.seconds["wall"]), self.outcome.retried
         return (
             f"{self.output}: {self.stored} of {self.blocks} blocks stored, "
             f"{self.outcome.computed} of them now, in {wall} ({rate(self.voxels_per_second)})"
+            + (f", {retried:,} tried again" if retried else "")
         )
 
     def finish(self, *, as_json: bool = False) -> int:
