@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from pipelines.outcome import Outcome, describe
+from pipelines.outcome import Outcome, describe, ending
 from pipelines.progress import clock, rate
 from pipelines.watching import Watch, is_unfinished, write_report
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
 from tilenet.volume import open_volume
+from tilenet.writing import remove_partial_files
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ class Summary:
             click.echo(f"Report: {place}, and a picture of the blocks beside it (.png)", err=True)
 
 
-def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome) -> None:
+def check_stored(
+    output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome, *, shared: bool = False
+) -> None:
     """Ask the store before success is said: a block that is not there has failed.
 
     Parameters
@@ -152,6 +155,8 @@ def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome:
         Positions of those that were to be done.
     outcome : Outcome
         What became of them; blocks that are missing for no known reason become failed ones.
+    shared : bool
+        Whether other calls write there; else what killed workers left half written is removed.
     """
     if outcome.ended_by is not None:
         return
@@ -167,3 +172,6 @@ def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome:
         if i in done:
             outcome.computed -= 1
             outcome.voxels -= grid[i].size
+    if todo and outcome.complete and not shared:
+        with ending(outcome):
+            remove_partial_files(output)
