@@ -55,7 +55,7 @@ class Silent:
     def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count nothing."""
 
-    def retry(self, box: Box, problem: str) -> None:
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
         """Regret nothing."""
 
     def note(self, text: str) -> None:

@@ -24,7 +24,7 @@ RECORD = "TILENET_FAULTS"
 
 TESTS = ("tests/test_faults.py", "tests/test_faults_storage.py")
 
-COLUMNS = ("fault", "exit", "said", "stored", "computed", "lost")
+COLUMNS = ("fault", "exit", "said", "stored", "repeated", "computed", "lost")
 
 
 @click.command()

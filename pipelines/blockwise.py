@@ -67,7 +67,7 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     for box in blocks:
         if options.stop:
             break
-        result = _try(task, box, options)
+        result = _try(task, box, options, outcome)
         if result is not None:
             _record(outcome, options, box, result)
     outcome.stopped_by = options.stop.signal
@@ -75,19 +75,26 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     return outcome
 
 
-def _try(task: Task, box: Box, options: RunOptions) -> BlockReport | str | None:
+def _try(task: Task, box: Box, options: RunOptions, outcome: Outcome) -> BlockReport | str | None:
     # None where a stop came between two attempts: the block is not given up.
     problem = ""
     for attempt in range(options.retries + 1):
         if attempt and options.stop:
             return None
         if attempt:
-            options.reporter.retry(box, problem)
+            _retry(outcome, options, box, problem)
         try:
             return task(box)
         except Exception as error:  # a task may fail in any way, and the others go on
             problem = describe(error)
     return problem
+
+
+def _retry(
+    outcome: Outcome, options: RunOptions, box: Box, problem: str, *, noted: bool = False
+) -> None:
+    outcome.retried += 1
+    options.reporter.retry(box, problem, noted=noted)
 
 
 def _record(outcome: Outcome, options: RunOptions, box: Box, result: BlockReport | str) -> None:
@@ -227,13 +234,15 @@ class _ClusterRun:
                 again += self._again(box, attempt, describe(result))
         self._submit(again)
 
-    def _again(self, box: Box, attempt: int, why: str, *, final: bool = False) -> list[Any]:
+    def _again(
+        self, box: Box, attempt: int, why: str, *, final: bool = False, noted: bool = False
+    ) -> list[Any]:
         if final or attempt > self.options.retries:
             _record(self.outcome, self.options, box, why)
             return []
         if self.options.stop:  # not given up: the same command tries it again
             return []
-        self.options.reporter.retry(box, why)
+        _retry(self.outcome, self.options, box, why, noted=noted)
         return [(box, attempt + 1)]
 
     def _judge(self, verdicts: Mapping[str, Verdict]) -> None:
@@ -247,7 +256,9 @@ class _ClusterRun:
         for future in taken:
             verdict = verdicts[future.key]
             why = describe(verdict.error)
-            again += self._again(*self.flying.pop(future), why, final=verdict.final)
+            # The keeper has noted what became of the worker and of its blocks.
+            box, attempt = self.flying.pop(future)
+            again += self._again(box, attempt, why, final=verdict.final, noted=True)
         self._submit(again)
 
     def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException]:

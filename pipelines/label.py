@@ -132,10 +132,10 @@ def label(
     source = VolumeReference(masks, level=level, channel=channel, axes=axes)
     chosen = LabelOptions(**options)
     summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
-    if part is None and summary.outcome.stopped_by is None and not summary.outcome.failed:
-        count = open_volume(output).attributes["instances"]
-        click.echo(f"{output}: {count:,} instances", err=True)
-    return summary.finish()
+    code = summary.finish()
+    if part is None and summary.outcome.complete:
+        click.echo(f"{output}: {open_volume(output).attributes['instances']:,} instances", err=True)
+    return code
 
 
 def label_rule(
@@ -246,7 +246,7 @@ def run_label(
         task = LabelTask(source=source, output=written, block=job.shard, rule=rule, run=run)
         runner.store("Label", task, grid, missing)
     outcome = runner.outcome
-    check_stored(output, grid, missing, outcome)
+    check_stored(output, grid, missing, outcome, shared=part is not None)
     if part is None and outcome.complete:
         remove_join(output)
     before, share = len(grid) - len(missing), None if part is None else str(part)

@@ -33,6 +33,8 @@ class Outcome:
         Their voxels.
     failed : list of (Box, str)
         Blocks that failed for good, and their last error.
+    retried : int
+        Attempts at a block that failed and were followed by another.
     seconds : dict
         Seconds per phase, summed over blocks; "wall" is the whole run.
     stopped_by : int or None
@@ -47,6 +49,7 @@ class Outcome:
     computed: int = 0
     voxels: int = 0
     failed: list[tuple[Box, str]] = field(default_factory=list)
+    retried: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     stopped_by: int | None = None
     ended_by: Exception | None = None

@@ -176,7 +176,7 @@ def run_prediction(
         if missing and begun is not None and part is None:  # nobody else writes
             remove_partial_files(output)
         run.compute(task, grid, missing, outcome)
-    check_stored(output, grid, missing, outcome)
+    check_stored(output, grid, missing, outcome, shared=part is not None)
     before, share = len(grid) - len(missing), None if part is None else str(part)
     return Summary("predict", output, len(grid), before, outcome, watch, share)
 

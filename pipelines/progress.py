@@ -5,6 +5,7 @@ Everything here goes to stderr, so that stdout carries results only.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -26,6 +27,9 @@ from tilenet.tasks import BlockReport
 
 #: Seconds between two plain lines.
 LINE_SECONDS = 10.0
+
+#: Seconds between two lines that tell of a block that is tried again: a storm of them is counted.
+RETRY_SECONDS = 10.0
 
 
 class Reporter(Protocol):
@@ -51,7 +55,7 @@ class Reporter(Protocol):
             What its task said, or why it failed for good.
         """
 
-    def retry(self, box: Box, problem: str) -> None:
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
         """Hear that a block failed and is tried again.
 
         Parameters
@@ -60,6 +64,8 @@ class Reporter(Protocol):
             The block.
         problem : str
             Why it failed.
+        noted : bool
+            Whether a note has said so.
         """
 
     def note(self, text: str) -> None:
@@ -105,8 +111,9 @@ class LineReporter:
 
     def __init__(self, name: str, total: int, done: int) -> None:
         self.name, self.total, self.before = name, total, done
-        self.blocks = self.voxels = self.failed = 0
+        self.blocks = self.voxels = self.failed = self.retried = 0
         self.start = self._last = time.monotonic()
+        self._unsaid, self._told = 0, -math.inf
 
     def __enter__(self) -> Self:
         self.start = self._last = time.monotonic()
@@ -135,8 +142,8 @@ class LineReporter:
         if time.monotonic() - self._last >= LINE_SECONDS:
             self._line()
 
-    def retry(self, box: Box, problem: str) -> None:
-        """Hear that a block failed and is tried again.
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
+        """Say that a block failed and is tried again, or count it with the next that is said.
 
         Parameters
         ----------
@@ -144,7 +151,18 @@ class LineReporter:
             The block.
         problem : str
             Why it failed.
+        noted : bool
+            Whether a note has said so.
         """
+        self.retried += 1
+        if noted:
+            return
+        if time.monotonic() - self._told < RETRY_SECONDS:
+            self._unsaid += 1
+            return
+        others = f" (and {self._unsaid:,} more since the last such line)" if self._unsaid else ""
+        self.note(f"{self.name}: {box} is tried again{others}: {problem}")
+        self._unsaid, self._told = 0, time.monotonic()
 
     def note(self, text: str) -> None:
         """Say something.
@@ -177,7 +195,7 @@ def describe(state: LineReporter) -> str:
     Returns
     -------
     str
-        Blocks, rate, failures, elapsed time and time left.
+        Blocks, rate, elapsed time and time left, attempts that were repeated, and failures.
     """
     seconds = max(1e-9, time.monotonic() - state.start)
     done = state.before + state.blocks
@@ -185,7 +203,24 @@ def describe(state: LineReporter) -> str:
     left = state.total - done
     if left and state.blocks:
         text += f", {clock(left * seconds / state.blocks)} left"
-    return text + (f", {state.failed} failed" if state.failed else "")
+    return text + trouble(state)
+
+
+def trouble(state: LineReporter) -> str:
+    """Put into words what went wrong so far.
+
+    Parameters
+    ----------
+    state : LineReporter
+        The counts so far.
+
+    Returns
+    -------
+    str
+        What follows the rest of a line; empty where all goes well.
+    """
+    counts = {"tried again": state.retried, "failed": state.failed}
+    return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
 
 
 class BarReporter(LineReporter):
@@ -238,9 +273,7 @@ class BarReporter(LineReporter):
             What its task said, or why it failed for good.
         """
         self._count(box, isinstance(result, str))
-        text = rate(self.voxels / max(1e-9, time.monotonic() - self.start))
-        if self.failed:
-            text += f", {self.failed} failed"
+        text = rate(self.voxels / max(1e-9, time.monotonic() - self.start)) + trouble(self)
         self._bar.update(self._task, advance=1, rate=text)
 
     def note(self, text: str) -> None:

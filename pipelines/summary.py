@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from pipelines.outcome import Outcome, describe
+from pipelines.outcome import Outcome, describe, ending
 from pipelines.progress import clock, rate
 from pipelines.watching import Watch, is_unfinished, write_report
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
 from tilenet.volume import open_volume
+from tilenet.writing import remove_partial_files
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Summary:
         Returns
         -------
         dict
-            Counts, seconds and the failed blocks with their errors.
+            Counts, seconds and the failed blocks with their errors; "retried" counts attempts.
         """
         return {
             "command": self.command,
@@ -65,6 +66,7 @@ class Summary:
             "done_before": self.before,
             "computed": self.outcome.computed,
             "stored": self.stored,
+            "retried": self.outcome.retried,
             "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
             "stopped_by": self.outcome.stopped_by,
             "ended_by": None if self.outcome.ended_by is None else describe(self.outcome.ended_by),
@@ -79,10 +81,11 @@ class Summary:
         return self.before + self.outcome.computed if told is None else told
 
     def __str__(self) -> str:
-        wall = clock(self.outcome.seconds["wall"])
+        wall, retried = clock(self.outcome.seconds["wall"]), self.outcome.retried
         return (
             f"{self.output}: {self.stored} of {self.blocks} blocks stored, "
             f"{self.outcome.computed} of them now, in {wall} ({rate(self.voxels_per_second)})"
+            + (f", {retried:,} tried again" if retried else "")
         )
 
     def finish(self, *, as_json: bool = False) -> int:
@@ -137,7 +140,9 @@ class Summary:
             click.echo(f"Report: {place}, and a picture of the blocks beside it (.png)", err=True)
 
 
-def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome) -> None:
+def check_stored(
+    output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome, *, shared: bool = False
+) -> None:
     """Ask the store before success is said: a block that is not there has failed.
 
     Parameters
@@ -150,6 +155,8 @@ def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome:
         Positions of those that were to be done.
     outcome : Outcome
         What became of them; blocks that are missing for no known reason become failed ones.
+    shared : bool
+        Whether other calls write there; else what killed workers left half written is removed.
     """
     if outcome.ended_by is not None:
         return
@@ -165,3 +172,6 @@ def check_stored(output: str, grid: Sequence[Box], todo: Sequence[int], outcome:
         if i in done:
             outcome.computed -= 1
             outcome.voxels -= grid[i].size
+    if todo and outcome.complete and not shared:
+        with ending(outcome):
+            remove_partial_files(output)

@@ -255,7 +255,7 @@ def run_weights(
         written = OutputReference(output, creation)
         task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
         runner.store("Weights", task, grid, missing)
-    check_stored(output, grid, missing, runner.outcome)
+    check_stored(output, grid, missing, runner.outcome, shared=part is not None)
     before, share = len(grid) - len(missing), None if part is None else str(part)
     return Summary("weights", output, len(grid), before, runner.outcome, runner.watch, share)
 

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.noting import BEGUN, COUNTED
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, files_below, run_tilenet, store_volume, tilenet_command
 from tilenet.architecture import UNetArchitecture
@@ -75,11 +76,8 @@ class Case:
         self, output: str, *arguments: str, source: str = "em.zarr", first: str = "", **more: str
     ) -> Process:
         """Begin a prediction; its process runs some code first."""
-        command = self.command(output, *arguments, source=source)
-        code = command.index("-c") + 1
-        command[code] = first + command[code]
         return subprocess.Popen(
-            command,
+            self.command(output, *arguments, source=source, first=first),
             cwd=self.folder, env={**environment(), **more}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -101,9 +99,43 @@ class Case:
     def _go(self, output: str) -> Path:
         return self.folder / "gate" / output.replace("/", "-")
 
-    def command(self, output: str, *arguments: str, source: str = "em.zarr") -> list[str]:
-        """The command line of a prediction."""
-        return tilenet_command("predict", source, output, *ARGUMENTS, *arguments)
+    def command(
+        self, output: str, *arguments: str, source: str = "em.zarr", first: str = ""
+    ) -> list[str]:
+        """The command line of a prediction whose blocks are noted."""
+        command = tilenet_command("predict", source, output, *ARGUMENTS, *arguments)
+        code = command.index("-c") + 1
+        (self.folder / "notes").mkdir(exist_ok=True)
+        noting = f"from tests.noting import note_in; note_in({str(self._notes(output))!r}); "
+        command[code] = noting + first + command[code]
+        return command
+
+    def noted(self, output: str, what: str) -> list[str]:
+        """The blocks of which something was noted, as often as it was."""
+        notes = self._notes(output)
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        return [line.partition(" ")[2] for line in lines if line.startswith(what)]
+
+    def repeated(self, output: str) -> int:
+        """How often a block was begun that had been begun before."""
+        begun = self.noted(output, BEGUN)
+        return len(begun) - len(set(begun))
+
+    def settle(self, output: str, slots: int) -> None:
+        """Wait until what is stored was counted, and every slot holds a half-written shard."""
+
+        def settled() -> bool:
+            found = len(self.noted(output, COUNTED)), len(self.half_written(output))
+            return found == (self.stored(output), slots)
+
+        wait_for(settled)
+
+    def half_written(self, output: str) -> list[Path]:
+        """The temporary files in an output."""
+        return list((self.folder / output).rglob("*.partial"))
+
+    def _notes(self, output: str) -> Path:
+        return self.folder / "notes" / output.replace("/", "-")
 
     def start(self, output: str, *arguments: str, count: int = 4, **more: str) -> Process:
         """Begin a prediction, and come back when its first blocks are stored.
@@ -148,7 +180,8 @@ class Case:
         assert not lost
         assert len(after) == BLOCKS, "no temporary file is left"
         assert self.same(output)
-        record(fault, said, stored=len(before), computed=summary["computed"], lost=len(lost))
+        repeated, again = self.repeated(output), summary["computed"]
+        record(fault, said, stored=len(before), repeated=repeated, computed=again, lost=len(lost))
 
 
 def record(fault: str, said: tuple[int, str], **counts: int) -> None:

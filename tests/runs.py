@@ -56,7 +56,7 @@ class Silent:
         self.finished += 1
         self.failed += isinstance(result, str)
 
-    def retry(self, box: Box, problem: str) -> None:
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
         self.retried.append((box, problem))
 
     def note(self, text: str) -> None:

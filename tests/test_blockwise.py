@@ -105,12 +105,13 @@ def test_a_block_that_fails_is_tried_again_and_the_others_go_on(run: Run, tmp_pa
     assert (reporter.finished, reporter.failed) == (len(BLOCKS), 2)
     assert sorted(str(box) for box, _ in reporter.retried) == sorted(map(str, [*failed, *failed]))
     assert {problem for _, problem in reporter.retried} == set(failed.values())
+    assert outcome.retried == 4
 
 
 def test_a_block_that_recovers_counts_as_done(run: Run, tmp_path: Path) -> None:
     task = Fail(str(tmp_path), (BLOCKS[1],), times=2)
     outcome = run(task, iter(BLOCKS), options(retries=2))
-    assert (outcome.computed, outcome.failed) == (len(BLOCKS), [])
+    assert (outcome.computed, outcome.failed, outcome.retried) == (len(BLOCKS), [], 2)
     assert task.attempts(BLOCKS[1]) == 3
 
 
@@ -164,8 +165,8 @@ class StopAtRetry(Silent):
         super().__init__()
         self.stop = Stop()
 
-    def retry(self, box: Box, problem: str) -> None:
-        super().retry(box, problem)
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
+        super().retry(box, problem, noted=noted)
         self.stop.signal = signal.SIGTERM
 
 

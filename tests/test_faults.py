@@ -23,17 +23,24 @@ pytestmark = pytest.mark.cluster
 
 ALONE = ("--workers", "1")
 
+#: Of the two workers that a run has otherwise.
+SLOTS = 4
+
 
 def test_a_killed_worker_costs_nothing_but_time(case: Case) -> None:
     process = case.start("worker.zarr")
+    case.settle("worker.zarr", SLOTS)
     workers_of(process)[0].kill()
     code, err, summary = end(process)
     assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
+    assert 0 < case.repeated("worker.zarr") <= SLOTS / 2, "no more than it computed"
+    assert not case.half_written("worker.zarr")
     case.go_on("worker.zarr", "SIGKILL of a worker", *ALONE, said=(code, err))
 
 
 def test_a_worker_that_hangs_is_killed_and_its_blocks_go_elsewhere(case: Case) -> None:
     process = case.start("hung.zarr", "--block-timeout", "15s")
+    case.settle("hung.zarr", SLOTS)
     stopped = workers_of(process)[0]
     stopped.suspend()
     code, err, summary = end(process, 240)
@@ -41,6 +48,8 @@ def test_a_worker_that_hangs_is_killed_and_its_blocks_go_elsewhere(case: Case) -
     assert "did not end on worker tcp://127.0.0.1:" in err
     assert "(--block-timeout 0:00:15); that worker is replaced" in err
     assert not psutil.pid_exists(stopped.pid)
+    assert 0 < summary["retried"] <= case.repeated("hung.zarr") <= SLOTS / 2
+    assert "is tried again" not in err, "said already"
     case.go_on("hung.zarr", "SIGSTOP of a worker", *ALONE, said=(code, err))
 
 
@@ -160,6 +169,9 @@ def test_a_worker_over_its_memory_is_replaced_and_its_block_tried_again(
     assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
     assert not (tmp_path / "greed").exists()
     assert "was ended because it took" in err
+    assert summary["retried"] > 0
+    assert f"{summary['retried']} tried again" in err
+    assert "is tried again: worker" not in err, "said already"
     case.go_on("memory.zarr", "a worker over its memory limit", *ALONE, said=(code, err))
 
 
@@ -182,11 +194,13 @@ if "spawn" in " ".join(__import__("sys").orig_argv):
 def test_two_commands_on_one_output_both_end_well(case: Case) -> None:
     half = (*ALONE, "--memory", "1GB")
     first = case.start("both.zarr", *half, count=2)
+    case.settle("both.zarr", SLOTS // 2)
     with workers_paused(first):
         second = case.start("both.zarr", *half, count=case.stored("both.zarr") + 4)
     ends = [end(process) for process in (first, second)]
     assert [code for code, _, _ in ends] == [0, 0], ends
-    assert all(summary["failed"] == [] for _, _, summary in ends)
+    # The second took the half-written shards of the first for orphans; the first wrote them again.
+    assert all(summary["failed"] == [] and not summary["retried"] for _, _, summary in ends), ends
     assert ends[1][2]["done_before"] < BLOCKS - 4
     twice = sum(summary["computed"] for _, _, summary in ends) - BLOCKS
     said = (0, f"blocks computed by both: {twice}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelines.outcome import RETRIES
 from tests.faults import (
     ARGUMENTS,
     BLOCKS,
@@ -39,6 +41,10 @@ def test_a_full_disk(case: Case) -> None:
         assert code == 1, err
         assert "No space left on device" in err
         assert len(summary["failed"]) == BLOCKS - case.stored("full/out.zarr") > 0
+        assert summary["retried"] >= RETRIES * len(summary["failed"])
+        assert f"{summary['retried']} tried again, {len(summary['failed'])} failed" in err
+        said = re.findall(r"Predict: z=\S+ is tried again.*: .*No space left on device", err)
+        assert 0 < len(said) < summary["retried"], "a line for many of them"
         (disk / "others").unlink()
         case.go_on("full/out.zarr", "disk full", *ALONE, said=(code, err))
 

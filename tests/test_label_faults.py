@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.faults import Case
 from tests.runs import environment, interrupt, kill, run_tilenet, store_volume, tilenet_command
 from tests.test_components import slow_label
+from tests.test_scheduler import Processes, wait_for
 from tilenet.components import LabelRule
 from tilenet.geometry import Box
 from tilenet.join_store import FOLDER
@@ -108,3 +110,29 @@ def test_a_stopped_command_is_continued_by_the_same_one(case: Path, command: str
     kept = stored(case / f"{command}.zarr")
     assert 0 < kept < SHARDS
     finish(case, command, kept)
+
+
+def test_a_label_run_that_broke_off_tells_why_and_announces_no_instances(
+    case: Path, tmp_path: Path
+) -> None:
+    output, kept = case / "label.zarr", case / "kept.zarr"
+    shutil.rmtree(output, ignore_errors=True)
+    with Processes(tmp_path) as dask:
+        # It computes nothing while the output is away, which is all that it could say then.
+        worker = dask.worker("only", 1, "4GB", **Case(case).gate("label.zarr", 4))
+        process = subprocess.Popen(
+            [*tilenet_command(*COMMANDS["label"][:-4]), "--scheduler", dask.address],
+            cwd=case, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_for(lambda: stored(output) >= 4)
+        worker.send_signal(signal.SIGSTOP)
+        output.rename(kept)
+        dask.scheduler.kill()
+        out, err = process.communicate(timeout=120)
+    kept.rename(output)
+    assert process.returncode == 1, err
+    assert f"Error: Scheduler {dask.address}: the connection to it was lost. Blocks that" in err
+    assert " instances" not in err
+    assert f"of {SHARDS} blocks stored" in out
+    assert "Report: " in err
+    finish(case, "label", stored(output))

@@ -17,18 +17,21 @@ import numpy.typing as npt
 import pytest
 from distributed import Client
 
+from pipelines.checks import check_inputs
 from pipelines.cluster import CONNECT_SECONDS, ClusterOptions, resolve
-from pipelines.predict import common_facts
+from pipelines.predict import common_facts, run_prediction
+from pipelines.prediction import Choices, Job
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, predict_task, run_tilenet, store_volume, tilenet_command
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WorkerTooSmall
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
+from tilenet.plan import Plan
 from tilenet.predict_task import PredictTask, numeric_facts
 from tilenet.predictor import Predictor
 from tilenet.synthetic import synthetic_em
-from tilenet.tasks import Clock
+from tilenet.tasks import Clock, VolumeReference
 from tilenet.tiling import BlockGrid, TileGrid
 from tilenet.volume import open_volume
 
@@ -182,6 +185,35 @@ def test_workers_that_differ_are_planned_for_with_care(shared: Processes) -> Non
         finally:
             large.kill()
             wait_for(lambda: len(client.nthreads()) == 1)
+
+
+def test_a_worker_that_comes_after_the_plan_and_is_too_small_for_it_is_refused(
+    shared: Processes, case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, started = case / "small.zarr", []
+
+    def meanwhile(job: Job, plan: Plan, *, measured: bool) -> None:
+        # The plan is made by then, and no worker is asked yet.
+        check_inputs(job, plan, measured=measured)
+        with Client(shared.address) as client:
+            started.append(shared.worker("small", memory="400MB"))
+            client.wait_for_workers(2, timeout=LONG)
+
+    monkeypatch.setattr("pipelines.predict.check_inputs", meanwhile)
+    words = r"has 381 MiB of memory, and the plan needs \d+ MiB of each"
+    try:
+        with pytest.raises(WorkerTooSmall, match=words):
+            run_prediction(
+                VolumeReference(str(case / "em.zarr")), str(output),
+                model=str(case / "model.safetensors"),
+                cluster=ClusterOptions(scheduler=shared.address), choices=Choices(block=BLOCK),
+            )  # fmt: skip
+    finally:
+        for small in started:
+            small.kill()
+        with Client(shared.address) as client:
+            wait_for(lambda: len(client.nthreads()) == 1)
+    assert not output.exists()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

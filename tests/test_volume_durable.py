@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.test_volume_write import BLOCK, NEW, WHOLE, blocks, fill, noise
 from tilenet.codecs import CODECS
-from tilenet.durable import write_durably
+from tilenet.durable import ATTEMPTS, write_durably
 from tilenet.errors import UnreadableBlock
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
@@ -140,6 +141,53 @@ def test_a_write_that_fails_leaves_no_shard_and_no_partial_file(
         volume.write(shard, VALUES[shard.slices])
     assert shard_files(location) == []
     assert volume.missing(blocks())[0] == 0
+
+
+@pytest.fixture
+def removals(location: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """So many times, another command goes on with the output while a file is being written."""
+    fsync = os.fsync
+
+    def begin(times: int) -> None:
+        left = iter(range(times))
+
+        def meanwhile(descriptor: int) -> None:
+            fsync(descriptor)
+            if partial_files(location) and next(left, None) is not None:
+                remove_partial_files(location)
+
+        monkeypatch.setattr(os, "fsync", meanwhile)
+
+    return begin
+
+
+@pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
+def test_a_write_whose_partial_file_another_command_removes_is_made_again(
+    location: str, removals: Callable[[int], None], times: int
+) -> None:
+    removals(times)
+    fill(reopen_for_writing(location), VALUES)
+    np.testing.assert_array_equal(open_volume(location).read(WHOLE), VALUES)
+    assert open_volume(location).missing(blocks()) == []
+    assert partial_files(location) == []
+
+
+def test_a_write_whose_partial_file_is_always_removed_comes_to_an_end(
+    location: str, removals: Callable[[int], None]
+) -> None:
+    removals(10**9)
+    with pytest.raises(FileNotFoundError):
+        write_durably(Path(location, "0", "c", "file"), b"data")
+    assert list(Path(location, "0", "c").iterdir()) == []
+
+
+def test_a_write_does_not_bring_back_a_folder_that_was_removed(
+    location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: shutil.rmtree(location))
+    with pytest.raises(FileNotFoundError):
+        write_durably(Path(location, "0", "c", "file"), b"data")
+    assert not Path(location).exists()
 
 
 def test_an_exclusive_write_leaves_a_file_that_is_there_alone(tmp_path: Path) -> None:

@@ -233,6 +233,8 @@ def test_a_run_without_a_cluster_is_reported_too(
     assert (told["blocks"]["retried"], told["blocks"]["failed"]) == (2, 1)
     assert told["last_retry"] == f"{GRID[20]}: Block: is bad. Mend it."
     assert told["blocks"]["done"] == summary.outcome.computed == len(GRID) - 11
+    assert summary.to_dict()["retried"] == 2
+    assert str(summary).endswith(", 2 tried again")
 
 
 @pytest.mark.parametrize(("stored", "stays"), [(None, True), (len(GRID), True), (3, False)])

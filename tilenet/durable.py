@@ -19,6 +19,10 @@ from zarr.storage import LocalStore
 #: Ending of the temporary files of interrupted local writes; zarr-python's own.
 PARTIAL = ".partial"
 
+#: Times that a file is written whose temporary one is taken away: a command that goes on with the
+#: same output takes those of others for orphans, and cannot tell them apart.
+ATTEMPTS = 5
+
 
 class DurableStore(LocalStore):
     """A local store whose keys appear whole and stay, also after a power cut."""
@@ -55,9 +59,26 @@ def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
         Its content.
     exclusive : bool
         Leave a file that is already there alone and raise FileExistsError.
+
+    Raises
+    ------
+    FileNotFoundError
+        When its folder is removed meanwhile, or its temporary file again and again.
     """
     created = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            _write(path, data, exclusive)
+            break
+        except FileNotFoundError:
+            if not (left and path.parent.exists()):
+                raise
+    for folder in {path.parent, *(folder.parent for folder in created)}:
+        sync_folder(folder)
+
+
+def _write(path: Path, data: Any, exclusive: bool) -> None:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with temporary.open("wb") as file:
@@ -70,8 +91,6 @@ def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    for folder in {path.parent, *(folder.parent for folder in created)}:
-        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -136,9 +136,9 @@ class _Watched:
         self._figures.advance(box, result)
         self._shown.advance(box, result)
 
-    def retry(self, box: Box, problem: str) -> None:
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
         self._figures.retry(box, problem)
-        self._shown.retry(box, problem)
+        self._shown.retry(box, problem, noted=noted)
 
     def note(self, text: str) -> None:
         self._figures.note(text)
