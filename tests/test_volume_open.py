@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numcodecs  # type: ignore[import-untyped]
+import numcodecs
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import BloscCodec
 
-from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.errors import AmbiguousVolume, UnreadableBlock, UnreadableVolume
 from tilenet.geometry import Box
 from tilenet.volume import Volume, open_volume
 
@@ -434,6 +436,34 @@ def test_what_zarrs_cannot_decode_is_read_by_zarr_python(
     tmp_path: Path, dtype: str, options: dict[str, Any]
 ) -> None:
     check(open_volume(plain(tmp_path / "a", DATA.astype(dtype), zarr_format=2, **options)))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_of_blosc_that_says_what_cannot_be_is_an_error(
+    tmp_path: Path, zarr_format: int
+) -> None:
+    blosc = numcodecs.Blosc() if zarr_format == 2 else BloscCodec()
+    path = plain(tmp_path / "a", zarr_format=zarr_format, compressors=blosc)
+    volume = open_volume(path)
+    check(volume)
+    assert type(volume.array.async_array.codec_pipeline).__name__ == "BatchedCodecPipeline"
+    files = [path for path in (tmp_path / "a").rglob("*") if path.name[0] not in ".z"]
+    chunk = next(path for path in files if path.is_file())
+    stored = bytearray(chunk.read_bytes())
+    stored[4:8] = (2**31 - 1).to_bytes(4, "little")  # bytes when decoded
+    chunk.write_bytes(stored)
+    with pytest.raises(UnreadableBlock):
+        volume.read(Box.of_shape(volume.shape))
+
+
+def test_a_shard_whose_index_no_memory_would_hold_is_refused(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a", chunks=(1, 5, 6), shards=(4, 5, 6))
+    stored = tmp_path / "a" / "zarr.json"
+    values = json.loads(stored.read_text())
+    values["chunk_grid"]["configuration"]["chunk_shape"] = [2**31, 5, 6]
+    stored.write_text(json.dumps(values))
+    with pytest.raises(UnreadableVolume, match="2,147,483,648 chunks in a shard"):
+        open_volume(path)
 
 
 def test_what_zarrs_can_decode_is_read_by_zarrs(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numcodecs
 import zarr
 import zarr.errors
 from zarr.abc.store import Store
-from zarr.codecs import Crc32cCodec, ShardingCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodec
 from zarr.core.sync import iothread, loop, sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -29,6 +31,11 @@ from tilenet.errors import StoreFailed, UnreadableVolume
 from tilenet.object_store import RemoteStore, open_store
 from tilenet.store_client import SCHEMES, scheme_of
 from tilenet.urls import refuse_secrets
+
+#: Chunks in a shard at most: its index, 16 bytes for each, is read as a whole.
+CHUNKS_PER_SHARD = 2**22
+
+BLOSC = (numcodecs.Blosc, BloscCodec)
 
 #: Sizes that are asked for at the same time.
 REQUESTS = 64
@@ -194,9 +201,18 @@ def _open_with(pipeline: str, store: Store, path: str) -> zarr.Array[Any] | zarr
         zarr.config.set({"codec_pipeline.path": pipeline, "codec_pipeline.strict": True}),
     ):
         node = zarr.open(store, path=path, mode="r")
-    if pipeline == _ZARRS and isinstance(node, zarr.Array):
-        _refuse_what_zarrs_misreads(node)
+    if isinstance(node, zarr.Array):
+        _refuse_endless_index(node)
+        if pipeline == _ZARRS:
+            _refuse_what_zarrs_misreads(node)
     return node
+
+
+def _refuse_endless_index(array: zarr.Array[Any]) -> None:
+    sizes = zip(array.shards or array.chunks, array.chunks, strict=True)
+    count = math.prod(-(-shard // chunk) for shard, chunk in sizes)
+    if count > CHUNKS_PER_SHARD:
+        raise ValueError(f"{count:,} chunks in a shard, whose index no memory would hold")
 
 
 def _refuse_what_zarrs_misreads(array: zarr.Array[Any]) -> None:
@@ -211,6 +227,10 @@ def _refuse_what_zarrs_misreads(array: zarr.Array[Any]) -> None:
         codecs.extend(codec.codecs)
     if any(isinstance(codec, Crc32cCodec) for codec in codecs):
         raise NotImplementedError("zarrs skips this checksum when it reads a part of a shard")
+    if any(isinstance(codec, BLOSC) for codec in array.compressors):
+        # The process would die where a damaged chunk says that it is larger than memory allows;
+        # and zarr-python reads these twice as fast.
+        raise NotImplementedError("zarrs trusts what a chunk of blosc says of itself")
 
 
 def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
