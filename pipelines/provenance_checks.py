@@ -25,6 +25,10 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+class _Input(_Stored):
+    stored_bytes: Table = {}
+
+
 class _NumericPlan(_Stored):
     block: Sizes
     tile: Sizes
@@ -51,7 +55,7 @@ class _Grey(_Stored):
 
 class _Prediction(_Stored):
     model_sha256: Sha256
-    input: Table
+    input: _Input
     mask: Table | None
     intensity: _Grey
     test_time_augmentation: Any
@@ -60,19 +64,23 @@ class _Prediction(_Stored):
 
 
 class _Instances(_Stored):
-    input: Table
+    input: _Input
     rule: Table
     tilenet: str
     instances: Annotated[int, Field(ge=0)]
 
 
-class _Counts(_Stored):
+class _Counts(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     background: Positive
     foreground: Positive
+    lowest: int | None = None
+    highest: int | None = None
 
 
 class _Weights(_Stored):
-    input: Table
+    input: _Input
     rule: Table
     tilenet: str
     counts: _Counts

@@ -454,12 +454,19 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a torn block": (lambda a: a["numeric_plan"].update(block=[2, 33, 48]), "not whole shards"),
     "no precision": (lambda a: a["numeric_plan"].update(precision="int4"), "precision = 'int4'"),
     "another shape": (lambda a: a["input"].update(shape=[5, 70, 91]), "[5, 70, 91]"),
+    "no sizes": (lambda a: a["input"].update(stored_bytes=7), "input.stored_bytes = 7"),
     "another type": (lambda a: a["output"].update(dtype="float32"), "stored as uint8"),
     "more channels": (lambda a: a["output"].update(channels=[{}, {}]), "names 2"),
     "a broken digest": (lambda a: a.update(model_sha256="0x12"), "model_sha256 = '0x12'"),
     "no deviation": (lambda a: a["intensity"]["numbers"].update(std=0), "std 0"),
     "unknown turns": (lambda a: a.update(test_time_augmentation="some"), "'some'"),
 }
+
+
+def test_counts_of_weights_that_cannot_be_are_found(copy: Path) -> None:
+    edit(copy, lambda a: a["counts"].update(background="many", middle=3), "weights")
+    causes = [flaw.cause.split(" =")[0] for flaw in check(copy, "weights").flaws]
+    assert sorted(causes) == ["counts.background", "counts.middle"]
 
 
 @pytest.mark.parametrize("name", EDITS)
