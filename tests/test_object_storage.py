@@ -300,7 +300,11 @@ def test_a_run_that_loses_the_server_says_so_and_is_continued(case: Path, server
     assert process.returncode == 1, err
     assert "does not answer" in err
     assert "Traceback" not in err
-    check_silent(out, err)
+    # Nobody can say what is stored; what was done and what failed is told all the same.
+    summary = json.loads(out)
+    assert "does not answer" in summary["ended_by"]
+    assert len(summary["failed"]) >= BLOCKS - summary["computed"] > 0
+    check_silent(out, err, *reports_in(case, "lost.zarr"))
     before = shards_of(f"{ON}/lost.zarr")
     assert 3 <= before < BLOCKS
     again = run_tilenet("predict", f"{ON}/em.zarr", f"{ON}/lost.zarr", *PREDICT, cwd=case)
