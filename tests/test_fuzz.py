@@ -37,7 +37,11 @@ def test_ten_thousand_damaged_files_are_read_or_refused() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_what_may_not_happen_is_found_out_and_put_down_to_its_case() -> None:
+def test_what_may_not_happen_is_found_out_and_put_down_to_its_case(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**40))  # as in workers: memory is kept
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**40))
     tally = run(len(TRAPS), seed=0, module="tests.fuzz.traps", looks=40)
     found = {defect.target: defect.problem for defect in tally.defects}
     assert found.keys() == TRAPS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -31,6 +32,8 @@ MAPPED, RESIDENT = 2**30, 2**28
 #: Looks, and seconds between two, after which a silent worker hangs. Looks are counted, not time:
 #: a machine may stop all of this for a while.
 LOOKS, LOOK_SECONDS = 120, 0.25
+
+_libc = ctypes.CDLL(None)
 
 #: Characters of a message that a person still reads.
 MESSAGE = 20_000
@@ -164,7 +167,9 @@ def run_case(sandbox: Sandbox, target: Target, rng: Random) -> str | None:
 
 
 def _new_peak() -> int:
-    # From here on: the peak of an earlier case would hide this one's.
+    # From here on: the peak of an earlier case would hide this one's, and so would memory that was
+    # freed and is kept, as workers keep it.
+    _libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 
