@@ -242,6 +242,7 @@ class Jobs:
             return "no longer in the queue" if unlisted else None
         # It may have been preempted and have waited, so that its worker was there long ago.
         job.silent = (job.silent or now) if said.phase == "running" else None
+        job.ending = job.ending and said.phase != "waiting"
         if job.silent is not None and now - job.silent > SILENT_SECONDS:
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
                 cancel(self._make(job.name), [job.number])
