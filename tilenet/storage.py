@@ -210,7 +210,7 @@ def _open_with(pipeline: str, store: Store, path: str) -> zarr.Array[Any] | zarr
 
 def _refuse_endless_index(array: zarr.Array[Any]) -> None:
     sizes = zip(array.shards or array.chunks, array.chunks, strict=True)
-    count = math.prod(-(-shard // chunk) for shard, chunk in sizes)
+    count = math.prod(-(-shard // max(1, chunk)) for shard, chunk in sizes)
     if count > CHUNKS_PER_SHARD:
         raise ValueError(f"{count:,} chunks in a shard, whose index no memory would hold")
 
