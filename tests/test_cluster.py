@@ -311,7 +311,7 @@ def test_what_slurm_says() -> None:
         "12": Listed("waiting", "PENDING (Priority)"),
         "13": Listed("running", "RUNNING"),
         "14": Listed("ended", "TIMEOUT (TimeLimit)"),
-        "15": Listed("ended", "COMPLETING"),
+        "15": Listed("ending", "COMPLETING"),
     }
 
 
@@ -401,6 +401,11 @@ def test_jobs_are_cancelled_whatever_the_queue_says(
     # It failed to say which: those whose numbers are known.
     assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is not None
     assert (squeue.parent / "cancelled").read_text() == cancelled
+    # One that ends may be queued again afterwards: it is cancelled, and not waited for.
+    squeue.write_text("12|CANCELLED|None\n13|COMPLETING|Requeued\n")
+    (squeue.parent / "cancelled").unlink()
+    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is None
+    assert (squeue.parent / "cancelled").read_text() == "13\n"
     squeue.write_text("12|CANCELLED|None\n")
     assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is None
 

@@ -67,7 +67,7 @@ class _Job:
     number: str
     submitted: float
     arrived: float | None = None
-    silent: float | None = None  # since when the queue says that it runs, without its worker
+    silent: float | None = None  # since when it runs or ends, as the queue says, without a worker
     busy: float = 0.0
     ending: bool = False
     useful: bool = False
@@ -241,7 +241,7 @@ class Jobs:
             unlisted = now - job.submitted > UNLISTED_SECONDS
             return "no longer in the queue" if unlisted else None
         # It may have been preempted and have waited, so that its worker was there long ago.
-        job.silent = (job.silent or now) if said.phase == "running" else None
+        job.silent = (job.silent or now) if said.phase in ("running", "ending") else None
         job.ending = job.ending and said.phase != "waiting"
         if job.silent is not None and now - job.silent > SILENT_SECONDS:
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end

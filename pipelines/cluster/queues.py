@@ -24,7 +24,7 @@ COMMAND_SECONDS = 60
 #: Bytes of a log that are read, from its end.
 LOG_BYTES = 2**16
 
-Phase = Literal["waiting", "running", "ended"]
+Phase = Literal["waiting", "running", "ending", "ended"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Listed:
 
     Parameters
     ----------
-    phase : {"waiting", "running", "ended"}
-        Where it is.
+    phase : {"waiting", "running", "ending", "ended"}
+        Where it is; one that is ending may be queued again afterwards.
     words : str
         The same in the system's own words, with its reason.
     """
@@ -106,9 +106,10 @@ def cancel_named(job: Any, system: str, name: str, known: Sequence[str]) -> str 
     str or None
         Why there may be jobs still; None where the queue says that there are none.
     """
-    alive, trouble = known, "they go on"
+    alive, ending, trouble = list(known), False, "they go on"
     try:
-        alive = [number for number, found in listed(system, name).items() if found.phase != "ended"]
+        phases = {n: job.phase for n, job in listed(system, name).items() if job.phase != "ended"}
+        alive, ending = list(phases), set(phases.values()) == {"ending"}
         if not alive:
             return None
     except Exception as error:  # whatever it is: a job that is left costs somebody money
@@ -117,7 +118,7 @@ def cancel_named(job: Any, system: str, name: str, known: Sequence[str]) -> str 
         cancel(job, alive)
     except QueueRefused as error:
         trouble = str(error)
-    return trouble
+    return None if ending else trouble
 
 
 def check_installed(job: Any) -> None:
@@ -261,7 +262,8 @@ def _table(text: str, waiting: Sequence[str], running: Sequence[str]) -> dict[st
         if not re.match(r"\s*\d[^|]*\|.*\|", line):
             continue  # what a site or a wrapper of the command says to everybody
         number, state, reason = (part.strip() for part in line.split("|", 2))
-        found[number] = Listed(_phase(state, waiting, running), _words(state, reason))
+        phase = "ending" if state == "COMPLETING" else _phase(state, waiting, running)
+        found[number] = Listed(phase, _words(state, reason))
     return found
 
 
