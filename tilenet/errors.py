@@ -31,6 +31,7 @@
     |  |- NotEnoughMemory     even the smallest tile does not fit
     |  |- DeviceUnavailable   there is no such device
     |  |- WorkerTooSmall      a worker has less memory than the plan needs
+    |  |- WorkerUnfit         a worker is of another kind, or of other versions, than the run
     |  |- BlockHung           a block did not end within its time
     |  |- WorkerOverMemory    a worker was ended because it took more memory than it may
     |  |- WorkerDied          workers died while they computed a block
@@ -451,6 +452,18 @@ class WorkerTooSmall(ResourceError):
             f"Worker {self.worker} has {_mib(self.available)} of memory, and the plan needs "
             f"{_mib(self.needed)} of each. {self.cure}"
         )
+
+
+@dataclasses.dataclass(eq=False)
+class WorkerUnfit(ResourceError):
+    """A worker is of another kind, or of other versions, than those that the run began with."""
+
+    node: str
+    problem: str
+    cure: str
+
+    def message(self) -> str:
+        return f"Worker on {self.node}: {self.problem}. {self.cure}"
 
 
 @dataclasses.dataclass(eq=False)

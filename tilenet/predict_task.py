@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tilenet.architecture import UNetArchitecture
 from tilenet.block_order import granule, is_by_section, is_streamed, row_axis
 from tilenet.checkpoint import load_model, model_sha256
-from tilenet.errors import InvalidData, ModelMismatch
+from tilenet.errors import InvalidData, ModelMismatch, WorkerUnfit
 from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
@@ -67,7 +67,7 @@ def _check_facts(facts: Facts, device: str) -> None:
     if differences:
         problem = f"differs from the workers that the run began with: {', '.join(differences)}"
         cure = "One output comes from one kind of device and one set of versions: stop this worker."
-        raise InvalidData(f"Worker on {platform.node()}", problem, cure)
+        raise WorkerUnfit(platform.node(), problem, cure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,9 @@ class PredictTask:
         UnreadableBlock, NonFiniteValues
             When the input is corrupt there.
         InvalidData
-            When the output was replaced, or the process differs from those that the run began with.
+            When the output was replaced.
+        WorkerUnfit
+            When the process differs from those that the run began with.
         """
         clock, output = Clock(), writer(self.output, self.run)
         self.stream(box, output, self._write, clock)
