@@ -162,7 +162,7 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         name = comparison.predicted.location
         watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
-        limits = Limits(block=cluster.block_timeout or HOUR)
+        limits = Limits(block=cluster.block_timeout or HOUR, outage=cluster.outage_timeout)
         run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)
