@@ -154,11 +154,18 @@ class Backlog:
         Returns
         -------
         list of Work
-            Any one of those that wait, for one alone may be damaged; none where none is left.
+            Any one of those that wait, for one alone may be damaged; of those that failed on some
+            worker, where there are such: done by another, it says something of that worker too.
         """
         if not self._waiting:
             return self._fresh(1)
-        return [self._waiting.pop(random.randrange(len(self._waiting)))[1]]  # noqa: S311
+        failed = [n for n, (_, work) in enumerate(self._waiting) if work.avoided]
+        n = random.choice(failed or range(len(self._waiting)))  # noqa: S311
+        return [self._waiting.pop(n)[1]]
+
+    def hurry(self) -> None:
+        """End all waits: what was away is back."""
+        self._waiting = [(min(due, self._clock()), work) for due, work in self._waiting]
 
     def _fresh(self, count: int) -> list[Work]:
         if count <= 0:

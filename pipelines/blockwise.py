@@ -34,6 +34,7 @@ from pipelines.outcome import Outcome, RunOptions, Task, describe
 from pipelines.suspects import Suspects
 from tilenet.errors import DeviceUnavailable, OutageLasted, WorkersUnfit, WorkerUnfit
 from tilenet.geometry import Box
+from tilenet.portable import Portable
 from tilenet.tasks import BlockReport
 
 #: Blocks in flight: per task slot one running and one waiting so that no slot idles, and at least
@@ -80,6 +81,8 @@ class _Run:
             self.outcome.seconds["wall"] = time.monotonic() - start
 
     def finished(self, work: Work, report: BlockReport) -> None:
+        if self.breaker.open:
+            self.backlog.hurry()
         self.breaker.finished()
         self.outcome.add(report, self.options.keep_reports)
         self.options.reporter.advance(work.box, report)
@@ -283,7 +286,7 @@ class _ClusterRun(_Run):
 
     def _send(self, works: Sequence[Work], places: list[str] | None) -> None:
         futures = self.client.map(
-            self.task,
+            Portable(self.task),
             [work.box for work in works],
             key=[
                 f"{self.options.name}-{work.box}-try{len(work.failures) + 1}"

@@ -229,8 +229,9 @@ class Keeper:
         for_good : bool
             Whether another process on the same machine would fail as well.
         """
-        name = self._known[worker].name if worker in self._known else worker
-        self.unfit.send_away(worker, name, why, for_good=for_good)
+        seen = self._known.get(worker)
+        name, nanny = (worker, False) if seen is None else (seen.name, seen.nanny)
+        self.unfit.send_away(worker, name, why, replaceable=nanny and not for_good)
 
     def look(
         self, flying: Callable[[], Sequence[str]], *, paused: bool = False

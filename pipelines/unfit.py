@@ -33,16 +33,16 @@ class Unfit:
         self._client, self._note = client, note
         self._why: dict[str, str] = {}
         self._replaced: set[str] = set()
-        self._in_a_row, self._awaited = 0, False
+        self._in_a_row = self._awaited = 0
 
     def __contains__(self, worker: str) -> bool:
         return worker in self._why
 
     def finished(self) -> None:
         """Note that a block was finished: some worker is fit."""
-        self._in_a_row, self._awaited = 0, False
+        self._in_a_row = self._awaited = 0
 
-    def send_away(self, worker: str, name: str, why: str, *, for_good: bool) -> None:
+    def send_away(self, worker: str, name: str, why: str, *, replaceable: bool) -> None:
         """End a worker, and say so.
 
         Parameters
@@ -51,18 +51,20 @@ class Unfit:
             Its address and its name.
         why : str
             What it said.
-        for_good : bool
-            Whether another process on the same machine would fail as well.
+        replaceable : bool
+            Whether its nanny would start it anew, and a process anew might do better. A job may
+            always do better, on another node.
         """
         if worker in self:
             return
         jobs = isinstance(self._client.cluster, JobCluster)
         place = worker.rpartition(":")[0] if jobs else name
-        again = place not in self._replaced and (jobs or not for_good)
+        known = place in self._replaced
+        again = not known and (jobs or replaceable)
+        self._awaited += again - known
         self._replaced.add(place)
         self._why[worker] = why
         self._in_a_row += 1
-        self._awaited = self._awaited or again
         label = worker if name == worker else f"{worker} ({name})"
         done = "is replaced" if again else "is sent away"
         self._note(f"Worker {label} {done}, and its blocks go elsewhere: {why}")
@@ -83,7 +85,7 @@ class Unfit:
         """
         if not self._in_a_row or any(worker not in self for worker in there):
             return
-        if self._awaited and self._in_a_row < IN_A_ROW:
+        if self._awaited > 0 and self._in_a_row < IN_A_ROW:
             return
         why, _ = Counter(self._why.values()).most_common(1)[0]
         raise WorkersUnfit(len(self._why), why)

@@ -39,6 +39,8 @@ class Seen:
         Whether it takes tasks: it is neither paused nor about to end.
     resources : frozenset of str
         Names of Dask's resources that it offers.
+    nanny : bool
+        Whether a process of Dask's looks after it, and starts it anew when it ends.
     """
 
     address: str
@@ -50,6 +52,7 @@ class Seen:
     executing: frozenset[str]
     running: bool = True
     resources: frozenset[str] = frozenset()
+    nanny: bool = False
 
 
 def survey(client: Client) -> list[Seen]:
@@ -88,6 +91,7 @@ def _surveyor() -> Callable[..., list[dict[str, Any]]]:
                 "executing": frozenset(str(ts.key) for ts in ws.executing),
                 "running": ws in dask_scheduler.running,
                 "resources": frozenset(ws.resources),
+                "nanny": bool(ws.nanny),
             }
             for ws in dask_scheduler.workers.values()
         ]
