@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from tilenet.errors import TilenetError
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,11 @@ def portable(error: Exception) -> Exception:
     Returns
     -------
     Exception
-        The same where it can be sent, else one with its text.
+        The same where it is one of ours or of Python's, else one with its text.
     """
     error.__cause__ = error.__context__ = None
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  (our own)
-    except Exception:  # types of other libraries fail in their own ways
-        text = f"{type(error).__name__}: {error}"
-        return OSError(text) if isinstance(error, OSError) else RuntimeError(text)
-    return error
+    if isinstance(error, TilenetError) or type(error).__module__ == "builtins":
+        return error
+    # Types of other libraries fail to be read in their own ways, or are not installed there.
+    text = f"{type(error).__name__}: {error}"
+    return OSError(text) if isinstance(error, OSError) else RuntimeError(text)
