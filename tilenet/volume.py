@@ -184,7 +184,10 @@ class Volume:
         gone = [key for key, size in zip(keys, sizes, strict=True) if size is None]
         if gone:
             problem = f"{', '.join(gone)}: is missing, and was stored before"
-            raise UnreadableBlock(self.location, str(part), problem)
+            # Where the array's own metadata are gone too, the whole is out of reach.
+            metadata = storage.stored_sizes(self.array, ["zarr.json", ".zarray"])
+            damaged = any(size is not None for size in metadata)
+            raise UnreadableBlock(self.location, str(part), problem, damaged)
 
     def _stored(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         ranges = [range(*s.indices(n)) for s, n in zip(index, self.array.shape, strict=True)]
