@@ -1,9 +1,8 @@
 """The one engine: run a task over blocks, and lose nothing.
 
-:func:`run_in_loop` is the specification: it calls the task on one block after another, retries
-what fails, collects what fails for good and goes on with the others. :func:`run_on_cluster` does
-the same on a Dask cluster, with a bounded number of blocks in flight, so that a million blocks
-cost the scheduler as little as a hundred. One conformance suite runs both.
+:func:`pipelines.loop.run_in_loop` is the specification. :func:`run_on_cluster` does the same on a
+Dask cluster, with a bounded number of blocks in flight, so that a million blocks cost the scheduler
+as little as a hundred. One conformance suite runs both.
 
 A block that fails is tried again after a while, on another worker where there is one. Faults of a
 worker cost no try (:mod:`pipelines.suspects`), and neither does what is away for a while
@@ -20,19 +19,20 @@ import math
 import queue
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from pipelines.attempts import Backlog, Failure, Work
+from pipelines.attempts import Failure, Work
 from pipelines.cluster.asking import ask
 from pipelines.cluster.survey import running_keys, whereabouts
 from pipelines.limits import Keeper, Verdict
-from pipelines.outages import Breaker, may_pass
+from pipelines.loop import WAKE_SECONDS, Run
+from pipelines.outages import may_pass
 from pipelines.outcome import Outcome, RunOptions, Task, describe
 from pipelines.suspects import Suspects
-from tilenet.errors import DeviceUnavailable, OutageLasted, WorkersUnfit, WorkerUnfit
+from tilenet.errors import DeviceUnavailable, WorkerUnfit
 from tilenet.geometry import Box
 from tilenet.portable import Portable
 from tilenet.tasks import BlockReport
@@ -48,125 +48,12 @@ BATCH_SECONDS = 0.02
 #: Seconds that a worker may take to hand over what a block reported: it may hang by then.
 ANSWER_SECONDS = 20.0
 
-#: Seconds between two looks at a request to stop.
-WAKE_SECONDS = 0.2
-
 #: Seconds between two counts of the cluster's task slots.
 COUNT_SECONDS = 5.0
 
 #: Errors that are the worker's own, whatever its block is: another kind of device or other
 #: versions than the run began with, no such device, a library that is not installed there.
 OF_WORKERS = (WorkerUnfit, DeviceUnavailable, ImportError)
-
-
-class _Run:
-    # What both engines do with a block that was finished or failed.
-
-    def __init__(self, task: Task, blocks: Iterable[Box], options: RunOptions) -> None:
-        self.task, self.options = task, options
-        self.outcome = options.outcome or Outcome()
-        self.backlog = Backlog(iter(blocks))
-        self.breaker = Breaker(options.limits.outage, options.reporter.note)
-
-    @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        except (OutageLasted, WorkersUnfit) as error:
-            self.outcome.stopped = str(error)
-            raise
-        finally:
-            self.outcome.stopped_by = self.options.stop.signal
-            self.outcome.seconds["wall"] = time.monotonic() - start
-
-    def finished(self, work: Work, report: BlockReport) -> None:
-        if self.breaker.open:
-            self.backlog.hurry()
-        self.breaker.finished()
-        self.outcome.add(report, self.options.keep_reports)
-        self.options.reporter.advance(work.box, report)
-
-    def failed(self, work: Work, failure: Failure, slots: int, *, passing: bool) -> bool:
-        # Whether the run pauses from now on.
-        work.fail(failure)
-        if passing and self.breaker.failed(work, failure, slots):
-            self.again(work, failure.why)
-            return True
-        self.breaker.dropped(work)
-        if len(work.failures) > self.options.retries:
-            self.give_up(work, failure.why)
-        else:
-            self.again(work, failure.why)
-        return False
-
-    def give_up(self, work: Work, why: str) -> None:
-        self.outcome.failed.append((work.box, why))
-        self.options.reporter.advance(work.box, why)
-
-    def again(self, work: Work, why: str, *, noted: bool = False) -> None:
-        if self.options.stop:  # not given up: the same command tries it again
-            return
-        self.outcome.retried += 1
-        self.options.reporter.retry(work.box, why, noted=noted or self.breaker.open)
-        self.backlog.put_off(work)
-
-
-def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
-    """Run a task over blocks in this process, one after another.
-
-    Parameters
-    ----------
-    task : callable
-        Takes a box and returns a report.
-    blocks : iterable of Box
-        What to do, in order.
-    options : RunOptions
-        How to run.
-
-    Returns
-    -------
-    Outcome
-        With every block either computed or failed, unless it was stopped.
-
-    Raises
-    ------
-    OutageLasted
-        When block after block fails for longer than the user waits.
-    """
-    run = _LoopRun(task, blocks, options)
-    with run.timed():
-        run.compute()
-    return run.outcome
-
-
-class _LoopRun(_Run):
-    def compute(self) -> None:
-        while not self.options.stop:
-            works = self._next()
-            for work in works:
-                self._try(work)
-            if works:
-                continue
-            if self.backlog.over:
-                return
-            time.sleep(WAKE_SECONDS / 10)
-
-    def _next(self) -> list[Work]:
-        if not self.breaker.open:
-            return self.backlog.take(1)
-        works = self.backlog.take_one() if self.breaker.ready else []
-        for work in works:
-            self.breaker.probe(work)
-        return works
-
-    def _try(self, work: Work) -> None:
-        try:
-            report = self.task(work.box)
-        except Exception as error:  # a task may fail in any way, and the others go on
-            self.failed(work, Failure(describe(error)), 1, passing=may_pass(error))
-        else:
-            self.finished(work, report)
 
 
 def run_on_cluster(
@@ -205,7 +92,7 @@ def run_on_cluster(
     return run.outcome
 
 
-class _ClusterRun(_Run):
+class _ClusterRun(Run):
     # One run: which block every future in flight stands for.
 
     def __init__(

@@ -16,12 +16,13 @@ from typing import Any
 import click
 from distributed import Client
 
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.comparison import FIGURES, Comparison, Judgement, describe, sections
 from pipelines.comparison_checks import check_comparison
 from pipelines.figures import Results, check_plot, draw_curves, figures_text
 from pipelines.limits import HOUR, Limits
+from pipelines.loop import run_in_loop
 from pipelines.options import REGION, cluster_options, input_options
 from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop, Stopped, stop_on_signals

@@ -9,9 +9,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
+from pipelines.loop import run_in_loop
 from pipelines.outcome import Outcome, RunOptions, Task, ending
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch

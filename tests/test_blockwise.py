@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from pipelines.blockwise import WINDOW, run_in_loop, run_on_cluster
+from pipelines.blockwise import WINDOW, run_on_cluster
+from pipelines.loop import run_in_loop
 from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop
 from tests.runs import Silent, environment

@@ -12,8 +12,9 @@ import pytest
 from distributed import Client
 
 from pipelines.attempts import CHANCE, MOST_WAITING, WAITS, Backlog, Failure, Work
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.limits import Limits
+from pipelines.loop import run_in_loop
 from pipelines.outages import IN_A_ROW, PAUSES, Breaker, may_pass
 from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop
