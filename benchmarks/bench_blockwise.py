@@ -26,8 +26,9 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.memory import peak_bytes
 from benchmarks.noop import NoOp
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
+from pipelines.loop import run_in_loop
 from pipelines.options import default_workers
 from pipelines.outcome import RunOptions
 from tilenet.geometry import Box

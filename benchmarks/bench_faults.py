@@ -22,7 +22,11 @@ from benchmarks.machine import machine
 #: Where the fault tests note what they saw; ``tests.faults.RECORD``.
 RECORD = "TILENET_FAULTS"
 
-TESTS = ("tests/test_faults.py", "tests/test_faults_storage.py")
+TESTS = (
+    "tests/test_faults.py",
+    "tests/test_faults_storage.py",
+    "tests/test_faults_workers.py",
+)
 
 COLUMNS = ("fault", "exit", "said", "stored", "repeated", "computed", "lost")
 

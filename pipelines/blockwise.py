@@ -1,9 +1,12 @@
 """The one engine: run a task over blocks, and lose nothing.
 
-:func:`run_in_loop` is the specification: it calls the task on one block after another, retries
-what fails, collects what fails for good and goes on with the others. :func:`run_on_cluster` does
-the same on a Dask cluster, with a bounded number of blocks in flight, so that a million blocks
-cost the scheduler as little as a hundred. One conformance suite runs both.
+:func:`pipelines.loop.run_in_loop` is the specification. :func:`run_on_cluster` does the same on a
+Dask cluster, with a bounded number of blocks in flight, so that a million blocks cost the scheduler
+as little as a hundred. One conformance suite runs both.
+
+A block that fails is tried again after a while, on another worker where there is one. Faults of a
+worker cost no try (:mod:`pipelines.suspects`), and neither does what is away for a while
+(:mod:`pipelines.outages`).
 
 Resume is not the engine's business: it is given the blocks that are missing.
 """
@@ -16,16 +19,22 @@ import math
 import queue
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
+from pipelines.attempts import Failure, Work
 from pipelines.cluster.asking import ask
-from pipelines.cluster.survey import running_keys
+from pipelines.cluster.survey import running_keys, whereabouts
 from pipelines.limits import Keeper, Verdict
+from pipelines.loop import WAKE_SECONDS, Run
+from pipelines.outages import may_pass
 from pipelines.outcome import Outcome, RunOptions, Task, describe
+from pipelines.suspects import Suspects
+from tilenet.errors import DeviceUnavailable, WorkerUnfit
 from tilenet.geometry import Box
+from tilenet.portable import Portable
 from tilenet.tasks import BlockReport
 
 #: Blocks in flight: per task slot one running and one waiting so that no slot idles, and at least
@@ -39,70 +48,12 @@ BATCH_SECONDS = 0.02
 #: Seconds that a worker may take to hand over what a block reported: it may hang by then.
 ANSWER_SECONDS = 20.0
 
-#: Seconds between two looks at a request to stop.
-WAKE_SECONDS = 0.2
-
 #: Seconds between two counts of the cluster's task slots.
 COUNT_SECONDS = 5.0
 
-
-def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
-    """Run a task over blocks in this process, one after another.
-
-    Parameters
-    ----------
-    task : callable
-        Takes a box and returns a report.
-    blocks : iterable of Box
-        What to do, in order.
-    options : RunOptions
-        How to run.
-
-    Returns
-    -------
-    Outcome
-        With every block either computed or failed, unless it was stopped.
-    """
-    outcome, start = options.outcome or Outcome(), time.monotonic()
-    for box in blocks:
-        if options.stop:
-            break
-        result = _try(task, box, options, outcome)
-        if result is not None:
-            _record(outcome, options, box, result)
-    outcome.stopped_by = options.stop.signal
-    outcome.seconds["wall"] = time.monotonic() - start
-    return outcome
-
-
-def _try(task: Task, box: Box, options: RunOptions, outcome: Outcome) -> BlockReport | str | None:
-    # None where a stop came between two attempts: the block is not given up.
-    problem = ""
-    for attempt in range(options.retries + 1):
-        if attempt and options.stop:
-            return None
-        if attempt:
-            _retry(outcome, options, box, problem)
-        try:
-            return task(box)
-        except Exception as error:  # a task may fail in any way, and the others go on
-            problem = describe(error)
-    return problem
-
-
-def _retry(
-    outcome: Outcome, options: RunOptions, box: Box, problem: str, *, noted: bool = False
-) -> None:
-    outcome.retried += 1
-    options.reporter.retry(box, problem, noted=noted)
-
-
-def _record(outcome: Outcome, options: RunOptions, box: Box, result: BlockReport | str) -> None:
-    if isinstance(result, str):
-        outcome.failed.append((box, result))
-    else:
-        outcome.add(result, options.keep_reports)
-    options.reporter.advance(box, result)
+#: Errors that are the worker's own, whatever its block is: another kind of device or other
+#: versions than the run began with, no such device, a library that is not installed there.
+OF_WORKERS = (WorkerUnfit, DeviceUnavailable, ImportError)
 
 
 def run_on_cluster(
@@ -128,60 +79,72 @@ def run_on_cluster(
 
     Raises
     ------
-    WorkersDied, WorkersGone
-        When worker after worker dies, or none takes blocks.
+    WorkersDied, WorkersGone, WorkersUnfit
+        When worker after worker dies, none takes blocks, or none can compute one.
+    OutageLasted
+        When block after block fails for longer than the user waits.
     SchedulerLost
         When the scheduler does not answer.
     """
-    return _ClusterRun(task, options, client).over(iter(blocks))
+    run = _ClusterRun(task, blocks, options, client)
+    with run.timed():
+        run.compute()
+    return run.outcome
 
 
-class _ClusterRun:
-    # One run: which box and which attempt every future in flight stands for.
+class _ClusterRun(Run):
+    # One run: which block every future in flight stands for.
 
-    def __init__(self, task: Task, options: RunOptions, client: Client) -> None:
-        self.task, self.options, self.client = task, options, client
-        self.outcome = options.outcome or Outcome()
-        self.flying: dict[Future, tuple[Box, int]] = {}
+    def __init__(
+        self, task: Task, blocks: Iterable[Box], options: RunOptions, client: Client
+    ) -> None:
+        super().__init__(task, blocks, options)
+        self.client = client
+        self.flying: dict[Future, Work] = {}
         self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.run = uuid.uuid4().hex[:8]
         self.draining = False
         self.slots, self.counted = 0, -math.inf
         self.submitted = itertools.count(1)
+        self.suspects = Suspects()
         self.keeper = Keeper(
             client, options.limits, options.reporter.note, frozenset(options.resources or ())
         )
 
-    def over(self, blocks: Iterator[Box]) -> Outcome:
-        start = time.monotonic()
+    def compute(self) -> None:
         try:
             with self.keeper:
-                self._compute(blocks)
+                self._compute()
         finally:
-            self.outcome.stopped_by = self.options.stop.signal
-            self.outcome.seconds["wall"] = time.monotonic() - start
             if self.client.status == "running":
                 self.client.cancel(list(self.flying))
-        return self.outcome
 
-    def _compute(self, blocks: Iterator[Box]) -> None:
-        if not self.options.stop:
-            self._refill(blocks)
-        while self.flying:
-            if self.options.stop and not self.draining:
+    def _compute(self) -> None:
+        while True:
+            if not self.options.stop:
+                self._refill()
+            elif not self.draining:
                 self._drain()
+            if not self.flying and (self.options.stop or self.backlog.over):
+                return
             finished = self._wait()
             if self.client.status != "running":
                 # Its futures are cancelled already, and asking it anything would only wait.
                 raise ConnectionError("the connection to the scheduler was lost")
             self._settle(finished)
-            self._judge(self.keeper.look(lambda: [future.key for future in self.flying]))
-            if not self.options.stop:
-                self._refill(blocks)
+            self._judge(
+                self.keeper.look(
+                    lambda: [future.key for future in self.flying], paused=self.breaker.paused
+                )
+            )
 
-    def _refill(self, blocks: Iterator[Box]) -> None:
-        room = self._window() - len(self.flying)
-        self._submit([(box, 1) for box in itertools.islice(blocks, max(0, room))])
+    def _refill(self) -> None:
+        if not self.breaker.open:
+            self._submit(self.backlog.take(max(0, self._window() - len(self.flying))))
+        elif self.breaker.ready:
+            for work in self.backlog.take_one():
+                self.breaker.probe(work)
+                self._submit([work], probe=True)
 
     def _window(self) -> int:
         # Asked anew now and then: workers come and go.
@@ -193,20 +156,36 @@ class _ClusterRun:
         self.slots = sum(ask(self.client, self.client.nthreads).values())
         self.counted = time.monotonic()
 
-    def _submit(self, attempts: Sequence[tuple[Box, int]]) -> None:
-        if not attempts:
-            return
+    def _submit(self, works: Sequence[Work], *, probe: bool = False) -> None:
+        # Nearly always one group: of blocks that may go to any worker.
+        groups: dict[tuple[str, ...], list[Work]] = {}
+        for work in works:
+            groups.setdefault(self._places(work, probe), []).append(work)
+        for places, group in groups.items():
+            self._send(group, list(places) or None)
+
+    def _places(self, work: Work, probe: bool) -> tuple[str, ...]:
+        if not (work.avoided or probe):
+            return ()
+        # Not to one that has failed others meanwhile either, if it need not be.
+        careful = self.keeper.others(work.avoided | self.suspects.workers)
+        return tuple(careful or self.keeper.others(work.avoided))
+
+    def _send(self, works: Sequence[Work], places: list[str] | None) -> None:
         futures = self.client.map(
-            self.task,
-            [box for box, _ in attempts],
+            Portable(self.task),
+            [work.box for work in works],
             key=[
-                f"{self.options.name}-{box}-try{n}-{next(self.submitted)}-{self.run}"
-                for box, n in attempts
+                f"{self.options.name}-{work.box}-try{len(work.failures) + 1}"
+                f"-{next(self.submitted)}-{self.run}"
+                for work in works
             ],
             pure=False,
             resources=self.options.resources,
+            workers=places,
+            allow_other_workers=places is not None,
         )
-        self.flying.update(zip(futures, attempts, strict=True))
+        self.flying.update(zip(futures, works, strict=True))
         for future in futures:
             future.add_done_callback(self.ready.put)
 
@@ -221,29 +200,68 @@ class _ClusterRun:
         return [future for future in batch if future in self.flying]
 
     def _settle(self, futures: Sequence[Future]) -> None:
-        again = []
-        for future, result in zip(futures, self._collect(futures), strict=True):
-            box, attempt = self.flying.pop(future)
+        results = self._collect(futures)
+        where = self._where(futures, results)
+        paused = False
+        for future, result in zip(futures, results, strict=True):
+            work, worker = self.flying.pop(future), where.get(future.key)
             if isinstance(result, BlockReport):
                 self.keeper.finished()
-                _record(self.outcome, self.options, box, result)
+                self.suspects.finished(worker, work)
+                self.finished(work, result)
             elif isinstance(result, KilledWorker):
                 # It was on workers that died; whether by its own fault, the keeper decides.
-                again += [] if self.options.stop else [(box, attempt)]
+                self._take_back(work)
             else:
-                again += self._again(box, attempt, describe(result))
-        self._submit(again)
+                paused = self._failed(work, result, worker) or paused
+        for worker, why in self.suspects.take_bad().items():
+            self.keeper.send_away(worker, why, for_good=False)
+            self._forgive(worker)
+        if paused and self.breaker.open:
+            self._pause()
 
-    def _again(
-        self, box: Box, attempt: int, why: str, *, final: bool = False, noted: bool = False
-    ) -> list[Any]:
-        if final or attempt > self.options.retries:
-            _record(self.outcome, self.options, box, why)
-            return []
-        if self.options.stop:  # not given up: the same command tries it again
-            return []
-        _retry(self.outcome, self.options, box, why, noted=noted)
-        return [(box, attempt + 1)]
+    def _where(
+        self, futures: Sequence[Future], results: Sequence[BlockReport | BaseException]
+    ) -> Mapping[str, str]:
+        # Asked only when it matters: nearly always all goes well.
+        if self.suspects or not all(isinstance(result, BlockReport) for result in results):
+            return whereabouts(self.client, [future.key for future in futures])
+        return {}
+
+    def _failed(self, work: Work, error: BaseException, worker: str | None) -> bool:
+        why = describe(error)
+        if worker is None:
+            return self.failed(work, Failure(why), self.slots, passing=may_pass(error))
+        if isinstance(error, OF_WORKERS):
+            reason = f"{error.problem}. {error.cure}" if isinstance(error, WorkerUnfit) else why
+            work.avoided.add(worker)
+            self.keeper.send_away(worker, reason, for_good=True)
+            self.breaker.dropped(work)
+            if not self.options.stop:
+                self.outcome.retried += 1
+                self.options.reporter.retry(work.box, why, noted=True)
+                self.backlog.put_back(work)
+            return False
+        failure = Failure(f"{why} [worker {self.keeper.label(worker)}]", worker)
+        if may_pass(error):
+            self.suspects.failed(worker, work, failure)
+        return self.failed(work, failure, self.slots, passing=may_pass(error))
+
+    def _forgive(self, worker: str) -> None:
+        for work in (*self.backlog.waiting, *self.flying.values()):
+            work.forgive(worker)
+
+    def _take_back(self, work: Work) -> None:
+        self.breaker.dropped(work)
+        if not self.options.stop:
+            self.backlog.put_back(work)
+
+    def _pause(self) -> None:
+        # What waits would fail as well; what is computed may end well.
+        if set(self.keeper.others(())) <= self.breaker.workers:
+            self.suspects.forget(self.breaker.workers)  # all met the same
+        for work in self._withdraw():
+            self.backlog.put_back(work)
 
     def _judge(self, verdicts: Mapping[str, Verdict]) -> None:
         # Taken back first, so that the scheduler sends it nowhere else when the worker ends.
@@ -252,14 +270,15 @@ class _ClusterRun:
         taken = [future for future in self.flying if future.key in verdicts]
         self.client.cancel(taken)
         self.keeper.replace()
-        again = []
         for future in taken:
-            verdict = verdicts[future.key]
+            verdict, work = verdicts[future.key], self.flying.pop(future)
             why = describe(verdict.error)
-            # The keeper has noted what became of the worker and of its blocks.
-            box, attempt = self.flying.pop(future)
-            again += self._again(box, attempt, why, final=verdict.final, noted=True)
-        self._submit(again)
+            work.fail(Failure(why))
+            self.breaker.dropped(work)
+            if verdict.final or len(work.failures) > self.options.retries:
+                self.give_up(work, why)
+            else:  # the keeper has noted what became of the worker and of its blocks
+                self.again(work, why, noted=True)
 
     def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException]:
         # All at once when all went well, as nearly always: one round trip for a batch.
@@ -292,11 +311,15 @@ class _ClusterRun:
 
     def _drain(self) -> None:
         self.draining = True
-        running = running_keys(self.client)
-        waiting = [f for f in self.flying if not (f.key in running or f.done())]
-        for future in waiting:
-            del self.flying[future]
-        self.client.cancel(waiting)
+        self._withdraw()
         if self.flying:
             count = len(self.flying)
             self.options.reporter.note(f"Stopping after {count} running blocks. Again: at once.")
+
+    def _withdraw(self) -> list[Work]:
+        # Takes back what no worker computes yet.
+        running = running_keys(self.client)
+        waiting = [f for f in self.flying if not (f.key in running or f.done())]
+        works = [self.flying.pop(future) for future in waiting]
+        self.client.cancel(waiting)
+        return works

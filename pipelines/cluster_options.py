@@ -115,6 +115,11 @@ _OPTIONS = (
         help="When a worker that finishes no block counts as hung; ten times a block's time.",
     ),
     click.option(
+        "--outage-timeout", callback=seconds_option,
+        help="How long to pause in all where block after block fails, as when a file system is "
+        "away; 10min.",
+    ),
+    click.option(
         "--dashboard", callback=address_option, metavar="HOST:PORT",
         help="Where the dashboard listens; 127.0.0.1:8787, or another port if that is taken.",
     ),

@@ -16,12 +16,13 @@ from typing import Any
 import click
 from distributed import Client
 
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.comparison import FIGURES, Comparison, Judgement, describe, sections
 from pipelines.comparison_checks import check_comparison
 from pipelines.figures import Results, check_plot, draw_curves, figures_text
 from pipelines.limits import HOUR, Limits
+from pipelines.loop import run_in_loop
 from pipelines.options import REGION, cluster_options, input_options
 from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop, Stopped, stop_on_signals
@@ -162,7 +163,7 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         name = comparison.predicted.location
         watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
-        limits = Limits(block=cluster.block_timeout or HOUR)
+        limits = Limits(block=cluster.block_timeout or HOUR, outage=cluster.outage_timeout)
         run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +18,11 @@ from typing import Any, Self
 from distributed import Client
 
 from pipelines.cluster.nannies import last_words
+from pipelines.cluster.options import OUTAGE_SECONDS
 from pipelines.cluster.replacing import patience, remove, replace
 from pipelines.cluster.survey import SILENT_SECONDS, Seen, survey
 from pipelines.progress import LINE_SECONDS, clock
+from pipelines.unfit import Unfit
 from tilenet.errors import (
     BlockHung,
     TilenetError,
@@ -61,13 +63,18 @@ class Limits:
         Seconds in which a worker that computes has to finish some block.
     memory : int
         Bytes that a worker has to have.
+    outage : float
+        Seconds that the run waits in all while block after block fails.
     """
 
     block: float = HOUR
     memory: int = 0
+    outage: float = OUTAGE_SECONDS
 
     @classmethod
-    def expecting(cls, seconds: float, *, timeout: float | None, memory: int) -> Self:
+    def expecting(
+        cls, seconds: float, *, timeout: float | None, memory: int, outage: float = OUTAGE_SECONDS
+    ) -> Self:
         """Give the limits of a run whose blocks are expected to last so long.
 
         Parameters
@@ -78,13 +85,16 @@ class Limits:
             What the user says instead.
         memory : int
             Bytes that a worker has to have.
+        outage : float
+            Seconds that the run waits in all while block after block fails.
 
         Returns
         -------
         Limits
             Generous ones.
         """
-        return cls(block=timeout or max(AT_LEAST, GENEROUS * seconds), memory=memory)
+        block = timeout or max(AT_LEAST, GENEROUS * seconds)
+        return cls(block=block, memory=memory, outage=outage)
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,14 @@ class Keeper:
         self._looked: float | None = None
         self._paces: dict[str, _Pace] = {}
         self._known: dict[str, Seen] = {}
+        self._there: list[Seen] = []
         self._most = self._in_a_row = 0
         self._deaths: Counter[str] = Counter()
         self._over: dict[str, int] = {}
         self._events: deque[dict[str, Any]] = deque()
         self._alone, self._alone_said = 0.0, 0.0
         self._hung: list[Seen] = []
+        self.unfit = Unfit(client, note)
 
     def __enter__(self) -> Self:
         for topic in ("all", _MEMORY):
@@ -165,14 +177,73 @@ class Keeper:
     def finished(self) -> None:
         """Note that a block was finished: workers do not die in vain."""
         self._in_a_row = 0
+        self.unfit.finished()
 
-    def look(self, flying: Callable[[], Sequence[str]]) -> dict[str, Verdict]:
+    def label(self, worker: str) -> str:
+        """Say which worker it is, for messages.
+
+        Parameters
+        ----------
+        worker : str
+            Its address.
+
+        Returns
+        -------
+        str
+            The address, and the worker's name where it has one of its own.
+        """
+        name = self._known[worker].name if worker in self._known else worker
+        return worker if name == worker else f"{worker} ({name})"
+
+    def others(self, avoided: Container[str]) -> list[str]:
+        """Give the workers that take blocks, without some.
+
+        Parameters
+        ----------
+        avoided : container of str
+            Addresses.
+
+        Returns
+        -------
+        list of str
+            Addresses; none where no other was there at the last look.
+        """
+        return [
+            worker.address
+            for worker in self._there
+            if worker.running
+            and self.resources <= worker.resources
+            and worker.address not in avoided
+            and worker.address not in self.unfit
+        ]
+
+    def send_away(self, worker: str, why: str, *, for_good: bool) -> None:
+        """Send a worker away that computes no block, once, and say why.
+
+        Parameters
+        ----------
+        worker : str
+            Its address.
+        why : str
+            What it said.
+        for_good : bool
+            Whether another process on the same machine would fail as well.
+        """
+        seen = self._known.get(worker)
+        name, nanny = (worker, False) if seen is None else (seen.name, seen.nanny)
+        self.unfit.send_away(worker, name, why, replaceable=nanny and not for_good)
+
+    def look(
+        self, flying: Callable[[], Sequence[str]], *, paused: bool = False
+    ) -> dict[str, Verdict]:
         """Say which blocks are to be taken from their workers; then :meth:`replace` those.
 
         Parameters
         ----------
         flying : callable
             Gives the keys of the blocks in flight, in the order of submission.
+        paused : bool
+            Whether the run waits for something that is away: that time is no block's.
 
         Returns
         -------
@@ -185,6 +256,8 @@ class Keeper:
             When worker after worker dies and no block is finished.
         WorkersGone
             When no worker takes blocks, and none comes that does.
+        WorkersUnfit
+            When every worker was sent away.
         """
         verdicts: dict[str, Verdict] = {}
         while self._events:
@@ -193,13 +266,14 @@ class Keeper:
         if self._looked is None or now - self._looked >= self._pause:
             elapsed = 0.0 if self._looked is None else min(now - self._looked, 2 * self._pause)
             self._looked = now
-            workers = survey(self.client)
+            workers = self._there = survey(self.client)
             self._known |= {worker.address: worker for worker in workers}
             self._most = max(self._most, len(workers))
             own = flying()
+            self.unfit.check([worker.address for worker in workers])
             self._check_served(workers, own, elapsed)
             for worker in self._fitting(workers):
-                verdicts |= self._time(worker, own, elapsed)
+                verdicts |= self._time(worker, own, 0.0 if paused else elapsed)
         return verdicts
 
     # -- workers that die -------------------------------------------------------------------------
@@ -213,7 +287,8 @@ class Keeper:
             return {}
         self._paces.pop(worker, None)
         given = [key for key in flying() if key in told["processing-tasks"]]
-        if told["expected"] or not given:
+        # One that we sent away may be ended by its nanny, which the scheduler does not expect.
+        if told["expected"] or not given or worker in self.unfit:
             return {}
         suspects = self._computed(worker, given)
         error = self._why(worker)

@@ -43,6 +43,9 @@ class Outcome:
         What made it impossible to go on.
     stored : int or None
         Blocks that are stored now, by this run or before it, as the store said.
+    stopped : str or None
+        Why the run ended early although no block was given up for that: an outage, or no worker
+        that is fit.
     """
 
     reports: list[BlockReport] = field(default_factory=list)
@@ -54,6 +57,7 @@ class Outcome:
     stopped_by: int | None = None
     ended_by: Exception | None = None
     stored: int | None = None
+    stopped: str | None = None
 
     @property
     def complete(self) -> bool:

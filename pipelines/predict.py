@@ -159,7 +159,10 @@ def run_prediction(
     click.echo(plan_text(job, costs), err=True)
     cluster = planned_cluster(cluster, costs)
     limits = Limits.expecting(
-        costs.block_seconds, timeout=cluster.block_timeout, memory=plan.worker_bytes
+        costs.block_seconds,
+        timeout=cluster.block_timeout,
+        memory=plan.worker_bytes,
+        outage=cluster.outage_timeout,
     )
     grid, outcome = share_of(plan.grid, part), Outcome()
     if begun is not None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipelines.blockwise import run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
+from pipelines.loop import run_in_loop
 from pipelines.outcome import Outcome, RunOptions, Task, ending
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
@@ -157,7 +158,9 @@ def open_runner(
         alone = cluster.local and blocks <= 1
         # Blocks are as large as the workers of a scheduler allow that were there at the start.
         needed = 0 if cluster.scheduler is None else cluster.memory
-        limits = Limits(block=cluster.block_timeout or HOUR, memory=needed)
+        limits = Limits(
+            block=cluster.block_timeout or HOUR, memory=needed, outage=cluster.outage_timeout
+        )
         client = None if alone else stack.enter_context(open_client(cluster, stop, needed))
         watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))
         yield Runner(client, stop, watch, limits, outcome)

@@ -57,7 +57,9 @@ class Summary:
         Returns
         -------
         dict
-            Counts, seconds and the failed blocks with their errors; "retried" counts attempts.
+            Counts, seconds and the failed blocks with their errors; "retried" counts attempts,
+            "missing" the blocks that are not stored, and "stopped" says why the run ended early
+            where no block was given up for that.
         """
         return {
             "command": self.command,
@@ -68,6 +70,8 @@ class Summary:
             "stored": self.stored,
             "retried": self.outcome.retried,
             "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
+            "missing": self.blocks - self.stored,
+            "stopped": self.outcome.stopped,
             "stopped_by": self.outcome.stopped_by,
             "ended_by": None if self.outcome.ended_by is None else describe(self.outcome.ended_by),
             "seconds": self.outcome.seconds,

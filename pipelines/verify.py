@@ -238,7 +238,10 @@ def _recompute(
         return
     cluster = planned_cluster(cluster, costs)
     limits = Limits.expecting(
-        costs.block_seconds, timeout=cluster.block_timeout, memory=again.plan.worker_bytes
+        costs.block_seconds,
+        timeout=cluster.block_timeout,
+        memory=again.plan.worker_bytes,
+        outage=cluster.outage_timeout,
     )
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())

@@ -199,7 +199,9 @@ def telling(text: str) -> str:
     found = (
         lines[first : first + 2]
         or [
-            line for line in lines if re.search("did not end|goes elsewhere|by both|Stopped", line)
+            line
+            for line in lines
+            if re.search("did not end|go(es)? elsewhere|Paused: |by both|Stopped", line)
         ][:1]
     )
     return re.sub(r"/\S*/pytest-\S+/", "", " ".join(line.strip() for line in found))

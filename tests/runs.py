@@ -20,7 +20,8 @@ import numpy.typing as npt
 import psutil
 from distributed import Client
 
-from pipelines.blockwise import WAKE_SECONDS, run_in_loop, run_on_cluster
+from pipelines.blockwise import run_on_cluster
+from pipelines.loop import WAKE_SECONDS, run_in_loop
 from pipelines.outcome import Outcome, RunOptions, Task
 from tilenet.checkpoint import model_sha256, read_header
 from tilenet.geometry import ZYX, Box, zyx

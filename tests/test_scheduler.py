@@ -24,7 +24,7 @@ from pipelines.prediction import Choices, Job
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, predict_task, run_tilenet, store_volume, tilenet_command
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import InvalidData, WorkerTooSmall
+from tilenet.errors import WorkerTooSmall, WorkerUnfit
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.plan import Plan
@@ -166,7 +166,7 @@ def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
             futures += client.map(task, blocks[4:], workers="first", pure=False)
             client.gather(futures, errors="skip")
             for future in futures[:4]:
-                with pytest.raises(InvalidData, match=r"device is 'cpu .* DEFAULT', not 'cpu "):
+                with pytest.raises(WorkerUnfit, match=r"device is 'cpu .* DEFAULT', not 'cpu "):
                     future.result()
             assert open_volume(task.output.location).missing(blocks) == [0, 1, 2, 3]
         finally:

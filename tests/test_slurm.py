@@ -29,15 +29,16 @@ from pipelines.cluster import Batch, ClusterOptions, open_client
 from pipelines.cluster.jobs import SILENT_SECONDS
 from pipelines.cluster.survey import task_resources
 from pipelines.limits import Limits
-from pipelines.outcome import RunOptions
+from pipelines.outcome import Outcome, RunOptions
 from pipelines.watching import open_watch
+from tests.acts import Faulty
 from tests.certificates import make
 from tests.faults import Case
 from tests.oracles import random_network, save_softmax
 from tests.runs import Silent, environment, run_tilenet, store_volume, tilenet_command
 from tests.slurm import Slow, jobs, missing, settings, slurm, wait_until
 from tilenet.architecture import UNetArchitecture
-from tilenet.errors import JobsFailed, JobsNotStarted
+from tilenet.errors import JobsFailed, JobsNotStarted, WorkersUnfit
 from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
 from tilenet.tiling import BlockGrid
@@ -312,6 +313,24 @@ def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
     assert sum(counts.values()) <= 14
     assert len({job for _, job in begun}) == 2
     assert f"Job {first} ended: cancelled, because its worker hung" in capsys.readouterr().err
+
+
+def test_jobs_whose_workers_are_bad_are_replaced_once_and_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = dataclasses.replace(BATCH, setup=(*BATCH.setup, "export TILENET_TEST_FAULT=kind"))
+    outcome = Outcome()
+    options = RunOptions(name="bad", reporter=Silent(), outcome=outcome)
+    with open_client(dataclasses.replace(JOBS, batch=bad, slots=1)) as client:
+        (first,) = jobs("RUNNING")
+        with pytest.raises(WorkersUnfit, match="2 workers were sent away and no other is left"):
+            run_on_cluster(
+                Faulty(str(tmp_path)), BlockGrid((12, 1, 1), (1, 1, 1)), options, client=client
+            )
+    assert (outcome.computed, outcome.failed) == (0, [])
+    assert not jobs("RUNNING")
+    why = "cancelled, because its worker could compute no block"
+    assert f"Job {first} ended: {why}" in capsys.readouterr().err
 
 
 def stop_when(folder: Path, pid: int) -> None:

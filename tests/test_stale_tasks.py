@@ -16,7 +16,7 @@ from tests.oracles import random_network, save_softmax
 from tests.runs import predict_task, store_volume
 from tilenet.architecture import UNetArchitecture
 from tilenet.components import LabelRule
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, UnreadableVolume
 from tilenet.geometry import Box
 from tilenet.join_store import write_join
 from tilenet.label_task import LabelTask
@@ -111,7 +111,7 @@ def test_a_task_makes_no_output_anew_that_was_removed(case: Path, kind: str) -> 
     task = MAKERS[kind](case)
     task(FIRST)
     shutil.rmtree(case / "out.zarr")
-    with pytest.raises(InvalidData, match=r"out\.zarr: is not there for "):
+    with pytest.raises(UnreadableVolume, match=r"out\.zarr: is not there for "):
         task(SECOND)
     assert not (case / "out.zarr").exists()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dask.utils import key_split
 
-from pipelines.blockwise import run_in_loop
+from pipelines.loop import run_in_loop
 from pipelines.outcome import Outcome, RunOptions
 from pipelines.summary import Summary, check_stored
 from pipelines.watching import Watch, report_place, write_report

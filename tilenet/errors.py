@@ -37,6 +37,8 @@
     |  |- WorkerDied          workers died while they computed a block
     |  |- WorkersDied         worker after worker died, and no block was finished
     |  |- WorkersGone         no worker is left, and none comes
+    |  |- WorkersUnfit        every worker was sent away, for it could compute no block
+    |  |- OutageLasted        block after block failed for longer than the user waits
     |  |- SchedulerLost       the Dask scheduler ended or is out of reach
     |  |- QueueRefused        a command of the batch system failed
     |  |- JobsNotStarted      no job of the batch system started in time
@@ -234,6 +236,8 @@ class UnreadableBlock(VolumeError):
     path: str
     box: str
     problem: str
+    #: Whether its bytes can be had and are wrong; else they may be out of reach for a while.
+    damaged: bool = False
 
     def message(self) -> str:
         return (
@@ -541,6 +545,36 @@ class WorkersGone(ResourceError):
         head = f"No worker {self.lack}, and none came within {self.waited}."
         cure = "See why, start workers, and run the same command again; what is stored stays."
         return "\n".join([head, *(f"  {line}" for line in self.said), cure])
+
+
+@dataclasses.dataclass(eq=False)
+class WorkersUnfit(ResourceError):
+    """Every worker was sent away, for none of them could compute a block."""
+
+    count: int
+    why: str
+
+    def message(self) -> str:
+        return (
+            f"{self.count} workers were sent away and no other is left, so the run ends. Most "
+            f"often: {self.why} Mend that, and run the same command again; what is stored stays."
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class OutageLasted(ResourceError):
+    """Block after block failed and none was finished, for as long as the user waits."""
+
+    count: int
+    paused: str
+    why: str
+
+    def message(self) -> str:
+        return (
+            f"{self.count} blocks in a row failed and none was finished, over {self.paused} of "
+            f"pauses (--outage-timeout). The last: {self.why} No block is given up: mend the "
+            "cause, and run the same command again to compute what is missing."
+        )
 
 
 @dataclasses.dataclass(eq=False)

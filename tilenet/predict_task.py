@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tilenet.architecture import UNetArchitecture
 from tilenet.block_order import granule, is_by_section, is_streamed, row_axis
 from tilenet.checkpoint import load_model, model_sha256
-from tilenet.errors import InvalidData, ModelMismatch, WorkerUnfit
+from tilenet.errors import ModelMismatch, WorkerUnfit
 from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +21,7 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.listing import names_below
 from tilenet.object_store import RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
-from tilenet.volume import READ_BYTES, Volume
+from tilenet.volume import READ_BYTES, Volume, is_of_system
 
 #: Bytes of an entry of a shard's index, offset and length of a chunk, and of the index's checksum.
 ENTRY_BYTES, CHECKSUM_BYTES = 16, 4
@@ -32,9 +31,6 @@ NOT_STORED = 2**64 - 1
 
 #: Kind and cause of what is not there.
 MISSING = ("missing", "is not stored")
-
-#: Errors that say nothing of the bytes: zarrs' of the system, and a machine without another thread.
-OF_SYSTEM = re.compile(r"os error \d+|can't start new thread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +246,7 @@ def _piece_shape(volume: Volume) -> ZYX:
 def _why_unreadable(volume: Volume, piece: Box, error: UnreadableBlock) -> tuple[str, str]:
     # What is called damaged may be deleted, and zarrs has no numbers for errors of the system. So
     # only bytes that zarr-python reads, through Python, and cannot decode either are damaged.
-    if _is_of_system(error):
+    if is_of_system(error.__cause__):
         return "unreachable", error.problem
     again = replace(volume, array=storage.decoded_by_zarr(volume.array))
     chunks = BlockGrid(volume.shape, volume.chunk_shape, piece)
@@ -258,19 +254,12 @@ def _why_unreadable(volume: Volume, piece: Box, error: UnreadableBlock) -> tuple
         try:
             again.read(chunk)
         except UnreadableBlock as second:
-            if _is_of_system(second) or isinstance(second.__cause__, MemoryError):
+            if is_of_system(second.__cause__) or isinstance(second.__cause__, MemoryError):
                 return "unreachable", second.problem
             return "damaged", f"the chunk {chunk} cannot be decoded: {second.problem}"
     if None in storage.stored_sizes(volume.array, list(volume.shard_keys(piece))):
         return MISSING
     return "unreachable", f"could be decoded at the second attempt only: {error.problem}"
-
-
-def _is_of_system(error: UnreadableBlock) -> bool:
-    cause = error.__cause__
-    if isinstance(cause, StoreFailed) or getattr(cause, "errno", None) is not None:
-        return True
-    return OF_SYSTEM.search(str(cause)) is not None
 
 
 def list_objects(location: str) -> Iterator[str]:

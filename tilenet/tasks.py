@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy.typing as npt
 
 from tilenet import storage
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, UnreadableVolume
 from tilenet.geometry import Box
 from tilenet.intensity import Moments, check_finite
 from tilenet.new_volume import stored_creation
@@ -120,8 +120,10 @@ class OutputReference:
 
         Raises
         ------
+        UnreadableVolume
+            When the output is gone, or out of reach.
         InvalidData
-            When the output is gone or was replaced.
+            When it was replaced.
         """
         volume = writer(self, run)
         # A task goes on after its client died, and by then another command may have replaced the
@@ -135,17 +137,19 @@ class OutputReference:
 
         Raises
         ------
+        UnreadableVolume
+            When the output is gone, or out of reach.
         InvalidData
-            When the output is gone or was replaced.
+            When it was replaced.
         """
         if self.creation is None or (found := stored_creation(self.location)) == self.creation:
             return
         if found is None:
             problem = f"is not there for {socket.gethostname()}; the block was not stored"
             cure = "It was removed after this run began, or not every machine sees that folder."
-        else:
-            problem = "was replaced after this run began; the block was not stored"
-            cure = "Let one command at a time write there, and run it again."
+            raise UnreadableVolume(f"Output {self.location}", problem, cure)
+        problem = "was replaced after this run began; the block was not stored"
+        cure = "Let one command at a time write there, and run it again."
         raise InvalidData(f"Output {self.location}", problem, cure)
 
 
@@ -215,8 +219,10 @@ def writer(output: OutputReference, run: str) -> Volume:
 
     Raises
     ------
+    UnreadableVolume
+        When the output is gone, or out of reach.
     InvalidData
-        When the output is gone or was replaced.
+        When it was replaced.
     """
     del run
     output.check()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import zarr
 
 from tilenet import listing, storage
-from tilenet.errors import TilenetError, UnreadableBlock
+from tilenet.errors import StoreFailed, TilenetError, UnreadableBlock
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.provenance import CREATION
 from tilenet.tiling import BlockGrid
@@ -28,6 +29,9 @@ from tilenet.volume_layout import Layout, find_layout
 #: many chunks at once as there are cores, and zarr-python ten. Measured: a plane of 4 MiB through
 #: 32 chunks of 8 MiB took 285 MiB. Groups cost at most a tenth of a read's time.
 READ_BYTES = 16 * 2**20
+
+#: Errors that say nothing of the bytes: zarrs' of the system, and a machine without another thread.
+OF_SYSTEM = re.compile(r"os error \d+|can't start new thread")
 
 #: What the commands of ours make, by the attribute "kind": every shard of it is stored in the end.
 WHOLE_KINDS = ("volume", "prediction", "instances", "weights")
@@ -123,7 +127,8 @@ class Volume:
             values = self._stored(self._index(box))
         except Exception as error:  # codecs and stores raise what they like
             problem = self._broken_shards(box) + _one_line(error)
-            raise UnreadableBlock(self.location, str(box), problem) from error
+            damaged = not is_of_system(error)
+            raise UnreadableBlock(self.location, str(box), problem, damaged) from error
         axes = self.layout.axes
         kept = [axis for axis in axes if self._is_kept(axis)]
         wanted = [axis for axis in "czyx" if axis in kept]
@@ -179,7 +184,10 @@ class Volume:
         gone = [key for key, size in zip(keys, sizes, strict=True) if size is None]
         if gone:
             problem = f"{', '.join(gone)}: is missing, and was stored before"
-            raise UnreadableBlock(self.location, str(part), problem)
+            # Where the array's own metadata are gone too, the whole is out of reach.
+            metadata = storage.stored_sizes(self.array, ["zarr.json", ".zarray"])
+            damaged = any(size is not None for size in metadata)
+            raise UnreadableBlock(self.location, str(part), problem, damaged)
 
     def _stored(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         ranges = [range(*s.indices(n)) for s, n in zip(index, self.array.shape, strict=True)]
@@ -333,6 +341,24 @@ def _cuts(wanted: range, first: int, step: int) -> list[slice]:
     # The parts of a range that lie in one step each, counted from the first.
     starts = [wanted.start, *range(first + step, wanted.stop, step)]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], wanted.stop], strict=True)]
+
+
+def is_of_system(error: BaseException | None) -> bool:
+    """Tell whether an error of reading says nothing of the bytes that are stored.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        What a codec or a store raised.
+
+    Returns
+    -------
+    bool
+        Whether the system or an object store refused, or had no room.
+    """
+    if isinstance(error, StoreFailed) or getattr(error, "errno", None) is not None:
+        return True
+    return OF_SYSTEM.search(str(error)) is not None
 
 
 def _one_line(error: BaseException) -> str:

@@ -91,10 +91,11 @@ class JobCluster(SpecCluster):  # type: ignore[misc]  # distributed has no types
     Attributes
     ----------
     give_up : callable
-        Takes the name of a worker that hangs: its job is cancelled, and another is submitted.
+        Takes the name of a worker, what is wrong with it, and whether another job is to be
+        submitted in place of its own, which is cancelled.
     """
 
-    give_up: Callable[[str], None]
+    give_up: Callable[[str, str, bool], None]
 
 
 class Jobs:
@@ -117,7 +118,8 @@ class Jobs:
         self.job_name = f"tilenet-{uuid.uuid4().hex[:6]}"
         self.problem: Exception | None = None
         self.jobs: dict[str, _Job] = {}
-        self.hung: set[str] = set()
+        self.given_up: dict[str, str] = {}
+        self.most = self.batch.max_jobs
         self.said: dict[str, Listed] = {}
         self.count = self.failed = 0
         self._enough: JobsFailed | None = None
@@ -132,7 +134,7 @@ class Jobs:
 
     def __enter__(self) -> Self:
         Path(self.batch.log_directory).mkdir(parents=True, exist_ok=True)
-        self.cluster.give_up = lambda worker: self.hung.add(worker.split("-")[0])
+        self.cluster.give_up = self._give_up
         self._thread.start()
         return self
 
@@ -184,7 +186,7 @@ class Jobs:
         workers, tasks = self.cluster.sync(self._view)
         now = time.monotonic()
         self._meet(workers, now)
-        self._cancel_hung()
+        self._cancel_given_up()
         self._ask(workers, now)
         self._start(workers, tasks, now)
         self._give_back(workers, tasks, now)
@@ -210,11 +212,19 @@ class Jobs:
             if not job.useful and (job.ending or now - job.arrived >= useful):
                 job.useful, self.failed = True, 0
 
-    def _cancel_hung(self) -> None:
-        # Without the pause after a failure: the run counts those that hang, and has an end to it.
-        for name in self.hung & self.jobs.keys():
+    def _give_up(self, worker: str, why: str, again: bool) -> None:
+        # In the thread of the run.
+        name = worker.split("-")[0]
+        if name not in self.given_up and not again:
+            self.most -= 1
+        self.given_up.setdefault(name, why)
+
+    def _cancel_given_up(self) -> None:
+        # Without the pause after a failure: the run counts these, and has an end to it.
+        for name in self.given_up.keys() & self.jobs.keys():
             job = self.jobs.pop(name)
-            click.echo(f"Job {job.number} ended: cancelled, because its worker hung", err=True)
+            why = self.given_up[name]
+            click.echo(f"Job {job.number} ended: cancelled, because {why}", err=True)
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
                 cancel(self._make(name), [job.number])
 
@@ -270,7 +280,7 @@ class Jobs:
 
     def _wanted(self, tasks: int) -> int:
         slots = self.options.slots * self.batch.workers
-        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.batch.max_jobs)
+        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.most)
 
     def _start(self, workers: list[_Worker], tasks: int, now: float) -> None:
         if self._enough is not None:

@@ -8,6 +8,9 @@ from typing import Literal
 #: Batch systems whose jobs can be workers.
 System = Literal["slurm", "lsf", "pbs", "sge"]
 
+#: Seconds that a run waits in all for what is away, unless the user says.
+OUTAGE_SECONDS = 600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
@@ -114,6 +117,8 @@ class ClusterOptions:
     block_timeout : float or None
         Seconds in which a worker that computes has to finish some block; None is many times what
         one is expected to take.
+    outage_timeout : float
+        Seconds that a run waits in all while block after block fails.
     cores : int or None
         Cores of this machine, where the plan may share them out to workers and threads.
     machine : str or None
@@ -131,6 +136,7 @@ class ClusterOptions:
     gpus: int = 0
     tls: Tls | None = None
     block_timeout: float | None = None
+    outage_timeout: float = OUTAGE_SECONDS
     cores: int | None = None
     machine: str | None = None
     dashboard: str | None = None

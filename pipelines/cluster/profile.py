@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pipelines.cluster.batch import load_library
 from pipelines.cluster.lifetimes import lifetime_of, stagger_of
 from pipelines.cluster.local import default_workers
-from pipelines.cluster.options import Batch, ClusterOptions, System, Tls
+from pipelines.cluster.options import OUTAGE_SECONDS, Batch, ClusterOptions, System, Tls
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_address, read_bytes, read_seconds
 from tilenet.errors import InvalidProfile
@@ -22,6 +22,8 @@ MEMORY_SHARE = 0.75
 
 _SYSTEMS = get_args(System)
 
+# What every kind of cluster has.
+_LIMITS = ("block_timeout", "outage_timeout")
 
 Bytes = Annotated[int, BeforeValidator(read_bytes)]
 Seconds = Annotated[int, BeforeValidator(read_seconds)]
@@ -98,6 +100,8 @@ class Profile(_Part):
         Seconds to go without any worker.
     block_timeout : int or None
         Seconds in which a worker has to finish some block.
+    outage_timeout : int
+        Seconds that a run waits in all while block after block fails.
     tls : TlsFiles
         Files for encrypted connections.
     dashboard : str or None
@@ -127,6 +131,7 @@ class Profile(_Part):
     lifetime_stagger: Seconds | None = None
     start_timeout: Seconds = 3600
     block_timeout: Seconds | None = None
+    outage_timeout: Seconds = int(OUTAGE_SECONDS)
     tls: TlsFiles = TlsFiles()
     dashboard: Address | None = None
 
@@ -150,7 +155,7 @@ class Profile(_Part):
 
     def _check_no_jobs(self) -> None:
         where = {"kind", "scheduler", "tls", "dashboard"}
-        general = {"workers", "slots", "threads", "memory", "block_timeout", *where}
+        general = {"workers", "slots", "threads", "memory", *_LIMITS, *where}
         for key in sorted(self.model_fields_set - general):
             systems = ", ".join(_SYSTEMS)
             raise ValueError(f"{key} is of jobs: add kind (--cluster), one of {systems}")
@@ -255,6 +260,7 @@ def _of_machine(profile: Profile) -> ClusterOptions:
         memory=total // count,
         tls=profile.tls.files,
         block_timeout=profile.block_timeout,
+        outage_timeout=profile.outage_timeout,
         cores=default_workers(1) if left_to_the_plan else None,
         dashboard=profile.dashboard,
     )
@@ -295,4 +301,5 @@ def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
         tls=profile.tls.files,
         dashboard=profile.dashboard,
         block_timeout=profile.block_timeout,
+        outage_timeout=profile.outage_timeout,
     )

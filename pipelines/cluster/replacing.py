@@ -57,10 +57,31 @@ def replace(client: Client, address: str, name: str) -> None:
         Of the worker.
     """
     if isinstance(client.cluster, JobCluster):
-        client.cluster.give_up(name)
+        client.cluster.give_up(name, "its worker hung", True)
         remove(client, [address])
     else:
         ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
+
+
+def replace_unfit(client: Client, address: str, name: str, *, again: bool) -> None:
+    """End a worker that computes no block, and have another tried in its place, or none.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    address, name : str
+        Of the worker.
+    again : bool
+        Whether another is to be tried.
+    """
+    if isinstance(client.cluster, JobCluster):
+        client.cluster.give_up(name, "its worker could compute no block", again)
+        remove(client, [address])
+    elif again:
+        ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
+    else:
+        remove(client, [address])
 
 
 def remove(client: Client, addresses: Sequence[str]) -> None:

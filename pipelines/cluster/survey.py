@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Seen:
         Whether it takes tasks: it is neither paused nor about to end.
     resources : frozenset of str
         Names of Dask's resources that it offers.
+    nanny : bool
+        Whether a process of Dask's looks after it, and starts it anew when it ends.
     """
 
     address: str
@@ -50,6 +52,7 @@ class Seen:
     executing: frozenset[str]
     running: bool = True
     resources: frozenset[str] = frozenset()
+    nanny: bool = False
 
 
 def survey(client: Client) -> list[Seen]:
@@ -88,6 +91,7 @@ def _surveyor() -> Callable[..., list[dict[str, Any]]]:
                 "executing": frozenset(str(ts.key) for ts in ws.executing),
                 "running": ws in dask_scheduler.running,
                 "resources": frozenset(ws.resources),
+                "nanny": bool(ws.nanny),
             }
             for ws in dask_scheduler.workers.values()
         ]
@@ -197,6 +201,41 @@ def running_keys(client: Client) -> set[str]:
     except OSError:  # a signal reached the workers too: nothing runs any more
         return set()
     return set().union(*answers)
+
+
+def whereabouts(client: Client, keys: Sequence[str]) -> dict[str, str]:
+    """Ask the scheduler which workers tasks ended on.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    keys : sequence of str
+        Of tasks that were finished or failed.
+
+    Returns
+    -------
+    dict
+        Addresses by key; without those of tasks that no worker is known of.
+    """
+    found: dict[str, str] = ask(client, client.run_on_scheduler, _locator(), list(keys))
+    return found
+
+
+def _locator() -> Callable[..., dict[str, str]]:
+    # A function of its own is sent as code: the scheduler may lack tilenet.
+    def locate(keys: list[str], dask_scheduler: Any) -> dict[str, str]:
+        found = {}
+        for key in keys:
+            task = dask_scheduler.tasks.get(key)
+            places = [] if task is None else [*(task.erred_on or ())]
+            if task is not None and not places:
+                places = [worker.address for worker in task.who_has or ()]
+            if places:
+                found[key] = places[-1]
+        return found
+
+    return locate
 
 
 def _active(dask_worker: Any) -> set[str]:

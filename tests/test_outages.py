@@ -1,0 +1,298 @@
+"""What is away for a while: the breaker by itself, and both engines that wait."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from pipelines.attempts import CHANCE, MOST_WAITING, WAITS, Backlog, Failure, Work
+from pipelines.blockwise import run_on_cluster
+from pipelines.limits import Limits
+from pipelines.loop import run_in_loop
+from pipelines.outages import IN_A_ROW, PAUSES, Breaker, may_pass
+from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.stopping import Stop
+from tests.runs import Silent
+from tilenet.errors import (
+    InvalidData,
+    NonFiniteValues,
+    OutageLasted,
+    StoreFailed,
+    UnreadableBlock,
+    UnreadableVolume,
+)
+from tilenet.geometry import Box
+from tilenet.tasks import BlockReport
+from tilenet.tiling import BlockGrid
+
+MANY = list(BlockGrid((300, 1, 1), (1, 1, 1)))
+Run = Callable[[Task, Iterator[Box], RunOptions], Outcome]
+
+
+class Hand:
+    """A clock in the test's hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+@pytest.fixture(params=["loop", pytest.param("cluster", marks=pytest.mark.cluster)])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Either engine, behind one signature."""
+    if request.param == "loop":
+        return run_in_loop
+    client: Client = request.getfixturevalue("client")
+    return lambda task, blocks, options: run_on_cluster(task, blocks, options, client=client)
+
+
+# -- blocks that are tried again ------------------------------------------------------------------
+
+
+def test_a_block_waits_longer_from_try_to_try_and_by_chance(hand: Hand) -> None:
+    waits: list[list[float]] = [[], []]
+    for _ in range(200):
+        work = Work(MANY[0])
+        for n, found in enumerate(waits):
+            backlog = Backlog(iter(()), hand)
+            work.fail(Failure("away"))
+            backlog.put_off(work)
+            hand.now, start = hand.now + WAITS[n] * (1 - CHANCE) - 1e-6, hand.now
+            assert backlog.take(1) == []
+            while not backlog.take(1):
+                hand.now += 0.01
+            found.append(hand.now - start)
+    for n, found in enumerate(waits):
+        assert min(found) >= WAITS[n] * (1 - CHANCE) - 1e-5
+        assert max(found) <= WAITS[n] * (1 + CHANCE) + 0.02
+        assert max(found) - min(found) > WAITS[n] * CHANCE, "not all at once"
+    assert min(waits[1]) > max(waits[0])
+
+
+def test_what_waits_comes_before_what_is_fresh(hand: Hand) -> None:
+    backlog = Backlog(iter(MANY[:3]), hand)
+    (first,) = backlog.take(1)
+    backlog.put_back(first)
+    assert [work.box for work in backlog.take(2)] == MANY[:2]
+    assert not backlog.over
+    assert [work.box for work in backlog.take(2)] == MANY[2:3]
+    assert backlog.over
+
+
+def test_no_fresh_block_is_begun_while_very_many_wait(hand: Hand) -> None:
+    backlog = Backlog(iter(BlockGrid((3 * MOST_WAITING, 1, 1), (1, 1, 1))), hand)
+    for work in backlog.take(MOST_WAITING):
+        work.fail(Failure("away"))
+        backlog.put_off(work)
+    assert backlog.take(5) == []
+    hand.now += 10
+    assert len(backlog.take(5)) == 5
+
+
+# -- the breaker ----------------------------------------------------------------------------------
+
+
+def fail(breaker: Breaker, work: Work, slots: int = 1, worker: str | None = None) -> bool:
+    failure = Failure("the disk is away", worker)
+    work.fail(failure)
+    return breaker.failed(work, failure, slots)
+
+
+@pytest.mark.parametrize(("slots", "count"), [(1, 8), (4, 8), (5, 10), (40, 80)])
+def test_a_run_pauses_after_so_many_failures_in_a_row(hand: Hand, slots: int, count: int) -> None:
+    breaker = Breaker(600, lambda _: None, hand)
+    works = [Work(box) for box in MANY[:count]]
+    assert not any(fail(breaker, work, slots) for work in works[:-1])
+    breaker.finished()  # then it was no outage
+    assert not any(fail(breaker, work, slots) for work in works[:-1])
+    assert not breaker.open
+    assert fail(breaker, works[-1], slots)
+    assert breaker.open
+    # The first of them count from before the finished block.
+    assert [len(work.failures) for work in works] == [1] * (count - 1) + [0]
+
+
+def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Hand) -> None:
+    notes: list[str] = []
+    breaker, start = Breaker(300, notes.append, hand), hand.now
+    works = [Work(box) for box in MANY[:IN_A_ROW]]
+    for work in works:
+        fail(breaker, work)
+    pauses = [*PAUSES, 60.0, 60.0, 60.0, 9.0]
+    assert sum(pauses) == 300
+    for n, pause in enumerate(pauses):
+        assert breaker.paused
+        hand.now += pause - 1e-6
+        assert not breaker.ready
+        hand.now += 2e-6
+        assert breaker.ready
+        breaker.probe(works[n % 3])
+        assert breaker.open
+        assert not breaker.paused
+        assert not breaker.ready
+        # What was computed when the pause began fails without a consequence.
+        fail(breaker, works[5])
+        assert not breaker.paused
+        if n < len(pauses) - 1:
+            fail(breaker, works[n % 3])
+    with pytest.raises(OutageLasted, match=r"over 0:05:00 of pauses \(--outage-timeout\)"):
+        fail(breaker, works[(len(pauses) - 1) % 3])
+    assert hand.now - start == pytest.approx(300, abs=0.001)
+    assert all(not work.failures for work in works), "an outage is no try of any block"
+    assert notes[0].startswith("Paused: 8 blocks in a row failed and none was finished. The last:")
+    assert notes[1].startswith("One block is tried in 0:00:01; paused 0:00:01 of 0:05:00")
+    assert len(notes) == 1 + len(pauses)
+
+
+def test_a_finished_block_ends_the_pause(hand: Hand) -> None:
+    notes: list[str] = []
+    breaker, works = Breaker(math.inf, notes.append, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    for work in works:
+        fail(breaker, work)
+    breaker.finished()
+    assert not breaker.open
+    assert notes[-1] == "Going on after 0:00:01 of pauses: a block was finished"
+    for work in works:
+        fail(breaker, work)
+    assert notes[-1].startswith("One block is tried in 0:00:01; paused 0:00:01 of for ever")
+
+
+def test_a_probe_that_is_lost_is_replaced_by_another(hand: Hand) -> None:
+    breaker, works = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    for work in works:
+        fail(breaker, work)
+    hand.now += PAUSES[0]
+    breaker.probe(works[0])
+    breaker.dropped(works[1])
+    assert not breaker.ready
+    breaker.dropped(works[0])  # its worker was killed
+    assert breaker.ready
+
+
+def test_what_stays_as_it_is_is_no_outage() -> None:
+    for passing in (
+        OSError(5, "Input/output error"), StoreFailed("s3://b", "is away", "Wait."),
+        UnreadableVolume("a.zarr", "is gone", "Look."), UnreadableBlock("a", "b", "out of reach"),
+        RuntimeError("CUDA error: unknown error"),
+    ):  # fmt: skip
+        assert may_pass(passing)
+    for lasting in (
+        UnreadableBlock("a.zarr", "z=0:1", "checksum", damaged=True), NonFiniteValues("a", "b", 3),
+        InvalidData("Output", "was replaced", "Run again."), TypeError("int"), KeyError("x"),
+    ):  # fmt: skip
+        assert not may_pass(lasting)
+
+
+# -- both engines ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Away:
+    """Fails while a file is there."""
+
+    flag: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        if Path(self.flag).exists():
+            raise OSError(5, "Input/output error", "em.zarr")
+        return BlockReport(box, {})
+
+
+class Beginning(Silent):
+    """Calls a function once some blocks are finished."""
+
+    def __init__(self, count: int, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.count, self.then = count, then
+
+    def advance(self, box: Box, result: BlockReport | str) -> None:
+        super().advance(box, result)
+        if self.finished == self.count:
+            self.then()
+
+
+@pytest.fixture
+def flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that says that something is away; pauses are short."""
+    monkeypatch.setattr("pipelines.outages.PAUSES", (0.2, 0.4, 0.8))
+    return tmp_path / "away"
+
+
+def options(reporter: Silent, **changes: object) -> RunOptions:
+    return RunOptions(**{"name": "test", "reporter": reporter, **changes})  # type: ignore[arg-type]
+
+
+def test_a_short_outage_fails_no_block(run: Run, flag: Path) -> None:
+    timer = threading.Timer(1.5, flag.unlink)
+
+    def begin() -> None:
+        flag.touch()
+        timer.start()
+
+    reporter = Beginning(40, begin)
+    outcome = run(Away(str(flag)), iter(MANY), options(reporter))
+    timer.join()
+    assert (outcome.computed, outcome.failed, outcome.stopped) == (len(MANY), [], None)
+    assert outcome.retried > 0
+    assert any(note.startswith("Paused: ") for note in reporter.notes)
+    assert reporter.notes[-1].startswith("Going on after ")
+    assert reporter.failed == 0
+
+
+def test_an_outage_that_lasts_ends_the_run_and_fails_no_block(run: Run, flag: Path) -> None:
+    reporter, outcome = Beginning(40, flag.touch), Outcome()
+    limits = Limits(outage=1.0)
+    with pytest.raises(OutageLasted, match="Input/output error"):
+        run(
+            Away(str(flag)), iter(MANY), options(reporter, limits=limits, outcome=outcome)
+        )  # fmt: skip
+    assert 40 <= outcome.computed < len(MANY)
+    assert outcome.failed == []
+    assert reporter.failed == 0
+    assert outcome.stopped is not None
+    assert "over 0:00:01 of pauses" in outcome.stopped
+    assert "wall" in outcome.seconds
+
+
+def test_a_paused_run_stops_when_it_is_told_to(run: Run, flag: Path) -> None:
+    flag.touch()
+    stop = Stop()
+    threading.Timer(1.0, lambda: setattr(stop, "signal", 2)).start()
+    outcome = run(Away(str(flag)), iter(MANY), options(Silent(), stop=stop))
+    assert (outcome.stopped_by, outcome.computed, outcome.failed) == (2, 0, [])
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Has a row of blocks that no try mends."""
+
+    bad: tuple[Box, ...]
+
+    def __call__(self, box: Box) -> BlockReport:
+        if box in self.bad:
+            raise NonFiniteValues("em.zarr", str(box), 1)
+        return BlockReport(box, {})
+
+
+def test_many_blocks_that_cannot_be_done_are_no_outage(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.attempts.WAITS", (0.05,))
+    reporter = Silent()
+    outcome = run(Broken(tuple(MANY[:100])), iter(MANY), options(reporter))
+    assert {box for box, _ in outcome.failed} == set(MANY[:100])
+    assert outcome.computed == 200
+    assert not any("Paused" in note for note in reporter.notes)
