@@ -181,7 +181,7 @@ def test_tasks_of_one_worker_never_evaluate_at_once_and_two_have_begun_at_most(
 
     def take(shard: Box, values: np.ndarray) -> None:
         if slow == "writing":
-            both.wait(30)
+            assert both.wait(30), "another one computes while one waits"
             time.sleep(0.02)  # so that a third one begins, if it may
 
     with ThreadPoolExecutor(len(BOXES)) as pool:
@@ -189,8 +189,6 @@ def test_tasks_of_one_worker_never_evaluate_at_once_and_two_have_begun_at_most(
     assert Watched.most_feeding == 1, "one computes at a time"
     assert Watched.alive == 0
     assert Watched.most_alive <= STREAMS, "what streams keep is counted by the plan"
-    if slow == "writing":
-        assert Watched.most_alive == STREAMS, "another one computes while one waits"
 
 
 def test_a_lock_that_is_not_held_is_not_given_away_by_who_waits() -> None:
