@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -11,8 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilenet.geometry import Box, zyx
+from tilenet.geometry import ZYX, Box, zyx
 from tilenet.rows import Rows
+from tilenet.tiling import BlockGrid
+
+
+def shard_of(axis: int, depth: int) -> ZYX:
+    """So many planes of it along an axis, few voxels along the others."""
+    shape = [2, 2, 2]
+    shape[axis] = depth
+    return zyx(shape)
 
 
 @given(
@@ -40,53 +52,90 @@ def test_any_pieces_become_rows_of_shards(
         result[(..., *box.relative_to(block.start).slices)] = row
 
     done = 0
-    with Rows(write, block, axis=axis, depth=depth) as rows:
+    with Rows(write, block, axis=axis, shard=shard_of(axis, depth), threads=3) as rows:
         for count in pieces:
             index: tuple[Any, ...] = (..., slice(done, done + count), *[slice(None)] * (2 - axis))
             rows.add(values[index])
             done += count
     np.testing.assert_array_equal(result, values)
-    assert [box.start[axis] for box in written] == [*range(start[axis], start[axis] + size, depth)]
-    assert {box.shape[axis] for box in written[:-1]} <= {depth}
+    # In any order: the shards of a row, and two rows, are written at once.
+    written.sort(key=lambda box: box.start)
+    assert written == [*BlockGrid(block.stop, shard_of(axis, depth), block)]
 
 
-def test_a_row_is_written_while_the_next_is_computed_and_not_two_at_once() -> None:
-    entered, go = threading.Event(), threading.Event()
-    order: list[str] = []
+def test_all_shards_of_two_rows_are_written_at_once_and_a_third_row_waits() -> None:
+    at_once, written = threading.Barrier(4), list[int]()
 
     def write(box: Box, row: np.ndarray) -> None:
-        order.append(f"begin {box.start[0]}")
-        entered.set()
-        assert go.wait(30)
-        order.append(f"end {box.start[0]}")
+        if box.start[0] < 4:
+            at_once.wait(30)  # passes only when all four are here
+        else:
+            assert written.count(0) == 2, "the first row is done"
+        written.append(box.start[0])
 
-    with Rows(write, Box.of_shape((4, 1, 1)), axis=0, depth=2) as rows:
-        rows.add(np.zeros((3, 1, 1)))
-        assert entered.wait(30), "the first row is being written, and we are here"
-        order.append("added")
+    with Rows(write, Box.of_shape((6, 2, 1)), axis=0, shard=(2, 1, 1), threads=5) as rows:
+        rows.add(np.zeros((6, 2, 1)))
+    assert sorted(written) == [0, 0, 2, 2, 4, 4]
+
+
+def test_memory_holds_two_rows_beside_the_one_that_is_collected() -> None:
+    go = threading.Event()
+    held: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def write(box: Box, row: np.ndarray) -> None:
+        assert go.wait(30)
+
+    def wait(written: Future[None]) -> None:
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in held))
         go.set()
-        rows.add(np.zeros((1, 1, 1)))
-    assert order == ["begin 0", "added", "end 0", "begin 2", "end 2"]
+        written.result(30)
+
+    shape = {"axis": 0, "shard": (2, 3, 1), "threads": 2}
+    with Rows(write, Box.of_shape((20, 3, 1)), wait=wait, **shape) as rows:
+        for _ in range(10):
+            values = np.zeros((2, 3, 1), np.uint8)
+            held.append(weakref.ref(values))
+            rows.add(values)
+            del values
+    assert max(alive) == 3
 
 
 def fill(write: Callable[[Box, np.ndarray], None], planes: int, error: str = "") -> None:
-    with Rows(write, Box.of_shape((4, 1, 1)), axis=0, depth=2) as rows:
+    with Rows(write, Box.of_shape((6, 1, 1)), axis=0, shard=(2, 1, 1), threads=1) as rows:
         for _ in range(planes):
             rows.add(np.zeros((1, 1, 1)))
         if error:
             raise ValueError(error)
 
 
-def test_a_row_that_cannot_be_written_ends_the_block() -> None:
+@pytest.mark.parametrize("bad", [0, 2, 4])
+def test_a_shard_that_cannot_be_written_ends_the_block(bad: int) -> None:
     def write(box: Box, row: np.ndarray) -> None:
-        raise OSError(f"disk full at {box.start[0]}")
+        if box.start[0] >= bad:
+            raise OSError(f"disk full at {box.start[0]}")
 
-    with pytest.raises(OSError, match="disk full at 0"):
-        fill(write, 4)
+    with pytest.raises(OSError, match=f"disk full at {bad}"):
+        fill(write, 6)
 
 
-def test_what_is_not_complete_when_computing_fails_is_not_written() -> None:
-    written: list[Box] = []
+def test_left_by_an_error_what_is_being_written_is_finished_and_the_rest_dropped() -> None:
+    under_way, ended = threading.Event(), list[int]()
+
+    def write(box: Box, row: np.ndarray) -> None:
+        under_way.set()
+        time.sleep(0.2)  # so that all is handed on, and left, meanwhile
+        ended.append(box.start[0])
+
+    def use() -> None:
+        with Rows(write, Box.of_shape((6, 1, 1)), axis=0, shard=(2, 1, 1), threads=1) as rows:
+            rows.add(np.zeros((3, 1, 1)))
+            assert under_way.wait(30)
+            rows.add(np.zeros((1, 1, 1)))
+            raise ValueError("computing")
+
     with pytest.raises(ValueError, match="computing"):
-        fill(lambda box, row: written.append(box), 3, "computing")
-    assert [box.start[0] for box in written] == [0]
+        use()
+    assert ended == [0], "nothing is left running, and the second row was not begun"
+    assert not [t for t in threading.enumerate() if t.name.startswith("tilenet-write")]

@@ -36,6 +36,8 @@ class Feed:
         Axis along which planes are given: 0, 1 or 2 for z, y or x.
     granule : int
         Planes that are read at once; reads begin at multiples of it.
+    wait : callable
+        Waits for a Future and gives its result.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Feed:
         *,
         axis: int,
         granule: int,
+        wait: Callable[[Future[Array]], Array] = Future.result,
     ) -> None:
-        self._read, self._axis = read, axis
+        self._read, self._axis, self._wait = read, axis, wait
         self._input_box, self._volume_shape = input_box, volume_shape
         self._stored = read_box_of(input_box, volume_shape)
         planes = range(input_box.start[axis], input_box.stop[axis])
@@ -105,7 +108,7 @@ class Feed:
 
     def _take(self) -> None:
         box = self._to_read.popleft()
-        self._held.append((box.start[self._axis], self._ahead.result()))
+        self._held.append((box.start[self._axis], self._wait(self._ahead)))
         if self._to_read:
             self._ahead = self._reader.submit(self._read, self._to_read[0])
 

@@ -11,12 +11,20 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tilenet.block_order import granule, is_by_section, is_streamed, planes_held, row_axis
+from tilenet.block_order import (
+    QUEUED_ROWS,
+    granule,
+    is_by_section,
+    is_streamed,
+    planes_held,
+    row_axis,
+    writers,
+)
 from tilenet.errors import NotEnoughMemory
 from tilenet.geometry import ZYX, zyx
 from tilenet.request import Request
-from tilenet.settings import VALUE_BYTES
-from tilenet.slabs import live_values
+from tilenet.settings import STREAMS, VALUE_BYTES
+from tilenet.slabs import kept_values, live_values
 from tilenet.tiling import BlockGrid, TileGrid
 
 #: Memory of a worker process with PyTorch, Zarr and Dask loaded and nothing computed. Measured.
@@ -25,6 +33,10 @@ PROCESS_BYTES = 440 * 2**20
 #: Live values to peak memory of an evaluation: what oneDNN reorders, and freed memory that
 #: the allocator keeps for the next slab. Measured on 2-D and 3-D networks.
 EVALUATION_FACTOR = 2.0
+
+#: Kept values of an evaluation that waits to its memory, beside the one that computes. Measured on
+#: TBD
+WAITING_FACTOR = 1.0
 
 #: Bytes per voxel of a shard while it is masked: the mask on its way to the volume's size.
 MASK_BYTES = 3
@@ -129,12 +141,16 @@ class Plan:
 
     @property
     def evaluation_bytes(self) -> int:
-        """Memory of one evaluation on the device, weights included."""
+        """Memory of evaluations on the device, weights included: one computes, others may wait."""
         request = self.request
         unfolded = request.precision == "float64" and request.device == "cpu"
+        shape = {"axis": self.axis, "slab": self.slab}
         values = EVALUATION_FACTOR * live_values(
-            request.architecture, self.tile_input, axis=self.axis, slab=self.slab, unfolded=unfolded
+            request.architecture, self.tile_input, **shape, unfolded=unfolded
         )
+        if self.is_streamed:  # else nothing is kept while a task waits
+            kept = kept_values(request.architecture, self.tile_input, **shape)
+            values += WAITING_FACTOR * (min(request.slots, STREAMS) - 1) * kept
         # The stream's copy, and the one that oneDNN reorders of a layer.
         weights = 2 * request.architecture.parameter_count
         return int((values + weights) * VALUE_BYTES[request.precision])
@@ -166,6 +182,15 @@ class Plan:
         return granule(self.tiles_of_largest_block, self.slab, self.request.chunk_shape[self.rows])
 
     @property
+    def shards_written(self) -> int:
+        """Shards that a task writes at once."""
+        sizes = zip(self.tiles_of_largest_block.block.shape, self.shard, strict=True)
+        counts = [-(-n // s) for n, s in sizes]
+        counts[self.rows] = min(counts[self.rows], QUEUED_ROWS)
+        most = writers(math.prod(self.shard) * self.request.output_bytes)
+        return min(most, math.prod(counts))
+
+    @property
     def buffer_bytes(self) -> int:
         """Host memory of one task: chunks, stored voxels, mirrored ones, rows, their encoding."""
         request, tiles, rows = self.request, self.tiles_of_largest_block, self.rows
@@ -178,11 +203,15 @@ class Plan:
             law = request.architecture.laws[rows]
             most = planes_held(law, fed=mirrored, at_once=self.planes_read)
             held = min(held, most)
-            copied = min(copied, 2 * self.shard[rows])  # a row that is written, and the next
+            # The row that is collected, and those that are written or wait for it: each may be a
+            # part of a slab's result, which lives as long; and the result that is taken apart.
+            row = max(self.shard[rows], mirrored)
+            copied = min(copied, (1 + QUEUED_ROWS) * row) + mirrored
         reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])
         shard = math.prod(min(n, s) for n, s in zip(block.shape, self.shard, strict=True))
-        writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * shard
-        masking = MASK_BYTES * shard if request.masked else 0
+        at_once = self.shards_written * shard
+        writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * at_once
+        masking = MASK_BYTES * at_once if request.masked else 0
         chunks = CHUNK_COPIES * request.chunk_bytes
         return chunks + masking + reading * request.input_bytes + writing * request.output_bytes
 

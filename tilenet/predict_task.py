@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import functools
+import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tilenet.architecture import UNetArchitecture
-from tilenet.block_order import granule, is_by_section, is_streamed, row_axis
+from tilenet.block_order import granule, is_by_section, is_streamed, row_axis, writers
 from tilenet.checkpoint import load_model, model_sha256
+from tilenet.device_lock import DeviceLock
 from tilenet.errors import ModelMismatch, WorkerUnfit
 from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
@@ -33,11 +38,13 @@ from tilenet.tasks import (
     reader,
     writer,
 )
-from tilenet.tiling import BlockGrid, TileGrid
+from tilenet.tiling import TileGrid
 from tilenet.volume import Volume
 
 if TYPE_CHECKING:
     from tilenet.predictor import Predictor
+
+T = TypeVar("T")
 
 #: What :func:`numeric_facts` gives, such that it can be hashed.
 Facts = tuple[tuple[str, str], ...]
@@ -152,21 +159,26 @@ class PredictTask:
         like : Volume
             Says shards and data type.
         take : callable
-            Takes a shard's box and its voxels, in a thread of its own; no more than one shard is
-            masked and taken at once.
+            Takes a shard's box and its voxels; called in several threads at once, in any order.
         clock : Clock
             Seconds per phase.
         """
         predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
-        axis = row_axis(tiles, self.settings.axis)
 
-        def cut(row: Box, values: npt.NDArray[Any]) -> None:
-            for shard in BlockGrid(row.stop, shape, row):
-                inside = shard.relative_to(row.start).slices
-                take(shard, self._masked(shard, values[(..., *inside)]))
+        def cut(shard: Box, values: npt.NDArray[Any]) -> None:
+            take(shard, self._masked(shard, values))
 
-        with Rows(cut, box, axis=axis, depth=shape[axis]) as rows:
-            for values in self._planes(predictor, tiles, like.dtype, clock):
+        rows = Rows(
+            cut,
+            box,
+            axis=row_axis(tiles, self.settings.axis),
+            shard=shape,
+            threads=writers(math.prod(shape) * (like.channels or 1) * like.dtype.itemsize),
+            wait=functools.partial(_wait, predictor.turn, clock, "write"),
+        )
+        # The planes are closed first: what is left to be written needs no device.
+        with rows, contextlib.closing(self._planes(predictor, tiles, like.dtype, clock)) as planes:
+            for values in planes:
                 rows.add(values)
                 clock.phase("write")
         clock.phase("write")
@@ -201,7 +213,7 @@ class PredictTask:
 
     def _planes(
         self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
-    ) -> Iterator[npt.NDArray[Any]]:
+    ) -> Generator[npt.NDArray[Any], None, None]:
         # The planes of a block in order along the row axis, not masked yet.
         if not self._has_inside(tiles.block):
             channels = predictor.header.stored_channels
@@ -209,7 +221,8 @@ class PredictTask:
             for plane in tiles.block.cut(row_axis(tiles, self.settings.axis), 1):
                 yield np.zeros((*leading, *plane.shape), dtype)
             return
-        with feed_of(reader(self.source, self.run), tiles, self.settings) as feed:
+        wait = functools.partial(_wait, predictor.turn, clock, "read")
+        with feed_of(reader(self.source, self.run), tiles, self.settings, wait) as feed:
 
             def load(piece: slice) -> npt.NDArray[Any]:
                 clock.phase("compute")
@@ -217,7 +230,8 @@ class PredictTask:
                 clock.phase("read")
                 return planes
 
-            # What is read first is read while another task of this worker computes.
+            # Held between planes too, so that one block is done before the next one is begun; but
+            # not while a plane is waited for, or a row of them is to be written: see _wait.
             with predictor.turn:
                 clock.phase("wait")
                 for values in predictor.planes(load, tiles, dtype):
@@ -246,6 +260,16 @@ class PredictTask:
         return enlarge(mask.read_whole(mask_box(box, factor)), box, factor)
 
 
+def _wait(turn: DeviceLock, clock: Clock, phase: str, future: Future[T]) -> T:
+    # Without the device: another task of this worker may compute meanwhile.
+    if not future.done():
+        with turn.away():
+            concurrent.futures.wait([future])
+            clock.phase(phase)
+        clock.phase("wait")
+    return future.result()
+
+
 def factor_of(volume: Volume, mask: Volume) -> ZYX:
     """Give how many voxels of a volume one voxel of its mask covers.
 
@@ -270,7 +294,12 @@ def factor_of(volume: Volume, mask: Volume) -> ZYX:
     return mask_factor(volume.shape, mask.shape, ratio)
 
 
-def feed_of(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
+def feed_of(
+    volume: Volume,
+    tiles: TileGrid,
+    settings: Settings,
+    wait: Callable[[Future[npt.NDArray[Any]]], npt.NDArray[Any]] = Future.result,
+) -> Feed:
     """Begin to read a block's input.
 
     Parameters
@@ -281,6 +310,8 @@ def feed_of(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
         The tiles of the block.
     settings : Settings
         Stream axis and slab.
+    wait : callable
+        Waits for what is read, and gives it.
 
     Returns
     -------
@@ -302,6 +333,7 @@ def feed_of(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
         volume.shape,
         axis=rows,
         granule=granule(tiles, slab, volume.chunk_shape[rows]),
+        wait=wait,
     )
 
 

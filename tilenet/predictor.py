@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import platform
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from tilenet.allocator import keep_freed_memory
 from tilenet.arithmetic import set_arithmetic
 from tilenet.block_order import is_by_section, is_streamed, row_axis, sections
 from tilenet.checkpoint import Model
+from tilenet.device_lock import DeviceLock
 from tilenet.device_values import DeviceIntensity, broken, stored
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
 from tilenet.geometry import ZYX, Box, zyx
@@ -73,7 +73,7 @@ class Predictor:
         self.header = model.header
         self.intensity = intensity or model.intensity
         #: Held by the task that computes: those of a worker read and write at once.
-        self.turn = threading.Lock()
+        self.turn = DeviceLock()
         if self.device.type == "cuda":
             set_arithmetic()
         self._transfers = Transfers(self.device)
@@ -168,14 +168,18 @@ class Predictor:
                     for part in self._stream(load, tiles.input_shape, tile.kept, dtype):
                         yield tiles.block, part
                 else:
-                    mean = torch.from_numpy(self._mean(padded, tiles, tile))
-                    found = Pending((stored(mean, dtype), broken(mean, dtype)))
-                    yield tiles.block, _Part(tile.kept, found)
+                    yield tiles.block, self._averaged(padded, tiles, tile, dtype)
 
     @property
     def _leading(self) -> tuple[int, ...]:
         channels = self.header.stored_channels
         return () if channels is None else (len(channels),)
+
+    def _averaged(
+        self, padded: npt.NDArray[Any], tiles: TileGrid, tile: Tile, dtype: npt.DTypeLike
+    ) -> _Part:
+        mean = torch.from_numpy(self._mean(padded, tiles, tile))
+        return _Part(tile.kept, Pending((stored(mean, dtype), broken(mean, dtype))))
 
     def _mean(
         self, padded: npt.NDArray[Any], tiles: TileGrid, tile: Tile
@@ -224,7 +228,9 @@ class Predictor:
             count = min(scores.shape[axis - 3], stop[axis] - start)
             box = kept.with_range(axis, start, start + count)
             values = self._values(scores)[(..., *Box.of_shape(box.shape).slices)]
-            yield _Part(box, self._transfers.download(stored(values, dtype), broken(values, dtype)))
+            pending = self._transfers.download(stored(values, dtype), broken(values, dtype))
+            del scores, values  # not to be held while another task computes
+            yield _Part(box, pending)
             start += count
             if start == stop[axis]:  # the rest overhangs the volume
                 return

@@ -11,38 +11,54 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.geometry import Box
+from tilenet.block_order import QUEUED_ROWS
+from tilenet.geometry import ZYX, Box
+from tilenet.tiling import BlockGrid
 
 Array = npt.NDArray[Any]
 
 
 class Rows:
-    """Collects the planes of a block; a thread writes a row while the next one is computed.
+    """Collects the planes of a block; threads write rows while the next one is computed.
 
-    A row is all shards of the block at one position along an axis. Leaving the context waits until
-    all is written; when it is left by an error, rows that are not complete are dropped.
+    A row is all shards of the block at one position along an axis. Memory holds the one that is
+    collected, and those that are written or wait for it: :data:`tilenet.block_order.QUEUED_ROWS`.
+    Leaving the context waits until all is written; when it is left by an error, what is being
+    written is finished, and the rest dropped.
 
     Parameters
     ----------
     write : callable
-        Takes a box and its voxels.
+        Takes a shard's box and its voxels; called in several threads at once.
     block : Box
         The block, inside the volume.
     axis : int
         Axis along which planes come: 0, 1 or 2 for z, y or x.
-    depth : int
-        Planes of a shard; the block starts at a multiple of it.
+    shard : tuple of int
+        Voxels of a shard, (z, y, x); the block starts at a multiple of it.
+    threads : int
+        Shards that are written at once.
+    wait : callable
+        Waits for a Future and gives its result.
     """
 
     def __init__(
-        self, write: Callable[[Box, Array], None], block: Box, *, axis: int, depth: int
+        self,
+        write: Callable[[Box, Array], None],
+        block: Box,
+        *,
+        axis: int,
+        shard: ZYX,
+        threads: int,
+        wait: Callable[[Future[None]], None] = Future.result,
     ) -> None:
-        self._write, self._axis = write, axis
-        self._rows = deque(block.cut(axis, depth))
+        self._write, self._wait = write, wait
+        self._axis, self._shard = axis, shard
+        self._rows = deque(block.cut(axis, shard[axis]))
         self._row: Array | None = None
         self._filled = 0
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="tilenet-write")
-        self._written: Future[None] | None = None
+        self._writers = ThreadPoolExecutor(threads, thread_name_prefix="tilenet-write")
+        self._queue: deque[list[Future[None]]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -55,10 +71,10 @@ class Rows:
     ) -> None:
         try:
             if error is None:
-                self._wait()
+                self._wait_until(0)
                 assert not self._rows, "every plane of the block was added"
         finally:
-            self._writer.shutdown()
+            self._writers.shutdown(cancel_futures=True)
 
     def add(self, values: Array) -> None:
         """Take the next planes.
@@ -71,7 +87,7 @@ class Rows:
         Raises
         ------
         TilenetError, OSError
-            When an earlier row could not be written.
+            When a shard of an earlier row could not be written.
         """
         dimension = self._axis - 3
         while values.shape[dimension]:
@@ -92,16 +108,24 @@ class Rows:
         self._row[self._planes(self._filled, stop)] = planes
 
     def _finish(self) -> None:
-        # One row is written at a time, so that memory holds two: that one and the next.
-        self._wait()
+        self._wait_until(QUEUED_ROWS - 1)
         assert self._row is not None
-        self._written = self._writer.submit(self._write, self._rows.popleft(), self._row)
+        row, values = self._rows.popleft(), self._row
+        self._queue.append(
+            [
+                self._writers.submit(
+                    self._write, shard, values[(..., *shard.relative_to(row.start).slices)]
+                )
+                for shard in BlockGrid(row.stop, self._shard, row)
+            ]
+        )
         self._row, self._filled = None, 0
 
-    def _wait(self) -> None:
-        written, self._written = self._written, None
-        if written is not None:
-            written.result()
+    def _wait_until(self, rows: int) -> None:
+        # Until no more than so many are left: the oldest first, so that its error is the one told.
+        while len(self._queue) > rows:
+            for written in self._queue.popleft():
+                self._wait(written)
 
     def _planes(self, start: int, stop: int | None) -> tuple[Any, ...]:
         planes = slice(start, stop)

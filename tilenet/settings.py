@@ -7,6 +7,11 @@ from dataclasses import dataclass
 #: Bytes of a value inside the network, by precision.
 VALUE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
+#: Evaluations of a worker that may have begun at once, whatever the number of its slots. One at a
+#: time computes; while it waits for what it reads or writes, another one does. A third would take
+#: memory, and find the device busy.
+STREAMS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -114,7 +114,6 @@ def fed_planes(law: AxisLaw, size: int, slab: int, wanted: int) -> int:
     return min(stop for stop in stops if stop >= enough)
 
 
-@functools.lru_cache(maxsize=4096)  # a planner asks again and again
 def live_values(
     architecture: UNetArchitecture,
     input_shape: ZYX,
@@ -145,7 +144,39 @@ def live_values(
     int
         Upper bound; with the weights not counted.
     """
-    shape, held, most = input_shape, 0, 0
+    held, most, _ = _values(architecture, input_shape, axis, slab, unfolded)
+    return held + most
+
+
+def kept_values(architecture: UNetArchitecture, input_shape: ZYX, *, axis: int, slab: int) -> int:
+    """Count the values that are alive between two slabs of an evaluation.
+
+    Parameters
+    ----------
+    architecture : UNetArchitecture
+        The network.
+    input_shape : tuple of int
+        A legal input shape, (z, y, x).
+    axis : int
+        The stream axis.
+    slab : int
+        Input planes at once.
+
+    Returns
+    -------
+    int
+        Upper bound: what the layers keep, and the scores that were given last.
+    """
+    held, _, scores = _values(architecture, input_shape, axis, slab, False)
+    return held + scores
+
+
+@functools.lru_cache(maxsize=4096)  # a planner asks again and again
+def _values(
+    architecture: UNetArchitecture, input_shape: ZYX, axis: int, slab: int, unfolded: bool
+) -> tuple[int, int, int]:
+    # What the layers keep, the most that one slab needs on its way, and what the last layer gives.
+    shape, held, most, voxels, outputs = input_shape, 0, 0, 0, 0
     planes = Fraction(min(slab, input_shape[axis]))
     for layer in architecture.layers():
         kernel, across = layer.kernel[axis], layer.inputs * math.prod(shape) // shape[axis]
@@ -165,5 +196,5 @@ def live_values(
             work += layer.inputs * math.prod(layer.kernel) * voxels if unfolded else 0
         elif layer.kind == "up":  # the product, and the buffer of the next convolution
             work += 2 * layer.outputs * voxels
-        most = max(most, work)
-    return held + most
+        most, outputs = max(most, work), layer.outputs
+    return held, most, outputs * voxels

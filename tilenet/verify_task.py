@@ -119,20 +119,23 @@ class RecomputeTask:
         """
         location, run = self.predict.output.location, self.predict.run
         clock, volume = Clock(), _stored(VolumeReference(location), run)
-        flaws, objects = list[Flaw](), 0
+        found = list[tuple[Box, list[str | None]]]()
 
         def compare(shard: Box, values: npt.NDArray[Any]) -> None:
-            nonlocal objects
             stored = volume.read(shard).reshape(-1, *shard.shape)
             pairs = zip(stored, values.reshape(stored.shape), strict=True)
-            causes = [difference(a, b, self.tolerance) for a, b in pairs]
-            objects += len(causes)
-            for key, cause in zip(volume.shard_keys(shard), causes, strict=True):
-                if cause is not None:
-                    path = object_path(volume, key)
-                    flaws.append(Flaw("different", path, str(shard), cause))
+            # In several threads at once; an append is whole.
+            found.append((shard, [difference(a, b, self.tolerance) for a, b in pairs]))
 
         self.predict.stream(box, volume, compare, clock)
+        found.sort(key=lambda pair: pair[0].start)  # in whatever order the threads came
+        flaws = [
+            Flaw("different", object_path(volume, key), str(shard), cause)
+            for shard, causes in found
+            for key, cause in zip(volume.shard_keys(shard), causes, strict=True)
+            if cause is not None
+        ]
+        objects = sum(len(causes) for _, causes in found)
         return BlockReport(box, clock.seconds, Checked(tuple(flaws), objects))
 
 
