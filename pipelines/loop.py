@@ -57,6 +57,7 @@ class Run:
             raise
         finally:
             self.outcome.stopped_by = self.options.stop.signal
+            self.outcome.begun = True
             self.outcome.seconds["wall"] = time.monotonic() - start
 
     def finished(self, work: Work, report: BlockReport) -> None:

@@ -16,7 +16,7 @@ from distributed import Client
 
 from pipelines.blockwise import WINDOW, run_on_cluster
 from pipelines.loop import run_in_loop
-from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.outcome import Outcome, RunOptions, Task, ending
 from pipelines.stopping import Stop
 from tests.runs import Silent, environment
 from tilenet.errors import InvalidData
@@ -87,11 +87,21 @@ def test_options_serve_several_runs(run: Run) -> None:
 
 def test_no_blocks_is_no_work(run: Run) -> None:
     outcome = run(Measure(), iter([]), options())
-    assert (outcome.computed, outcome.failed, outcome.reports) == (0, [], [])
+    assert (outcome.computed, outcome.failed, list(outcome.reports)) == (0, [], [])
+
+
+def test_an_error_is_kept_with_what_was_done_from_when_a_run_has_begun(run: Run) -> None:
+    outcome = Outcome(seconds={"wall": 1.0})  # a phase of that name says nothing
+    with pytest.raises(OSError, match="before"), ending(outcome):
+        raise OSError("before")
+    run(Measure(), iter([]), options(outcome=outcome))
+    with ending(outcome):
+        raise OSError("after")
+    assert str(outcome.ended_by) == "after"
 
 
 def test_reports_are_dropped_unless_asked_for(run: Run) -> None:
-    assert run(Measure(), iter(BLOCKS), options(keep_reports=False)).reports == []
+    assert not list(run(Measure(), iter(BLOCKS), options(keep_reports=False)).reports)
 
 
 def test_a_block_that_fails_is_tried_again_and_the_others_go_on(run: Run, tmp_path: Path) -> None:

@@ -49,8 +49,12 @@ T = TypeVar("T")
 #: What :func:`numeric_facts` gives, such that it can be hashed.
 Facts = tuple[tuple[str, str], ...]
 
+#: Networks that a process remembers, one per run at once: those of earlier runs must not pile up on
+#: a device.
+NETWORKS = 2
 
-@once
+
+@once(NETWORKS)
 def _predictor(
     path: str, sha256: str, settings: Settings, intensity: Intensity, facts: Facts
 ) -> Predictor:

@@ -156,32 +156,41 @@ class OutputReference:
 _loading = threading.Lock()
 
 
-def once(function: Callable[P, T]) -> Callable[P, T]:
+#: Opened volumes that a process remembers: of several runs at once, as workers that others started
+#: may have, each with its input and its mask. They hold metadata, no voxels.
+VOLUMES = 16
+
+
+def once(keep: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Make a function that loads something do so once per process for the same arguments.
 
     Parameters
     ----------
-    function : callable
-        Takes hashable arguments; must not call another function made by ``once``.
+    keep : int
+        How many of its last results it remembers.
 
     Returns
     -------
     callable
-        The same function, remembering its last results.
+        A decorator of functions that take hashable arguments and call no other function made by
+        ``once``.
     """
-    # functools.lru_cache alone would let two threads load the same network side by side.
-    # Two: a volume and its mask; networks of earlier runs must not pile up on a device.
-    cached = functools.lru_cache(maxsize=2)(function)
 
-    @functools.wraps(function)
-    def locked(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _loading:
-            return cached(*args, **kwargs)  # type: ignore[arg-type]
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        # functools.lru_cache alone would let two threads load the same network side by side.
+        cached = functools.lru_cache(maxsize=keep)(function)
 
-    return locked
+        @functools.wraps(function)
+        def locked(*args: P.args, **kwargs: P.kwargs) -> T:
+            with _loading:
+                return cached(*args, **kwargs)  # type: ignore[arg-type]
+
+        return locked
+
+    return decorate
 
 
-@once
+@once(VOLUMES)
 def reader(reference: VolumeReference, run: str) -> Volume:
     """Open a volume for reading, once per process and run.
 
@@ -201,7 +210,7 @@ def reader(reference: VolumeReference, run: str) -> Volume:
     return reference.open()
 
 
-@once
+@once(VOLUMES)
 def writer(output: OutputReference, run: str) -> Volume:
     """Open an output for writing, once per process and run.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tilenet.geometry import Box
 from tilenet.predict_task import PredictTask
 from tilenet.shards import Bounds, Flaw, check_shard, object_path, views
-from tilenet.tasks import BlockReport, Clock, VolumeReference, once, reader
+from tilenet.tasks import VOLUMES, BlockReport, Clock, VolumeReference, once, reader
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 
@@ -82,9 +82,8 @@ class CheckTask:
         return BlockReport(box, clock.seconds, Checked(flaws, len(found)))
 
 
-@once
+@once(VOLUMES)
 def _stored(reference: VolumeReference, run: str) -> Volume:
-    # Beside the input and its mask, which `reader` remembers.
     del run
     return reference.open()
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
 from distributed import Client
 
 from pipelines.cluster.asking import answer, ask
 from pipelines.cluster.joined import CONNECT_SECONDS
+from pipelines.cluster.nannies import last_words
+from pipelines.cluster.replacing import patience
+from pipelines.progress import LINE_SECONDS, clock
 from pipelines.stopping import check_stop
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WorkersGone
 
 #: Seconds after which a worker that was not heard of is asked nothing: it may hang.
 SILENT_SECONDS = 5.0
 
 #: Seconds that a worker that was heard of may take to answer: it may load PyTorch from a slow disk.
 ANSWER_SECONDS = 120.0
+
+# Seconds between two looks at the workers.
+_WAKE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,15 @@ def task_resources(client: Client) -> dict[str, float] | None:
     -------
     dict or None
         Dask resources of a task.
+
+    Raises
+    ------
+    WorkersGone
+        When no worker is left, and none comes.
     """
     # The client's own list of workers is an empty one at times, and tasks that ask for what no
     # worker offers wait for ever.
-    workers = survey(client)
-    return {"GPU": 1} if workers and all("GPU" in seen.resources for seen in workers) else None
+    return {"GPU": 1} if all("GPU" in seen.resources for seen in _present(client)) else None
 
 
 def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -133,12 +145,14 @@ def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -
     Returns
     -------
     dict
-        Answers by address.
+        Answers by address; at least one.
 
     Raises
     ------
     InvalidData
         When a worker hangs, or ended meanwhile.
+    WorkersGone
+        When no worker is left, and none comes.
     """
     workers = [worker.address for worker in _lively(client)]
     asked = client.run(
@@ -160,16 +174,33 @@ def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -
 
 def _lively(client: Client) -> list[Seen]:
     # What a worker loads may silence it for a while.
-    deadline = time.monotonic() + CONNECT_SECONDS
+    waited = 0.0
     while True:
-        workers = survey(client)
+        workers = _present(client)
         silent = [seen for seen in workers if seen.silent > SILENT_SECONDS]
         if not silent:
             return workers
-        if time.monotonic() > deadline:
+        if waited > CONNECT_SECONDS:
             raise _hung(silent, f"has not been heard of for {silent[0].silent:.0f} s")
         check_stop()
-        time.sleep(0.2)
+        time.sleep(_WAKE_SECONDS)
+        waited += _WAKE_SECONDS
+
+
+def _present(client: Client) -> list[Seen]:
+    # One that died is replaced, mostly: waited for as long as a run goes on without any.
+    waited = said = 0.0
+    while not (workers := survey(client)):
+        limit = patience(client)
+        if waited >= limit:
+            raise WorkersGone("is left", clock(waited), last_words())
+        if waited - said >= LINE_SECONDS and math.isfinite(limit):  # jobs tell of themselves
+            said = waited
+            click.echo(f"No worker is left; waiting, {clock(waited)} of {clock(limit)}", err=True)
+        check_stop()
+        time.sleep(_WAKE_SECONDS)
+        waited += _WAKE_SECONDS
+    return workers
 
 
 def _hung(workers: list[Seen], problem: str) -> InvalidData:
