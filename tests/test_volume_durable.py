@@ -354,3 +354,13 @@ def test_damage_spoils_only_the_blocks_that_hold_it(location: str) -> None:
                 volume.read(box)
         else:
             np.testing.assert_array_equal(volume.read(box), VALUES[box.slices])
+
+
+def test_all_of_a_small_file_is_on_the_disk_when_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python keeps a few kilobytes back until a file is flushed, and what it keeps is not synced.
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    write_durably(tmp_path / "file", b"data")
+    assert sizes[0] == len(b"data")
