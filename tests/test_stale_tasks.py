@@ -151,3 +151,11 @@ def test_a_task_computes_nothing_with_a_model_file_that_was_changed(case: Path) 
     with pytest.raises(ModelMismatch, match=r"model\.safetensors: was changed after the run began"):
         task(FIRST)
     assert open_volume(task.output.location).missing([FIRST]) == [0]
+
+
+def test_a_task_computes_nothing_for_an_output_that_was_replaced_before_it_came(case: Path) -> None:
+    task = predict(case)
+    create_volume(task.output.location, NEW, overwrite=True)
+    (case / "model.safetensors").unlink()  # it is not even looked for
+    with pytest.raises(InvalidData, match=r"out\.zarr: was replaced after"):
+        task(FIRST)
