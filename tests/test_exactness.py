@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -318,3 +319,26 @@ def test_one_numeric_plan_gives_one_result_whatever_the_order(threads: int) -> N
     first = predictor.predict(padded, tiles, np.float32)
     for _ in range(3):
         np.testing.assert_array_equal(predictor.predict(padded, tiles, np.float32), first)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_network_computes_with_the_threads_of_its_plan(threads: int) -> None:
+    # Another number may split sums elsewhere, and so give other bits.
+    architecture = ARCHITECTURES["planar"]
+    model = Model(random_network(architecture), ModelHeader(architecture))
+    predictor = Predictor(model, Settings(threads=threads, slab=architecture.alignment[0]))
+    tiles = TileGrid(Box.of_shape((1, 64, 64)), (1, 64, 64), architecture, (1, 64, 64))
+    seen, before = set[int](), torch.get_num_threads()
+
+    def load(piece: slice) -> np.ndarray:
+        seen.add(torch.get_num_threads())
+        shape = [*tiles.input_shape]
+        shape[0] = piece.stop - piece.start
+        return np.zeros(shape, np.uint8)
+
+    try:
+        for _ in predictor.planes(load, tiles, np.float32):
+            seen.add(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {threads}

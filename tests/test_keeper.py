@@ -195,3 +195,10 @@ def test_a_run_that_waits_for_nothing_is_not_given_up(monkeypatch: pytest.Monkey
     for _ in range(20):
         assert looks.look(own="") == {}
     assert looks.notes == []
+
+
+def test_a_worker_that_comes_back_after_its_end_has_its_time_anew(looks: Looks) -> None:
+    for _ in range(int(LIMIT)):
+        assert looks.look(worker("a")) == {}
+    looks.bury("a", "a", rss=None)
+    assert looks.until_hung(worker("a")) == (LIMIT + 2 * STEP, {"a"})

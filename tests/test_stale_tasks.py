@@ -16,7 +16,7 @@ from tests.oracles import random_network, save_softmax
 from tests.runs import predict_task, store_volume
 from tilenet.architecture import UNetArchitecture
 from tilenet.components import LabelRule
-from tilenet.errors import InvalidData, UnreadableVolume
+from tilenet.errors import InvalidData, ModelMismatch, UnreadableVolume
 from tilenet.geometry import Box
 from tilenet.join_store import write_join
 from tilenet.label_task import LabelTask
@@ -141,3 +141,21 @@ def test_a_worker_in_another_folder_means_the_same_volumes(
     assert written.location == str(case / "out.zarr")
     for url in ("s3://bucket/em.zarr", "file:///em.zarr"):
         assert pickle.loads(pickle.dumps(VolumeReference(url))).location == url
+
+
+def test_a_task_computes_nothing_with_a_model_file_that_was_changed(case: Path) -> None:
+    task = predict(case)
+    # A legal model of the same network, with other weights.
+    network = random_network(UNetArchitecture.planar(2, 1, dropout=0.0), seed=1)
+    save_softmax(case / "model.safetensors", network)
+    with pytest.raises(ModelMismatch, match=r"model\.safetensors: was changed after the run began"):
+        task(FIRST)
+    assert open_volume(task.output.location).missing([FIRST]) == [0]
+
+
+def test_a_task_computes_nothing_for_an_output_that_was_replaced_before_it_came(case: Path) -> None:
+    task = predict(case)
+    create_volume(task.output.location, NEW, overwrite=True)
+    (case / "model.safetensors").unlink()  # it is not even looked for
+    with pytest.raises(InvalidData, match=r"out\.zarr: was replaced after"):
+        task(FIRST)

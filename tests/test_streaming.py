@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tests.oracles import ARCHITECTURES, integer_network, probabilities, random_network
 from tests.test_architecture import architectures
@@ -187,3 +190,47 @@ def test_a_slab_is_whole_alignments_within_the_limit(
     assert unit <= slab < shape[axis] + unit
     plane = architecture.channels[0] * shape[0] * shape[1] * shape[2] // shape[axis]
     assert slab == unit or slab * plane <= values
+
+
+class Alive(TorchFunctionMode):
+    """Counts the values that are alive at once of what PyTorch makes, without what was there."""
+
+    def __init__(self, *there: Tensor) -> None:
+        super().__init__()
+        self.there = {tensor.untyped_storage().data_ptr() for tensor in there}
+        self.made: list[weakref.ref[Tensor]] = []
+        self.most = 0
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, Tensor):
+            self.made.append(weakref.ref(found))
+        self.made = [made for made in self.made if made() is not None]
+        tensors = [tensor for made in self.made if (tensor := made()) is not None]
+        sizes = {
+            tensor.untyped_storage().data_ptr():
+            tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in tensors
+        }  # fmt: skip
+        self.most = max(self.most, sum(n for place, n in sizes.items() if place not in self.there))
+        return found
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_more_values_are_alive_at_once_than_the_plan_counts(name: str, axis: int) -> None:
+    # The plan's own factor of safety lies outside of what is counted.
+    architecture = ARCHITECTURES[name]
+    sizes = [20, 20, 20]
+    sizes[axis] = 90
+    x = given_input(architecture, zyx(sizes), axis).float()
+    slab = 4 * architecture.alignment[axis]
+    streamed = StreamedNetwork(random_network(architecture), axis)
+    weights = [tensor for layer in streamed.layers for tensor in (layer.weight, layer.bias)]
+    stream, before = Stream(streamed), (slice(None),) * (1 + axis)
+    counted = live_values(architecture, zyx(x.shape[1:]), axis=axis, slab=slab)
+    with torch.inference_mode(), Alive(x, *weights) as alive:
+        for piece in slabs(architecture.laws[axis], x.shape[1 + axis], slab):
+            stream.feed(x[(*before, piece)])
+    assert counted / 2 < alive.most <= counted

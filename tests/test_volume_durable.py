@@ -354,3 +354,28 @@ def test_damage_spoils_only_the_blocks_that_hold_it(location: str) -> None:
                 volume.read(box)
         else:
             np.testing.assert_array_equal(volume.read(box), VALUES[box.slices])
+
+
+def test_all_of_a_small_file_is_on_the_disk_when_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python keeps a few kilobytes back until a file is flushed, and what it keeps is not synced.
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    write_durably(tmp_path / "file", b"data")
+    assert sizes[0] == len(b"data")
+
+
+def test_a_creation_removes_only_what_a_killed_one_of_its_name_left_long_ago(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "em[12].zarr"  # which as a pattern means em1.zarr
+    killed, others, begun = (
+        tmp_path / f"{name}.partial" for name in ("em[12].zarr.a", "em1.zarr.b", "em[12].zarr.c")
+    )
+    for folder in (killed, others, begun):
+        folder.mkdir()
+    for folder in (killed, others):
+        os.utime(folder, (1e9, 1e9))
+    create_volume(str(target), NEW)
+    assert {path.name for path in tmp_path.iterdir()} == {others.name, begun.name, target.name}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numcodecs
@@ -469,3 +471,65 @@ def test_a_shard_whose_index_no_memory_would_hold_is_refused(tmp_path: Path) -> 
 def test_what_zarrs_can_decode_is_read_by_zarrs(tmp_path: Path) -> None:
     volume = open_volume(plain(tmp_path / "a"))
     assert type(volume.array.async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+
+
+class Queue:
+    """A lock that notes when somebody comes to it, and tells."""
+
+    def __init__(self) -> None:
+        self.lock, self.came = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if self.lock.locked():
+            self.came.set()
+        self.lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.lock.release()
+
+
+def test_of_two_threads_that_open_at_once_each_has_its_own_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One is decoded by zarrs and the other is not; the setting that says so is the process's.
+    first, second = plain(tmp_path / "a"), plain(tmp_path / "b", compressors=BloscCodec())
+    queue, honest, found, inside = Queue(), zarr.open, dict[str, Volume](), list[str]()
+    monkeypatch.setattr("tilenet.storage._settings_lock", queue)
+
+    def open_second() -> None:
+        found[second] = open_volume(second)
+
+    other = threading.Thread(target=open_second)
+
+    def opened(store: Any, **options: Any) -> Any:
+        # The first one is in the middle: the other comes to the lock, or in as well.
+        name = "second" if threading.current_thread() is other else "first"
+        inside.append(name)
+        if name == "second":
+            queue.came.set()
+        elif not queue.came.is_set():
+            other.start()
+            queue.came.wait()
+        try:
+            return honest(store, **options)
+        finally:
+            inside.append(name)
+
+    before = zarr.config.get("codec_pipeline.path")
+    monkeypatch.setattr(zarr, "open", opened)
+    found[first] = open_volume(first)
+    other.join()
+    monkeypatch.undo()
+    assert inside[:2] == ["first", "first"], "nobody else was in while it was"
+    pipelines = [
+        type(found[path].array.async_array.codec_pipeline).__name__ for path in (first, second)
+    ]
+    assert pipelines == ["ZarrsCodecPipeline", "BatchedCodecPipeline"]
+    assert zarr.config.get("codec_pipeline.path") == before
+    for volume in found.values():
+        check(volume)
