@@ -90,13 +90,17 @@ def test_no_blocks_is_no_work(run: Run) -> None:
     assert (outcome.computed, outcome.failed, list(outcome.reports)) == (0, [], [])
 
 
+def refuse(why: str) -> None:
+    raise OSError(why)
+
+
 def test_an_error_is_kept_with_what_was_done_from_when_a_run_has_begun(run: Run) -> None:
     outcome = Outcome(seconds={"wall": 1.0})  # a phase of that name says nothing
     with pytest.raises(OSError, match="before"), ending(outcome):
-        raise OSError("before")
+        refuse("before")
     run(Measure(), iter([]), options(outcome=outcome))
     with ending(outcome):
-        raise OSError("after")
+        refuse("after")
     assert str(outcome.ended_by) == "after"
 
 

@@ -111,6 +111,14 @@ def fail(breaker: Breaker, work: Work, slots: int = 1, worker: str | None = None
     return breaker.failed(work, failure, slots)
 
 
+def state(breaker: Breaker) -> str:
+    if not breaker.open:
+        return "on"
+    if not breaker.paused:
+        return "trying"
+    return "ready" if breaker.ready else "paused"
+
+
 @pytest.mark.parametrize(("slots", "count"), [(1, 8), (4, 8), (5, 10), (40, 80)])
 def test_a_run_pauses_after_so_many_failures_in_a_row(hand: Hand, slots: int, count: int) -> None:
     breaker = Breaker(600, lambda _: None, hand)
@@ -118,9 +126,9 @@ def test_a_run_pauses_after_so_many_failures_in_a_row(hand: Hand, slots: int, co
     assert not any(fail(breaker, work, slots) for work in works[:-1])
     breaker.finished()  # then it was no outage
     assert not any(fail(breaker, work, slots) for work in works[:-1])
-    assert not breaker.open
+    assert state(breaker) == "on"
     assert fail(breaker, works[-1], slots)
-    assert breaker.open
+    assert state(breaker) == "paused"
     # The first of them count from before the finished block.
     assert [len(work.failures) for work in works] == [1] * (count - 1) + [0]
 
@@ -134,18 +142,16 @@ def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Han
     pauses = [*PAUSES, 60.0, 60.0, 60.0, 9.0]
     assert sum(pauses) == 300
     for n, pause in enumerate(pauses):
-        assert breaker.paused
+        assert state(breaker) == "paused"
         hand.now += pause - 1e-6
-        assert not breaker.ready
+        assert state(breaker) == "paused"
         hand.now += 2e-6
-        assert breaker.ready
+        assert state(breaker) == "ready"
         breaker.probe(works[n % 3])
-        assert breaker.open
-        assert not breaker.paused
-        assert not breaker.ready
+        assert state(breaker) == "trying"
         # What was computed when the pause began fails without a consequence.
         fail(breaker, works[5])
-        assert not breaker.paused
+        assert state(breaker) == "trying"
         if n < len(pauses) - 1:
             fail(breaker, works[n % 3])
     with pytest.raises(OutageLasted, match=r"over 0:05:00 of pauses \(--outage-timeout\)"):
@@ -177,9 +183,9 @@ def test_a_probe_that_is_lost_is_replaced_by_another(hand: Hand) -> None:
     hand.now += PAUSES[0]
     breaker.probe(works[0])
     breaker.dropped(works[1])
-    assert not breaker.ready
+    assert state(breaker) == "trying"
     breaker.dropped(works[0])  # its worker was killed
-    assert breaker.ready
+    assert state(breaker) == "ready"
 
 
 def test_what_stays_as_it_is_is_no_outage() -> None:
