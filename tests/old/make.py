@@ -1,4 +1,4 @@
-"""Makes the files beside it, with whatever tilenet is installed: ``python -m tests.old.make FOLDER``.
+"""Makes such files with the tilenet that is installed: ``python -m tests.old.make FOLDER``.
 
 It was run once, with tilenet 0.1.0 (README.md). Do not run it over the files that are stored here:
 they are worth something because an older version made them.
