@@ -17,7 +17,7 @@ from tilenet.shards import Flaw, delete_objects
 LISTED = 50
 
 #: Flaws that are gone when their objects are deleted and computed again.
-DELETABLE = ("damaged", "impossible", "different")
+DELETABLE = ("damaged", "impossible")
 
 AGAIN = "run the command that made the output again: it computes only what is missing."
 
@@ -28,6 +28,11 @@ CURES = {
         "--region was predicted, verify with the same --region)."
     ),
     DELETABLE: f"Delete those objects (rm, or --delete-bad), then {AGAIN}",
+    ("different",): (
+        "What is different is whole, and which of the two is right is not known: recompute it on "
+        "another machine. --delete-bad keeps it; --delete-different deletes what differs by more "
+        f"than numeric plans do. Then {AGAIN}"
+    ),
     ("unreachable", "unchecked"): "What could not be looked at is not known to be bad: try again.",
     ("stray",): "Remove what does not belong to the output, after a look at it.",
     ("provenance",): (
@@ -92,17 +97,35 @@ class Report:
         self.flaws += [Flaw("unchecked", "", str(box), why) for box, why in outcome.failed]
         if outcome.stopped_by is not None:
             raise Stopped(outcome.stopped_by)
+        near = sum(report.value.near for report in found)
+        if near:
+            farthest = max(report.value.farthest for report in found)
+            self.notes.append(f"{near} objects differ within it, by up to {farthest:g} as stored")
         return sum(report.value.objects for report in found)
 
-    def delete_bad(self) -> None:
-        """Delete the objects of which the voxels are bad, and note it where that fails."""
-        bad = dict.fromkeys(flaw.path for flaw in self.flaws if flaw.kind in DELETABLE)
+    def delete(self, *, bad: bool, different: bool) -> None:
+        """Delete objects, and note it where that fails.
+
+        Parameters
+        ----------
+        bad : bool
+            Those that are damaged, or hold what cannot be.
+        different : bool
+            Those that differ from what is computed anew by more than numeric plans do.
+        """
+        chosen = [flaw for flaw in self.flaws if bad and flaw.kind in DELETABLE]
+        others = [flaw for flaw in self.flaws if flaw.kind == "different"]
+        chosen += [flaw for flaw in others if different and not flaw.tolerable]
+        paths = list(dict.fromkeys(flaw.path for flaw in chosen))
+        kept = {flaw.path for flaw in others} - set(paths)
+        if kept:
+            self.notes.append(f"{len(kept)} objects that are different were kept")
         try:
-            delete_objects(self.output, list(bad))
+            delete_objects(self.output, paths)
         except (OSError, StoreFailed) as error:
             self.notes.append(f"not all bad objects could be deleted: {error}")
             return
-        self.deleted = list(bad)
+        self.deleted = paths
 
     def finish(self, *, as_json: bool) -> int:
         """Print what was found, and tell the shell.
@@ -137,7 +160,7 @@ class Report:
         kinds = {flaw.kind for flaw in self.flaws if flaw.path not in deleted}
         cures = [cure for about, cure in CURES.items() if not kinds.isdisjoint(about)]
         if deleted:
-            cures.append(f"{len(deleted)} bad objects were deleted: {AGAIN}")
+            cures.append(f"{len(deleted)} objects were deleted: {AGAIN}")
         return cures
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, cluster_options, input_options
 from pipelines.parts import Part, check_part, part_option, share_of
+from pipelines.resume import warn_of_unstated
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
@@ -28,6 +29,7 @@ from tilenet import __version__
 from tilenet.codecs import CODECS, compressors
 from tilenet.components import PLANAR, LabelRule
 from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.facts import ARITHMETIC
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.identity import identify
 from tilenet.join_store import has_join, remove_join, write_join
@@ -308,14 +310,16 @@ def _determinants(volume: Volume, rule: LabelRule, shard: ZYX) -> dict[str, Any]
         "rule": {**dataclasses.asdict(rule), "per_section": rule.per_section},
         "voxel_size": volume.voxel_size,
         "shard": shard,
-        "tilenet": __version__,
+        "arithmetic": ARITHMETIC,
     }
 
 
 def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
-    stored = {name: begun.attributes.get(name) for name in ("input", "rule", "tilenet")}
+    stored = {n: begun.attributes.get(n) for n in ("input", "rule")}
+    stored |= {n: begun.attributes[n] for n in ("arithmetic",) if n in begun.attributes}
     stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
     refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
 
 
 def _join(job: _Job, runner: Runner, run: str) -> str | None:
@@ -329,6 +333,7 @@ def _join(job: _Job, runner: Runner, run: str) -> str | None:
             "kind": "instances",
             "input": stated["input"],
             "rule": stated["rule"],
+            "arithmetic": ARITHMETIC,
             "tilenet": __version__,
             "instances": table.count,
         }

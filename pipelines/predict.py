@@ -16,7 +16,8 @@ from distributed import Client
 from pipelines.blockwise import run_on_cluster
 from pipelines.checks import check_inputs, check_job, check_output
 from pipelines.cluster import ClusterOptions, open_client, resolve
-from pipelines.cluster.survey import ask_workers, task_resources
+from pipelines.cluster.survey import task_resources
+from pipelines.common_facts import common_facts
 from pipelines.intensity_rule import IntensityRule, doubt
 from pipelines.limits import Limits
 from pipelines.options import (
@@ -50,7 +51,7 @@ from tilenet.geometry import Box
 from tilenet.intensity import Intensity, Moments
 from tilenet.new_volume import create_volume
 from tilenet.plan import Plan
-from tilenet.predict_task import PredictTask, compute_block, numeric_facts
+from tilenet.predict_task import PredictTask, compute_block
 from tilenet.tasks import MomentsTask, OutputReference, VolumeReference
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume, open_volume
@@ -139,8 +140,9 @@ def run_prediction(
     rule = rule or IntensityRule("model")
     choices = choices or Choices()
     if cluster.local and choices.device != "cpu":
-        # Refuses a device that is not there; on the CPU only the workers need load PyTorch.
-        numeric_facts(choices.device)
+        from tilenet.predictor import check_device  # on the CPU only the workers need load PyTorch
+
+        check_device(choices.device)
     if cluster.batch is not None and cluster.batch.gpus and choices.device == "cpu":
         problem = f"reserve {cluster.batch.gpus} GPUs each, which --device cpu would leave idle"
         raise InvalidData("The jobs", problem, "Give --device cuda, or gpus_per_job = 0.")
@@ -200,7 +202,7 @@ class _Run:
     def prepare(
         self, rule: IntensityRule, known: Intensity | None, begun: Volume | None, overwrite: bool
     ) -> PredictTask:
-        facts = common_facts(self.client, self.job.choices.device)
+        facts = common_facts(self.client, settings(self.job, self.plan))
         intensity = known or self._measure(rule)
         dtype = output_dtype(self.job, begun)
         stated = provenance(
@@ -250,38 +252,6 @@ class _Run:
                 outcome=outcome,
             )
             run_on_cluster(task, (grid[i] for i in missing), options, client=self.client)
-
-
-def common_facts(client: Client, device: str) -> dict[str, str]:
-    """Ask every worker what decides the last bits of its results; they must agree.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    device : str
-        Device that the workers are to use.
-
-    Returns
-    -------
-    dict
-        Device model and library versions.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When a worker has no such device.
-    InvalidData
-        When workers differ, or one does not answer.
-    """
-    answers = ask_workers(client, numeric_facts, device)
-    facts: dict[str, str] = next(iter(answers.values()))
-    for worker, other in answers.items():
-        if other != facts:
-            problem = f"differ: {other} on {worker}, {facts} elsewhere"
-            cure = "One output comes from one kind of device and one set of versions."
-            raise InvalidData("Workers", problem, cure)
-    return facts
 
 
 def as_array(

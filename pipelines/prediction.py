@@ -107,7 +107,7 @@ class Job:
 
 
 def provenance(
-    job: Job, plan: Plan, *, intensity: Mapping[str, Any], facts: Mapping[str, str], dtype: str
+    job: Job, plan: Plan, *, intensity: Mapping[str, Any], facts: Mapping[str, Any], dtype: str
 ) -> dict[str, Any]:
     """State everything that determines the output's values.
 
@@ -120,7 +120,7 @@ def provenance(
     intensity : mapping
         The rule as given, and its numbers.
     facts : mapping
-        Device model and library versions, from the workers.
+        What decides the last bits, from the workers, and what explains it.
     dtype : str
         Of the stored values.
 
@@ -191,7 +191,7 @@ def predict_task(
     output: OutputReference,
     *,
     intensity: Intensity,
-    facts: Mapping[str, str],
+    facts: Mapping[str, Any],
     run: str,
 ) -> PredictTask:
     """Make what a worker runs.
@@ -207,7 +207,7 @@ def predict_task(
     intensity : Intensity
         Rule that normalises grey values, as it came to be.
     facts : mapping
-        Device model and library versions that every worker must have.
+        What decides the last bits, which every worker must have in common.
     run : str
         Name of the run.
 

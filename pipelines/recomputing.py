@@ -13,14 +13,17 @@ from pipelines.checks import check_inputs, check_job
 from pipelines.cluster import ClusterOptions
 from pipelines.intensity_rule import IntensityRule
 from pipelines.planning import output_dtype, plan_job
-from pipelines.prediction import Choices, Job, predict_task, provenance
+from pipelines.prediction import Choices, Job, predict_task, provenance, settings
+from pipelines.resume import listed
 from tilenet.checkpoint import model_sha256
 from tilenet.errors import InvalidData, ResumeRefused
+from tilenet.facts import EXPLAINING
 from tilenet.geometry import Box
 from tilenet.identity import identify
 from tilenet.intensity import Intensity
 from tilenet.plan import Plan
-from tilenet.provenance import refuse_if_different
+from tilenet.provenance import PLAN, refuse_if_different, unstated
+from tilenet.settings import Settings
 from tilenet.shards import Flaw, object_path
 from tilenet.sources import open_source
 from tilenet.tasks import OutputReference, VolumeReference
@@ -124,6 +127,11 @@ class Recomputation:
         """The rule that normalises grey values, as stored."""
         return Intensity.from_dict(self.output.attributes["intensity"]["numbers"])
 
+    @property
+    def settings(self) -> Settings:
+        """How a worker is to run the network."""
+        return settings(self.job, self.plan)
+
     def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
         """Draw blocks of which all is stored, and nothing is known to be wrong.
 
@@ -150,13 +158,13 @@ class Recomputation:
     def _objects(self, block: Box) -> Iterator[str]:
         return (object_path(self.output, key) for key in self.output.shard_keys(block))
 
-    def stated(self, facts: Mapping[str, str]) -> dict[str, Any]:
+    def stated(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """State what the output's provenance would be if it were made now.
 
         Parameters
         ----------
         facts : mapping
-            Device model and library versions of the workers.
+            From :func:`pipelines.common_facts.common_facts`.
 
         Returns
         -------
@@ -172,13 +180,13 @@ class Recomputation:
         grey = rule.to_dict(numbers)
         return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
 
-    def compare(self, facts: Mapping[str, str]) -> tuple[list[Flaw], list[str]]:
+    def compare(self, facts: Mapping[str, Any]) -> tuple[list[Flaw], list[str]]:
         """Compare what the output says with what would be said now.
 
         Parameters
         ----------
         facts : mapping
-            Device model and library versions of the workers.
+            From :func:`pipelines.common_facts.common_facts`.
 
         Returns
         -------
@@ -187,21 +195,47 @@ class Recomputation:
         numeric : list of str
             Differences of the numeric plan, under which values agree within a tolerance.
         """
-        found = _differences(self.output, self.output.attributes, self.stated(facts))
-        plan = {name: found.pop(name) for name in list(found) if name.startswith("numeric_plan")}
+        said, now = self.output.attributes, self.stated(facts)
+        found = _differences(self.output, said, now)
+        plan = {name: found.pop(name) for name in list(found) if name.startswith(PLAN)}
         numeric = [
-            f"{name.removeprefix('numeric_plan.')} was {stored}, and is {now} here"
-            for name, (stored, now) in plan.items()
+            f"{name.removeprefix(PLAN)} was {before}, and is {after} here"
+            for name, (before, after) in plan.items()
         ]
+        if f"{PLAN}digest" in plan:  # convolutions give other bits: what may be the reason
+            numeric += _explaining(said["numeric_plan"], facts)
+        unknown = unstated(said, now)
+        if unknown:
+            numeric.append(f"it does not state {listed(unknown)}, as older versions did not")
         return list(_as_flaws(found)), numeric
 
-    def task(self, facts: Mapping[str, str], *, exact: bool) -> RecomputeTask:
+    def reasons(self, facts: Mapping[str, Any]) -> str:
+        """Say why bits may differ although all that decides them is the same.
+
+        Parameters
+        ----------
+        facts : mapping
+            From :func:`pipelines.common_facts.common_facts`.
+
+        Returns
+        -------
+        str
+            A sentence.
+        """
+        names = _explaining(self.output.attributes["numeric_plan"], facts)
+        known = f"Known to differ: {', '.join(names)}" if names else "Nothing known differs"
+        return (
+            "bits differ although the numeric plan, the versions and the digest of the device are "
+            f"the same. {known}. Voxels were changed, or a processor computes otherwise"
+        )
+
+    def task(self, facts: Mapping[str, Any], *, exact: bool) -> RecomputeTask:
         """Make what a worker runs.
 
         Parameters
         ----------
         facts : mapping
-            Device model and library versions of the workers.
+            From :func:`pipelines.common_facts.common_facts`.
         exact : bool
             Whether to compare bit for bit.
 
@@ -214,8 +248,16 @@ class Recomputation:
         predict = predict_task(
             self.job, self.plan, output, intensity=self.intensity, facts=facts, run=uuid.uuid4().hex
         )
-        tolerance = None if exact else TOLERANCES[self.plan.request.precision]
-        return RecomputeTask(predict=predict, tolerance=tolerance)
+        tolerance = TOLERANCES[self.plan.request.precision]
+        return RecomputeTask(predict=predict, tolerance=tolerance, exact=exact)
+
+
+def _explaining(said: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} was {said.get(name, 'unset')}, and is {facts.get(name, 'unset')} here"
+        for name in EXPLAINING
+        if said.get(name) != facts.get(name)
+    ]
 
 
 def prepare(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import click
 
 from pipelines.prediction import Job
 from tilenet.geometry import Box
 from tilenet.identity import SAMPLES, sampled_shards
 from tilenet.new_volume import replace_attributes
 from tilenet.plan import Plan
-from tilenet.provenance import refuse_if_different
+from tilenet.provenance import refuse_if_different, unstated
 from tilenet.tiling import BlockGrid
 from tilenet.volume import Volume
 
@@ -43,8 +45,42 @@ def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any])
         sizes = {**stored["input"]["stored_bytes"], **restored}
         stored["input"] = {**stored["input"], "stored_bytes": sizes}
     refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
     if restored:
         replace_attributes(begun.location, stored)
+
+
+def warn_of_unstated(location: str, stored: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
+    """Say in one line what an output of an older version does not state of how it was computed.
+
+    Parameters
+    ----------
+    location : str
+        The output, or the checkpoint.
+    stored, stated : mapping
+        What is stored with it, and what determines the values now.
+    """
+    unknown = unstated(stored, stated)
+    if unknown:
+        problem = f"{location} was begun by an older tilenet and does not state {listed(unknown)}"
+        click.echo(f"{problem}: taken to be as they are now.", err=True)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names as people list them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One at least.
+
+    Returns
+    -------
+    str
+        "a", "a and b" or "a, b and c".
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _restored_shards(

@@ -11,12 +11,13 @@ import click
 from pipelines.checks import check_folder
 from pipelines.options import BOX, REGION, SHAPE, check_device, default_workers, source_argument
 from pipelines.ranks import join_ranks
+from pipelines.resume import warn_of_unstated
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.training_job import TrainingJob, TrainingOptions, prepare, recipe_names
 from pipelines.training_progress import TrainingReporter, check_log
-from tilenet import __version__
 from tilenet.checkpoint import ModelHeader, read_header, save_model
 from tilenet.errors import InvalidModelFile, OutputExists, TrainingDiverged
+from tilenet.facts import ARITHMETIC
 from tilenet.reading_threads import bind_reading
 from tilenet.tasks import VolumeReference
 
@@ -197,7 +198,7 @@ class _Run:
             "volumes": {str(i): v for i, v in enumerate(identities(job.volumes))},
             "processes": ranks.count,
             "device": device.split(":")[0],
-            "tilenet": __version__,
+            "arithmetic": ARITHMETIC,
         }
         self.record = Record(0, conditions, {})
         self.state = self._begin(device)
@@ -220,7 +221,10 @@ class _Run:
         from tilenet.training.loop import train as updates
 
         if begun:
-            self.record = resume(self.checkpoint, self.state, self.record.conditions)
+            conditions = self.record.conditions
+            self.record = resume(self.checkpoint, self.state, conditions)
+            if self.ranks.rank == 0:
+                warn_of_unstated(str(self.checkpoint), self.record.conditions, conditions)
             self._adopt_best()
         chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
         stopped = False

@@ -13,12 +13,12 @@ import click
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.survey import task_resources
+from pipelines.common_facts import common_facts
 from pipelines.findings import Report
 from pipelines.limits import Limits
 from pipelines.options import REGION, Region, check_device, cluster_options, region_box
 from pipelines.outcome import RunOptions
 from pipelines.planning import planned_cluster
-from pipelines.predict import common_facts
 from pipelines.provenance_checks import bounds_of, kind_of, problems
 from pipelines.recomputing import METADATA, Basis, Recomputation, basis_flaws, prepare
 from pipelines.running import open_runner
@@ -59,7 +59,10 @@ MOST_LACKING = 100_000
 @click.option("--seed", type=click.IntRange(0), help="Decides which blocks; drawn and printed.")
 @click.option("--device", default="cpu", show_default=True, callback=check_device,
               help="Where to recompute: cpu, cuda or cuda:N.")  # fmt: skip
-@click.option("--delete-bad", is_flag=True, help="Delete stored objects that are bad.")
+@click.option("--delete-bad", is_flag=True,
+              help="Delete stored objects that are damaged or impossible.")  # fmt: skip
+@click.option("--delete-different", is_flag=True,
+              help="Delete what --recompute finds to differ by more than plans do.")  # fmt: skip
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def verify(
@@ -98,6 +101,7 @@ def run_verify(
     seed: int | None = None,
     device: str = "cpu",
     delete_bad: bool = False,
+    delete_different: bool = False,
 ) -> Report:
     """Verify an output.
 
@@ -118,7 +122,9 @@ def run_verify(
     device : str
         Where to recompute.
     delete_bad : bool
-        Delete stored objects that are bad.
+        Delete stored objects that are damaged, or hold what cannot be.
+    delete_different : bool
+        Delete those that differ from what is computed anew, by more than numeric plans do.
 
     Returns
     -------
@@ -152,8 +158,8 @@ def run_verify(
         except (TilenetError, Stopped) as error:  # what was found before is told all the same
             why = "it was stopped" if isinstance(error, Stopped) else str(error)
             report.flaws.append(Flaw("unchecked", "", "", f"blocks were not recomputed: {why}"))
-    if delete_bad:
-        report.delete_bad()
+    if delete_bad or delete_different:
+        report.delete(bad=delete_bad, different=delete_different)
     return report
 
 
@@ -246,7 +252,7 @@ def _recompute(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         client = stack.enter_context(open_client(cluster, stop, limits.memory))
-        facts = common_facts(client, again.job.choices.device)
+        facts = common_facts(client, again.settings)
         flaws, numeric = again.compare(facts)
         report.flaws += flaws
         if flaws:
@@ -255,7 +261,7 @@ def _recompute(
         task = again.task(facts, exact=not numeric)
         if numeric:
             allowed = f"compared within {task.tolerance:g} of a probability, not bit for bit"
-            report.notes.append(f"{allowed}, as the numeric plan is another: {', '.join(numeric)}")
+            report.notes.append(f"{allowed}, as the numeric plan is another: {'; '.join(numeric)}")
         watch = stack.enter_context(
             open_watch("verify", again.output.location, client, cluster.dashboard)
         )
@@ -269,3 +275,5 @@ def _recompute(
         outcome = run_on_cluster(task, boxes, options, client=client)
         report.recomputed = outcome.computed
         report.add(outcome)
+        if not numeric and any(flaw.kind == "different" for flaw in report.flaws):
+            report.notes.append(again.reasons(facts))

@@ -14,6 +14,7 @@ from pipelines.checks import check_apart, check_whole
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.options import SHAPE, cluster_options, input_options
 from pipelines.parts import Part, check_part, part_option, share_of
+from pipelines.resume import warn_of_unstated
 from pipelines.running import Runner, open_runner
 from pipelines.storing import (
     SHARD_BYTES,
@@ -28,6 +29,7 @@ from pipelines.summary import Summary, check_stored
 from tilenet import __version__
 from tilenet.codecs import CODECS, compressors
 from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.facts import ARITHMETIC
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.identity import identify
 from tilenet.new_volume import NewVolume, create_volume
@@ -317,6 +319,7 @@ def _new_volume(
             "kind": "weights",
             "input": identify(volume),
             "rule": _rule(volume, rule),
+            "arithmetic": ARITHMETIC,
             "tilenet": __version__,
         },
     )
@@ -346,10 +349,12 @@ def _rule(volume: Volume, rule: WeightRule) -> dict[str, Any]:
 
 
 def _check_begun(begun: Volume, new: NewVolume) -> None:
-    stored = {name: begun.attributes.get(name) for name in ("kind", "input", "rule", "tilenet")}
+    stored = {name: begun.attributes.get(name) for name in ("kind", "input", "rule")}
+    stored |= {n: begun.attributes[n] for n in ("arithmetic",) if n in begun.attributes}
     stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
     stated = {**new.attributes, "voxel_size": new.voxel_size, "shard": new.shard}
     refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
 
 
 def _count(job: _Job, runner: Runner, run: str) -> ClassCounts:

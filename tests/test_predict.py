@@ -18,8 +18,9 @@ from distributed import Client, LocalCluster
 
 from pipelines.cluster import Batch, ClusterOptions
 from pipelines.cluster.survey import task_resources
+from pipelines.common_facts import common_facts
 from pipelines.intensity_rule import IntensityRule, doubt
-from pipelines.predict import as_array, common_facts, run_prediction
+from pipelines.predict import as_array, run_prediction
 from pipelines.prediction import Choices
 from pipelines.stopping import Stopped
 from pipelines.summary import Summary
@@ -53,6 +54,7 @@ from tilenet.errors import (
 from tilenet.geometry import Box
 from tilenet.intensity import Intensity
 from tilenet.new_volume import replace_attributes
+from tilenet.settings import Settings
 from tilenet.tasks import VolumeReference
 from tilenet.volume import open_volume
 
@@ -453,9 +455,9 @@ def test_an_output_that_is_something_else_is_refused(copy: Path) -> None:
 def test_a_stop_while_the_workers_are_asked_costs_no_old_output(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(client: Client, device: str) -> dict[str, str]:
+    def interrupted(client: Client, settings: Settings) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGINT)
-        return common_facts(client, device)
+        return common_facts(client, settings)
 
     before = files_below(copy / "out.zarr")
     monkeypatch.setattr("pipelines.predict.common_facts", interrupted)

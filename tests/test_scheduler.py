@@ -19,7 +19,8 @@ from distributed import Client
 
 from pipelines.checks import check_inputs
 from pipelines.cluster import CONNECT_SECONDS, ClusterOptions, resolve
-from pipelines.predict import common_facts, run_prediction
+from pipelines.common_facts import common_facts
+from pipelines.predict import run_prediction
 from pipelines.prediction import Choices, Job
 from tests.oracles import random_network, save_softmax
 from tests.runs import environment, predict_task, run_tilenet, store_volume, tilenet_command
@@ -28,12 +29,14 @@ from tilenet.errors import WorkerTooSmall, WorkerUnfit
 from tilenet.geometry import Box
 from tilenet.new_volume import NewVolume, create_volume
 from tilenet.plan import Plan
-from tilenet.predict_task import PredictTask, numeric_facts
+from tilenet.predict_task import PredictTask
 from tilenet.predictor import Predictor
+from tilenet.settings import Settings
 from tilenet.synthetic import synthetic_em
 from tilenet.tasks import Clock, VolumeReference
 from tilenet.tiling import BlockGrid, TileGrid
 from tilenet.volume import open_volume
+from tilenet.worker_facts import check_facts, numeric_facts, worker_kind
 
 pytestmark = pytest.mark.cluster
 
@@ -149,7 +152,7 @@ def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
 ) -> None:
     with Client(shared.address) as client:
         client.wait_for_workers(1, timeout=LONG)
-        facts = common_facts(client, "cpu")
+        facts = common_facts(client, Settings())
         late = shared.worker("late", ATEN_CPU_CAPABILITY="default")
         client.wait_for_workers(2, timeout=LONG)
         try:
@@ -171,6 +174,42 @@ def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
             assert open_volume(task.output.location).missing(blocks) == [0, 1, 2, 3]
         finally:
             late.kill()
+            wait_for(lambda: len(client.nthreads()) == 1)
+
+
+@pytest.mark.parametrize("in_slurm", [False, True])
+def test_workers_whose_kernels_differ_are_told_at_the_start(
+    shared: Processes, case: Path, in_slurm: bool
+) -> None:
+    variables: Any = {"ONEDNN_MAX_CPU_ISA": "SSE41", "SLURMD_NODENAME": "b07"}
+    variables |= {"SLURM_JOB_ID": "1"} if in_slurm else {}
+    with Client(shared.address) as client:
+        client.wait_for_workers(1, timeout=LONG)
+        other = shared.worker("other", **variables)
+        client.wait_for_workers(2, timeout=LONG)
+        try:
+            kinds = client.run(worker_kind, Settings())
+            if len({kind.facts["digest"] for kind in kinds.values()}) == 1:
+                facts = common_facts(client, Settings())  # what only explains is named for both
+                assert facts["ONEDNN_MAX_CPU_ISA"] == "SSE41 and unset"
+                return
+            done = predict_there(case, "mixed.zarr", shared.address)
+            assert done.returncode == 1
+            assert "Workers: are of 2 kinds. 1 on " in done.stderr
+            assert "its convolutions give other bits (digest " in done.stderr
+            assert "1 on b07: " in done.stderr or "1 on b07 are alike" in done.stderr
+            assert "ONEDNN_MAX_CPU_ISA is " in done.stderr
+            assert "let workers run on nodes of one kind only" in done.stderr
+            assert not (case / "mixed.zarr").exists()
+            mine = next(kind for kind in kinds.values() if kind.node != "b07")
+            began = tuple(mine.facts.items())
+            late = client.submit(check_facts, began, Settings(), workers="other", pure=False)
+            with pytest.raises(WorkerUnfit) as refused:
+                late.result()
+            assert "ONEDNN_MAX_CPU_ISA is 'SSE41', not unset" in str(refused.value)
+            assert ("say --directive=--exclude=b07" in str(refused.value)) == in_slurm
+        finally:
+            other.kill()
             wait_for(lambda: len(client.nthreads()) == 1)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from distributed import Client
@@ -44,7 +45,7 @@ from tilenet.shards import check_shard, delete_objects, views
 from tilenet.sources import open_source
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
-from tilenet.verify_task import difference
+from tilenet.verify_task import Difference, difference
 from tilenet.volume import open_volume, reopen_for_writing
 from tilenet.weight_rule import WeightRule
 
@@ -276,15 +277,40 @@ def test_only_a_recomputation_finds_other_voxels_and_its_cure_cures(copy: Path) 
     before = files_below(copy / "prediction.zarr")
     volume, box = reopen_for_writing(str(copy / "prediction.zarr")), Box((2, 16, 0), (3, 32, 48))
     values = volume.read(box)
-    values[0, 3, 5] ^= 1
+    values[0, 3, 5] ^= 64
     volume.write(box, values)
     assert check(copy).flaws == []
-    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_bad=True)
+    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_different=True)
     (flaw,) = report.flaws
     assert (flaw.kind, flaw.path, flaw.box) == ("different", "0/c/2/1/0", str(box))
     assert flaw.cause.startswith("1 of 768 voxels differ")
+    assert report.deleted == [flaw.path]
     predict(copy)
     assert files_below(copy / "prediction.zarr") == before
+
+
+@pytest.mark.parametrize("change", [1, 64])
+def test_what_is_different_is_deleted_only_when_told_to_and_never_within_the_tolerance(
+    copy: Path, change: int
+) -> None:
+    volume, box = reopen_for_writing(str(copy / "prediction.zarr")), Box((2, 16, 0), (3, 32, 48))
+    values = volume.read(box)
+    values[0, 3, 5] ^= change
+    volume.write(box, values)
+    before = files_below(copy / "prediction.zarr")
+    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_bad=True)
+    (flaw,) = report.flaws
+    where = "within" if change == 1 else "more than"
+    assert (flaw.kind, flaw.tolerable) == ("different", change == 1)
+    assert f"by up to {change}: {where} the 1 that numeric plans may differ by" in flaw.cause
+    assert report.deleted == []
+    assert "Nothing known differs. Voxels were changed, or" in report.notes[0]
+    assert "1 objects that are different were kept" in report.notes[1]
+    assert files_below(copy / "prediction.zarr") == before
+    with pytest.raises(OutputDamaged, match="--delete-different"):  # exit code 1
+        report.finish(as_json=False)
+    report = check(copy, recompute=1.0, basis=at_hand(copy), delete_different=True)
+    assert report.deleted == ([] if change == 1 else ["0/c/2/1/0"])
 
 
 def test_an_unreadable_object_is_not_taken_for_a_bad_one(copy: Path) -> None:
@@ -511,18 +537,23 @@ def test_under_another_numeric_plan_it_is_compared_within_a_tolerance(copy: Path
 
 def test_the_tolerance_is_one_grey_level_in_uint8_and_none_without() -> None:
     a = np.array([3, 7, 255], np.uint8).reshape(3, 1, 1)
-    assert difference(a, a.copy(), None) is None
-    assert difference(a, a - np.uint8(1), None) is not None
-    assert difference(a, a - np.uint8(1), 1e-5) is None
-    assert difference(a, a - np.uint8(2), 1e-5) is not None
+    assert difference(a, a.copy(), 1e-5) is None
+
+    def tolerable(stored: npt.NDArray[Any], computed: npt.NDArray[Any]) -> bool:
+        found = difference(stored, computed, 1e-5)
+        assert found is not None, "every bit counts"
+        return found.tolerable
+
+    assert tolerable(a, a - np.uint8(1))
+    assert not tolerable(a, a - np.uint8(2))
     zero = np.zeros((2, 1, 1), np.float32)
-    assert difference(zero, -zero, None) is not None
-    assert difference(zero, zero + np.float32(1e-6), 1e-5) is None
-    assert difference(zero, zero + np.float32(1e-3), 1e-5) is not None
-    assert difference(zero, np.full_like(zero, np.nan), 1e-5) is not None
+    assert tolerable(zero, -zero)
+    assert tolerable(zero, zero + np.float32(1e-6))
+    assert not tolerable(zero, zero + np.float32(1e-3))
+    assert not tolerable(zero, np.full_like(zero, np.nan))
     large = np.array([-1e4, 0], np.float32).reshape(2, 1, 1)
-    assert difference(large, large + np.float32(0.05), 1e-5) is None
-    assert difference(large, large + np.float32(0.5), 1e-5) is not None
+    assert tolerable(large, large + np.float32(0.05))
+    assert not tolerable(large, large + np.float32(0.5))
 
 
 def test_the_difference_is_that_of_all_planes_and_takes_the_memory_of_few() -> None:
@@ -537,15 +568,17 @@ def test_the_difference_is_that_of_all_planes_and_takes_the_memory_of_few() -> N
         assert tracemalloc.get_traced_memory()[1] < stored.nbytes
     finally:
         tracemalloc.stop()
-    assert found == "4194304 of 4194304 voxels differ from what is computed anew, by up to 255"
-    assert difference(stored, computed, 1e-5) == (
-        "513 of 4194304 voxels differ from what is computed anew, by up to 40"
+    assert str(found) == (
+        "4194304 of 4194304 voxels differ from what is computed anew, by up to 255: more than the "
+        "1 that numeric plans may differ by"
     )
+    assert difference(stored, computed, 1e-5) == Difference(513, 4194304, 40.0, 1.0)
     computed[5, 0, 0] = 1
     floats = np.where(computed == 1, np.nan, computed.astype(np.float32))
     found = difference(stored.astype(np.float32), floats.astype(np.float32), 100.0)
     assert found is not None
-    assert found.endswith("by up to nan")
+    assert not found.tolerable
+    assert "by up to nan: more than the" in str(found)
 
 
 # -- what goes wrong on the way --------------------------------------------------------------------
@@ -584,7 +617,7 @@ def test_blocks_that_cannot_be_computed_again_are_told_and_what_is_bad_is_delete
     assert options.limits.memory > 0
     with pytest.raises(OutputDamaged) as raised:
         report.finish(as_json=False)
-    assert "1 bad objects were deleted: run the command that made" in str(raised.value)
+    assert "1 objects were deleted: run the command that made" in str(raised.value)
     assert "--delete-bad" not in str(raised.value)
     assert "is not known to be bad" in str(raised.value)
 
@@ -605,7 +638,7 @@ def test_what_cannot_be_deleted_is_told(copy: Path) -> None:
     report = check(copy)
     shutil.rmtree(bad.parent)
     bad.parent.touch()
-    report.delete_bad()
+    report.delete(bad=True, different=True)
     assert report.deleted == []
     assert "not all bad objects could be deleted: " in report.notes[-1]
     with pytest.raises(OutputDamaged, match="--delete-bad"):
@@ -642,7 +675,7 @@ def test_the_command_prints_json_and_fails_where_something_is_wrong(copy: Path) 
     assert (values["ok"], values["seed"], values["recomputed"]) == (False, 3, 2)
     assert values["flaws"] == [
         {"kind": "missing", "path": "0/c/0/0/0", "box": "z=0:1,y=0:16,x=0:48",
-         "cause": "is not stored"}
+         "cause": "is not stored", "tolerable": False}
     ]  # fmt: skip
     assert isinstance(bad.exception, OutputDamaged)
 

@@ -395,16 +395,19 @@ class ResumeRefused(TilenetError):
 
     path: str
     differences: Mapping[str, tuple[object, object]]
+    reasons: Sequence[str] = ()
 
     def message(self) -> str:
         lines = [
             f"  {name}: stored {stored!r}, now {now!r}"
             for name, (stored, now) in self.differences.items()
         ]
+        here = f"\nHere {', '.join(self.reasons)}." if self.reasons else ""
         return (
             f"{self.path} was begun under something else, and one output must come from one "
             "model, input and numeric plan. These fields differ:\n"
             + "\n".join(lines)
+            + here
             + "\nRun it as it was begun, choose another output, or start anew with --overwrite."
         )
 

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import functools
 import math
-import platform
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tilenet.architecture import UNetArchitecture
 from tilenet.block_order import granule, is_by_section, is_streamed, row_axis, writers
 from tilenet.checkpoint import load_model, model_sha256
 from tilenet.device_lock import DeviceLock
-from tilenet.errors import ModelMismatch, WorkerUnfit
+from tilenet.errors import ModelMismatch
 from tilenet.feed import Feed
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
@@ -40,14 +39,12 @@ from tilenet.tasks import (
 )
 from tilenet.tiling import TileGrid
 from tilenet.volume import Volume
+from tilenet.worker_facts import Facts, check_facts
 
 if TYPE_CHECKING:
     from tilenet.predictor import Predictor
 
 T = TypeVar("T")
-
-#: What :func:`numeric_facts` gives, such that it can be hashed.
-Facts = tuple[tuple[str, str], ...]
 
 #: Networks that a process remembers, one per run at once: those of earlier runs must not pile up on
 #: a device.
@@ -60,25 +57,11 @@ def _predictor(
 ) -> Predictor:
     from tilenet.predictor import Predictor
 
-    _check_facts(facts, settings.device)
+    check_facts(facts, settings)
     if model_sha256(path) != sha256:
         problem = "was changed after the run began"
         raise ModelMismatch(path, problem, "Start the command again.")
     return Predictor(load_model(path), settings, intensity)
-
-
-def _check_facts(facts: Facts, device: str) -> None:
-    # The workers that were there when the run began agreed; this one may have come later.
-    here = numeric_facts(device)
-    differences = [
-        f"{name} is {here.get(name)!r}, not {value!r}"
-        for name, value in facts
-        if here.get(name) != value
-    ]
-    if differences:
-        problem = f"differs from the workers that the run began with: {', '.join(differences)}"
-        cure = "One output comes from one kind of device and one set of versions: stop this worker."
-        raise WorkerUnfit(platform.node(), problem, cure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +90,7 @@ class PredictTask:
         Those whose predictions are averaged.
     mask : VolumeReference or None
         Where to predict; elsewhere 0 is stored.
-    facts : tuple of (str, str)
+    facts : tuple of (str, object)
         What :func:`numeric_facts` gave where the run began; a worker of another kind is refused.
     """
 
@@ -360,21 +343,3 @@ def compute_block(task: PredictTask, dtype: str, block_info: Mapping[Any, Any]) 
     """
     ranges = block_info[None]["array-location"][-3:]
     return task.compute(Box(zyx(a for a, _ in ranges), zyx(b for _, b in ranges)), dtype)
-
-
-def numeric_facts(device: str) -> dict[str, str]:
-    """Tell, from inside a worker, what decides the last bits of its results.
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-
-    Returns
-    -------
-    dict
-        Device model and library versions.
-    """
-    from tilenet import predictor
-
-    return predictor.numeric_facts(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from tilenet.block_order import is_by_section, is_streamed, row_axis, sections
 from tilenet.checkpoint import Model
 from tilenet.device_lock import DeviceLock
 from tilenet.device_values import DeviceIntensity, broken, stored
+from tilenet.digest import digest
 from tilenet.errors import DeviceUnavailable, NonFiniteOutput
+from tilenet.facts import ARITHMETIC, VARIABLES
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.intensity import Intensity
 from tilenet.orientation import IDENTITY
+from tilenet.rate_cache import cpu_name
 from tilenet.settings import Settings
 from tilenet.streaming import StreamedNetwork
 from tilenet.tiling import Tile, TileGrid
@@ -306,18 +310,24 @@ def check_device(name: str) -> torch.device:
     return device
 
 
-def numeric_facts(device: str) -> dict[str, str]:
-    """Tell what else decides the last bits of a result: the device's model and the libraries.
+def numeric_facts(device: str, precision: str = "float32", threads: int = 1) -> dict[str, Any]:
+    """Tell what else decides the last bits of a result, and what explains it.
 
     Parameters
     ----------
     device : str
         "cpu", "cuda" or "cuda:N".
+    precision : str
+        Of the network.
+    threads : int
+        CPU threads of an evaluation.
 
     Returns
     -------
     dict
-        ``device``, ``torch`` and ``tilenet``.
+        ``device``, ``torch``, ``cudnn`` (on CUDA), ``arithmetic`` and ``digest``, which decide;
+        ``processor`` (on CPUs), the variables of :data:`tilenet.facts.VARIABLES` that are set, and
+        ``tilenet``, which explain. JSON values.
 
     Raises
     ------
@@ -325,9 +335,14 @@ def numeric_facts(device: str) -> dict[str, str]:
         When there is no such device.
     """
     found = check_device(device)
-    if found.type == "cuda":
-        model = torch.cuda.get_device_name(found)
-    else:
-        model = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     # Not the version itself: whoever unpickles that loads PyTorch.
-    return {"device": model, "torch": str(torch.__version__), "tilenet": __version__}
+    facts: dict[str, Any] = {"torch": str(torch.__version__), "arithmetic": ARITHMETIC}
+    if found.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(found)
+        facts["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    else:
+        facts["device"] = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        facts["processor"] = cpu_name()
+    facts["digest"] = digest(device, PRECISIONS[precision], threads)
+    set_here = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return {**facts, **set_here, "tilenet": __version__}

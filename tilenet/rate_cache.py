@@ -176,14 +176,21 @@ def machine_name(device: str) -> str:
     str
         For people, and to tell machines apart.
     """
-    name = _cpu_name() if kind(device) == "cpu" else gpu_name()
+    name = cpu_name() if kind(device) == "cpu" else gpu_name()
     try:
         return f"{name or 'no GPU'}, torch {version('torch')}"
     except PackageNotFoundError:
         return f"{name or 'no GPU'}, no torch"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Give the model of this machine's processor.
+
+    Returns
+    -------
+    str
+        As the system says it.
+    """
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -48,12 +48,15 @@ class Flaw:
         Voxels; empty where it is not about voxels.
     cause : str
         What is wrong.
+    tolerable : bool
+        Of what is different: no more so than numeric plans may differ.
     """
 
     kind: str
     path: str
     box: str
     cause: str
+    tolerable: bool = False
 
     def __str__(self) -> str:
         place = " ".join(part for part in (self.path, self.box) if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,16 @@ class Checked:
         What is wrong.
     objects : int
         Stored objects that were looked at, or compared.
+    near : int
+        Those of them that another numeric plan made, and that differ within the tolerance.
+    farthest : float
+        By how much these differ at most, as stored.
     """
 
     flaws: tuple[Flaw, ...]
     objects: int
+    near: int = 0
+    farthest: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +103,15 @@ class RecomputeTask:
     ----------
     predict : PredictTask
         How it was computed; its output is only read.
-    tolerance : float or None
-        Largest difference that is let pass, of probabilities; None compares bit for bit.
+    tolerance : float
+        What values may differ by where another numeric plan made them, of probabilities.
+    exact : bool
+        Whether the same plan made them, so that every bit has to be the same.
     """
 
     predict: PredictTask
-    tolerance: float | None = None
+    tolerance: float
+    exact: bool
 
     def __call__(self, box: Box) -> BlockReport:
         """Compute and compare a block.
@@ -118,7 +128,7 @@ class RecomputeTask:
         """
         location, run = self.predict.output.location, self.predict.run
         clock, volume = Clock(), _stored(VolumeReference(location), run)
-        found = list[tuple[Box, list[str | None]]]()
+        found = list[tuple[Box, list[Difference | None]]]()
 
         def compare(shard: Box, values: npt.NDArray[Any]) -> None:
             stored = volume.read(shard).reshape(-1, *shard.shape)
@@ -128,33 +138,72 @@ class RecomputeTask:
 
         self.predict.stream(box, volume, compare, clock)
         found.sort(key=lambda pair: pair[0].start)  # in whatever order the threads came
-        flaws = [
-            Flaw("different", object_path(volume, key), str(shard), cause)
-            for shard, causes in found
-            for key, cause in zip(volume.shard_keys(shard), causes, strict=True)
-            if cause is not None
-        ]
-        objects = sum(len(causes) for _, causes in found)
-        return BlockReport(box, clock.seconds, Checked(tuple(flaws), objects))
+        return BlockReport(box, clock.seconds, self._checked(volume, found))
+
+    def _checked(
+        self, volume: Volume, found: Sequence[tuple[Box, Sequence[Difference | None]]]
+    ) -> Checked:
+        flaws, near = list[Flaw](), list[float]()
+        for shard, differences in found:
+            for key, apart in zip(volume.shard_keys(shard), differences, strict=True):
+                if apart is not None and apart.tolerable and not self.exact:
+                    near.append(apart.largest)
+                elif apart is not None:
+                    path = object_path(volume, key)
+                    flaws.append(
+                        Flaw("different", path, str(shard), str(apart), tolerable=apart.tolerable)
+                    )
+        objects = sum(len(differences) for _, differences in found)
+        return Checked(tuple(flaws), objects, len(near), max(near, default=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much stored values differ from computed ones.
+
+    Parameters
+    ----------
+    count, size : int
+        Voxels that differ, of so many.
+    largest, allowed : float
+        The largest difference, and what is allowed between numeric plans, as stored.
+    """
+
+    count: int
+    size: int
+    largest: float
+    allowed: float
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether another numeric plan can be the reason."""
+        return self.largest <= self.allowed  # a NaN never is
+
+    def __str__(self) -> str:
+        where = "within" if self.tolerable else "more than"
+        return (
+            f"{self.count} of {self.size} voxels differ from what is computed anew, by up to "
+            f"{self.largest:g}: {where} the {self.allowed:g} that numeric plans may differ by"
+        )
 
 
 def difference(
-    stored: npt.NDArray[Any], computed: npt.NDArray[Any], tolerance: float | None
-) -> str | None:
+    stored: npt.NDArray[Any], computed: npt.NDArray[Any], tolerance: float
+) -> Difference | None:
     """Say by how much stored values differ from computed ones.
 
     Parameters
     ----------
     stored, computed : ndarray, shape (z, y, x), of one dtype
         The values.
-    tolerance : float or None
-        Largest difference that is let pass, of probabilities: of uint8, 255 times as much, rounded
-        up; of scores, relative to the largest. None compares bit for bit.
+    tolerance : float
+        Largest difference between numeric plans, of probabilities: of uint8, 255 times as much,
+        rounded up; of scores, relative to the largest.
 
     Returns
     -------
-    str or None
-        None where they are alike.
+    Difference or None
+        None where they are alike in every bit.
     """
     # Plane by plane: float64 copies of a shard would be many times what the plan counts.
     bits = np.dtype(f"u{stored.dtype.itemsize}")
@@ -165,12 +214,10 @@ def difference(
             count += int(other.sum())
             apart = np.abs(a[other].astype(np.float64) - b[other])
             largest = float(np.maximum(largest, apart.max()))  # NaN, where there is one
-        if tolerance is not None:
-            scale = max(scale, float(a.max()), -float(a.min()))
-    if not count or (tolerance is not None and largest <= _allowed(stored.dtype, tolerance, scale)):
+        scale = max(scale, float(a.max()), -float(a.min()))
+    if not count:
         return None
-    of_all = f"{count} of {stored.size} voxels"
-    return f"{of_all} differ from what is computed anew, by up to {largest:g}"
+    return Difference(count, stored.size, largest, _allowed(stored.dtype, tolerance, scale))
 
 
 def _allowed(dtype: np.dtype[Any], tolerance: float, scale: float) -> float:
