@@ -177,11 +177,16 @@ def settings(job: Job, plan: Plan) -> Settings:
     Returns
     -------
     Settings
-        What changes the bits of a result, and the device.
+        What changes the bits of a result, the device, and how tasks share it.
     """
     request = plan.request
     return Settings(
-        job.choices.device, request.precision, request.threads, axis=plan.axis, slab=plan.slab
+        job.choices.device,
+        request.precision,
+        request.threads,
+        axis=plan.axis,
+        slab=plan.slab,
+        streams=plan.streams,
     )
 
 

@@ -44,7 +44,7 @@ def task(tmp_path: Path) -> PredictTask:
         block=SHARD,
         tile=BLOCK,
         dtype="uint8",
-        settings=Settings(axis=0, slab=4),
+        settings=Settings(axis=0, slab=4, streams=STREAMS),
     )
 
 
@@ -193,7 +193,7 @@ def test_tasks_of_one_worker_never_evaluate_at_once_and_two_have_begun_at_most(
 
 def test_a_lock_that_is_not_held_is_not_given_away_by_who_waits() -> None:
     # A block outside of the mask is written without the device, while another one computes.
-    lock = DeviceLock()
+    lock = DeviceLock(1)
     with lock, ThreadPoolExecutor(1) as other:
 
         def wait() -> bool:

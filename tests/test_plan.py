@@ -23,7 +23,7 @@ from tilenet.orientation import FLIPS, IDENTITY, ORIENTATIONS
 from tilenet.plan import PROCESS_BYTES, Plan, check_memory
 from tilenet.planner import SLAB_BYTES, make_plan
 from tilenet.request import Request
-from tilenet.slabs import live_values, stream_axis
+from tilenet.slabs import kept_values, live_values, stream_axis
 from tilenet.tiling import TileGrid
 
 PAPER = UNetArchitecture.planar()
@@ -171,7 +171,7 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 
 def test_a_plan_taken_up_again_is_checked_against_the_memory_of_now() -> None:
-    plan = make_plan(request())
+    plan = make_plan(request(slots=1))
     check_memory(plan, "The plan")
     less = replace(plan, request=replace(plan.request, memory=plan.worker_bytes - 1))
     with pytest.raises(NotEnoughMemory, match="The plan needs"):
@@ -183,6 +183,50 @@ def test_a_workers_memory_holds_an_evaluation_and_the_buffers_of_every_slot() ->
     assert plan.worker_bytes == PROCESS_BYTES + plan.evaluation_bytes + 3 * plan.buffer_bytes
     on_gpu = make_plan(request(slots=3, device="cuda", device_memory=10**10))
     assert on_gpu.worker_bytes == PROCESS_BYTES + 3 * on_gpu.buffer_bytes
+
+
+def test_a_task_that_waits_keeps_its_evaluation_where_the_memory_is_enough() -> None:
+    one, two, three = (make_plan(request(slots=n)) for n in (1, 2, 3))
+    assert (one.streams, two.streams, three.streams) == (1, 2, 2)
+    kept = kept_values(PAPER, one.tile_input, axis=one.axis, slab=one.slab)
+    # As much again as is kept, for what the allocator keeps: float32.
+    assert two.evaluation_bytes == one.evaluation_bytes + 2 * 4 * kept
+    assert three.evaluation_bytes == two.evaluation_bytes
+    # Else it waits with the device, and the plan is none the smaller.
+    short = replace(two, request=replace(two.request, memory=two.worker_bytes - 1))
+    assert (short.streams, short.evaluation_bytes) == (1, one.evaluation_bytes)
+    on_gpu = replace(two, request=replace(two.request, device="cuda", device_memory=10**10))
+    assert on_gpu.streams == 2
+    small = replace(on_gpu.request, device_memory=on_gpu.evaluation_bytes - 1)
+    assert replace(on_gpu, request=small).streams == 1
+
+
+@settings(max_examples=40)
+@given(requests(), st.integers(0, 2**22))
+def test_no_tile_is_smaller_for_the_sake_of_tasks_that_wait(wanted: Request, spare: int) -> None:
+    memory = least_memory(wanted) + spare
+    plan = make_plan(replace(wanted, memory=memory))
+    assert plan._host_bytes(1) <= plan.worker_bytes <= memory
+    assert plan.streams == 1 or plan._host_bytes(plan.streams) <= memory
+
+
+def test_rows_that_are_queued_and_shards_that_are_written_at_once_are_counted() -> None:
+    wanted = request((64, 512, 512), VOLUMETRIC, memory=2**34, slots=1)
+    wanted = replace(wanted, block=(64, 256, 256), output_bytes=4)
+    plans = {s: make_plan(replace(wanted, shard=s)) for s in ((8, 256, 256), (8, 64, 256))}
+    whole, quarters = plans.values()
+    assert {plan.axis for plan in plans.values()} == {1}
+    # Along y: 1 and 4 rows of 8 shards; 4 shards are written at once, of 2 and 0.5 MiB.
+    assert (whole.shards_written, quarters.shards_written) == (4, 4)
+    slab = min(whole.slab, whole.tile_input[1])
+    block = 64 * 256 * 256
+    rows = {256: 256, 64: min(256, 3 * max(64, slab))}
+    for plan in plans.values():
+        collected = (rows[plan.shard[1]] + slab) * (block // 256)
+        encoded = 2 * 4 * math.prod(plan.shard)
+        # Of voxels of four bytes, three times as much more than of one.
+        one = replace(plan, request=replace(plan.request, output_bytes=1))
+        assert plan.buffer_bytes - one.buffer_bytes == 3 * (collected + encoded)
 
 
 def test_every_slot_decodes_a_whole_chunk_of_the_input_however_little_it_reads() -> None:
@@ -234,11 +278,12 @@ def test_memory_does_not_depend_on_the_length_that_is_streamed() -> None:
     assert short.evaluation_bytes == long.evaluation_bytes
 
 
-def test_a_mask_takes_memory_for_one_shard_in_every_task() -> None:
+def test_a_mask_takes_memory_for_every_shard_that_is_written_at_once() -> None:
     whole = make_plan(request((64, 4096, 4096), PAPER, memory=2**34))
     masked = replace(whole, request=replace(whole.request, masked=True))
     # A bool, the mask's own value, and a copy of the bool on its way.
-    more = whole.request.slots * 3 * math.prod(whole.shard)
+    assert whole.shards_written == 2
+    more = whole.request.slots * 2 * 3 * math.prod(whole.shard)
     assert masked.worker_bytes - whole.worker_bytes == more
 
 

@@ -7,19 +7,22 @@ import threading
 from collections.abc import Iterator
 from types import TracebackType
 
-from tilenet.settings import STREAMS
-
 
 class DeviceLock:
     """Held by the task that computes; the others of its worker read and write meanwhile.
 
     A task that has to wait for what it reads or writes lets another one compute, and keeps what its
-    network holds from slab to slab. So that this is bounded, as the plan counts it, no more than
-    :data:`tilenet.settings.STREAMS` tasks may have begun: one computes while another one waits.
+    network holds from slab to slab. So that this is bounded, only so many tasks may have begun as
+    the plan counts: where memory is for one alone, the others wait with it.
+
+    Parameters
+    ----------
+    streams : int
+        Tasks that may have begun.
     """
 
-    def __init__(self) -> None:
-        self._begun = threading.BoundedSemaphore(STREAMS)
+    def __init__(self, streams: int) -> None:
+        self._begun = threading.BoundedSemaphore(streams)
         self._lock = threading.Lock()
         self._holder: int | None = None
 

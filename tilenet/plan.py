@@ -7,6 +7,7 @@ stands in :mod:`tilenet.planner`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,6 @@ PROCESS_BYTES = 440 * 2**20
 #: Live values to peak memory of an evaluation: what oneDNN reorders, and freed memory that
 #: the allocator keeps for the next slab. Measured on 2-D and 3-D networks.
 EVALUATION_FACTOR = 2.0
-
-#: Kept values of an evaluation that waits to its memory, beside the one that computes. Measured on
-#: TBD
-WAITING_FACTOR = 1.0
 
 #: Bytes per voxel of a shard while it is masked: the mask on its way to the volume's size.
 MASK_BYTES = 3
@@ -140,20 +137,36 @@ class Plan:
         return math.prod(inside) / self.tiles_of_largest_block.block.size
 
     @property
+    def streams(self) -> int:
+        """Evaluations of a worker that may have begun at once: those that its memory is enough for.
+
+        More than one lets a task compute while another one waits for what it reads or writes, which
+        is rare enough not to take smaller tiles for it.
+        """
+        request, most = self.request, min(self.request.slots, STREAMS)
+        on_device, on_host = self._evaluations_bytes(most), self._host_bytes(most)
+        if request.device != "cpu" and on_device > request.device_memory:
+            return 1
+        return most if on_host <= request.memory else 1
+
+    @property
     def evaluation_bytes(self) -> int:
-        """Memory of evaluations on the device, weights included: one computes, others may wait."""
+        """Memory of evaluations on the device, weights included: one computes, another may wait."""
+        return self._evaluations_bytes(self.streams)
+
+    def _evaluations_bytes(self, streams: int) -> int:
         request = self.request
         unfolded = request.precision == "float64" and request.device == "cpu"
-        shape = {"axis": self.axis, "slab": self.slab}
-        values = EVALUATION_FACTOR * live_values(
-            request.architecture, self.tile_input, **shape, unfolded=unfolded
+        values = live_values(
+            request.architecture, self.tile_input, axis=self.axis, slab=self.slab, unfolded=unfolded
         )
-        if self.is_streamed:  # else nothing is kept while a task waits
-            kept = kept_values(request.architecture, self.tile_input, **shape)
-            values += WAITING_FACTOR * (min(request.slots, STREAMS) - 1) * kept
+        if self.is_streamed and streams > 1:  # else nothing is kept while a task waits
+            values += (streams - 1) * kept_values(
+                request.architecture, self.tile_input, axis=self.axis, slab=self.slab
+            )
         # The stream's copy, and the one that oneDNN reorders of a layer.
         weights = 2 * request.architecture.parameter_count
-        return int((values + weights) * VALUE_BYTES[request.precision])
+        return int((EVALUATION_FACTOR * values + weights) * VALUE_BYTES[request.precision])
 
     @property
     def averaging_bytes(self) -> int:
@@ -190,7 +203,7 @@ class Plan:
         most = writers(math.prod(self.shard) * self.request.output_bytes)
         return min(most, math.prod(counts))
 
-    @property
+    @functools.cached_property
     def buffer_bytes(self) -> int:
         """Host memory of one task: chunks, stored voxels, mirrored ones, rows, their encoding."""
         request, tiles, rows = self.request, self.tiles_of_largest_block, self.rows
@@ -218,7 +231,10 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Host memory of one worker process."""
-        on_host = self.evaluation_bytes if self.request.device == "cpu" else 0
+        return self._host_bytes(self.streams)
+
+    def _host_bytes(self, streams: int) -> int:
+        on_host = self._evaluations_bytes(streams) if self.request.device == "cpu" else 0
         buffers = self.request.slots * self.buffer_bytes
         return PROCESS_BYTES + on_host + self.averaging_bytes + buffers
 

@@ -77,7 +77,7 @@ class Predictor:
         self.header = model.header
         self.intensity = intensity or model.intensity
         #: Held by the task that computes: those of a worker read and write at once.
-        self.turn = DeviceLock()
+        self.turn = DeviceLock(settings.streams)
         if self.device.type == "cuda":
             set_arithmetic()
         self._transfers = Transfers(self.device)

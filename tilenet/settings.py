@@ -7,9 +7,8 @@ from dataclasses import dataclass
 #: Bytes of a value inside the network, by precision.
 VALUE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
-#: Evaluations of a worker that may have begun at once, whatever the number of its slots. One at a
-#: time computes; while it waits for what it reads or writes, another one does. A third would take
-#: memory, and find the device busy.
+#: Evaluations of a worker that may have begun at once, at most. One at a time computes; while it
+#: waits for what it reads or writes, another one does. A third would find the device busy.
 STREAMS = 2
 
 
@@ -29,6 +28,8 @@ class Settings:
         Axis that evaluations are fed along: 0, 1 or 2 for z, y or x.
     slab : int or None
         Planes that they are fed at once, a multiple of the alignment; None takes all at once.
+    streams : int
+        Evaluations that may have begun at once; one at a time computes.
     """
 
     device: str = "cpu"
@@ -36,3 +37,4 @@ class Settings:
     threads: int = 1
     axis: int = 0
     slab: int | None = None
+    streams: int = 1
