@@ -118,6 +118,15 @@ def test_a_block_that_dask_gives_up_because_of_its_workers_is_not_tried_again_fo
     assert len(list(tmp_path.glob("begun-*"))) == DEATHS
 
 
+def test_a_block_whose_workers_all_died_is_given_up_whatever_tries_are_left(
+    client: Client, tmp_path: Path
+) -> None:
+    outcome = run(client, Leave(tmp_path, DEATHS, expected=False), Noting(tmp_path), retries=5)
+    ((box, why),) = outcome.failed
+    assert (box, outcome.computed, outcome.retried) == (LEAVES, len(BLOCKS) - 1, 0)
+    assert f"{DEATHS} of its workers died while they computed it" in why
+
+
 @dataclass(frozen=True)
 class Report:
     """Ends one block while the first is recorded; begun again, it lasts until the second is."""

@@ -12,8 +12,8 @@ import pytest
 from distributed import Client
 
 from pipelines.cluster.survey import SILENT_SECONDS, Seen
-from pipelines.limits import Keeper, Limits, Verdict
-from tilenet.errors import WorkersGone
+from pipelines.limits import DEATHS_IN_A_ROW, Keeper, Limits, Verdict
+from tilenet.errors import WorkersDied, WorkersGone
 
 #: Seconds between two looks: no more than the keeper's own pause, which is an eighth of the limit.
 STEP, LIMIT = 1.0, 8.0
@@ -202,3 +202,14 @@ def test_a_worker_that_comes_back_after_its_end_has_its_time_anew(looks: Looks) 
         assert looks.look(worker("a")) == {}
     looks.bury("a", "a", rss=None)
     assert looks.until_hung(worker("a")) == (LIMIT + 2 * STEP, {"a"})
+
+
+def test_workers_may_die_without_end_while_blocks_are_finished(looks: Looks) -> None:
+    for number in range(2 * DEATHS_IN_A_ROW):
+        looks.look(worker("abcdef"[number % 6]))
+        looks.bury("abcdef", "abcdef"[number % 6], rss=None)
+        looks.keeper.finished()
+    for _ in range(DEATHS_IN_A_ROW - 1):
+        looks.bury("abcdef", "a", rss=None)
+    with pytest.raises(WorkersDied, match=f"{DEATHS_IN_A_ROW} workers in a row"):
+        looks.bury("abcdef", "a", rss=None)

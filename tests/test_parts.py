@@ -91,6 +91,12 @@ def test_what_part_is_meant(text: str, variables: dict[str, str], part: Part) ->
             {**SLURM, "SLURM_ARRAY_TASK_ID": "18", "SLURM_ARRAY_TASK_COUNT": "2"},
             "needs the number of parts where an array has gaps",
         ),
+        # One of 10, 13, 16, 17 and 18: as many as there would be in steps of two, and not they.
+        (
+            "auto",
+            {**SLURM, "SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_COUNT": "5"},
+            "needs the number of parts where an array has gaps",
+        ),
     ],
 )
 def test_what_is_no_part_is_refused(text: str, variables: dict[str, str], words: str) -> None:
