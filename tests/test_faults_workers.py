@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from distributed import Client
 from tests.faults import BLOCKS, Case, case, end, record, small_disk, wait_for
 from tests.runs import environment, run_tilenet
 from tests.test_scheduler import LONG, Processes
-from tilenet.predict_task import numeric_facts
+from tilenet.facts import differing
+from tilenet.worker_facts import numeric_facts
 
 __all__ = ["case"]
 
@@ -67,18 +69,23 @@ def run_with_a_late_worker(
     return said
 
 
+@pytest.mark.parametrize("setting", ["ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41"])
 def test_a_worker_of_another_kind_among_good_ones(
-    case: Case, dask: Processes, tmp_path: Path
+    case: Case, dask: Processes, setting: str
 ) -> None:
-    kind = {"ATEN_CPU_CAPABILITY": "default"}
-    code = "from tilenet.predict_task import numeric_facts; print(numeric_facts('cpu'))"
+    kind = dict([setting.split("=")])
+    code = (
+        "import json; from tilenet.worker_facts import numeric_facts; "
+        "print(json.dumps(numeric_facts('cpu')))"
+    )
     other = subprocess.run(
         [sys.executable, "-c", code], env={**environment(), **kind}, capture_output=True,
         text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    if other == str(numeric_facts("cpu")):
+    ).stdout  # fmt: skip
+    if not differing(json.loads(other), numeric_facts("cpu")):
         pytest.skip("this CPU has but one capability, so both workers are alike")
-    said = run_with_a_late_worker(case, dask, "kind.zarr", "a worker of another kind", **kind)
+    fault = f"a worker of another kind ({setting})"
+    said = run_with_a_late_worker(case, dask, f"{next(iter(kind))}.zarr", fault, **kind)
     assert "differs from the workers that the run began with" in said
 
 

@@ -17,19 +17,21 @@ from pipelines.calibrating import _everywhere
 from pipelines.cluster import ClusterOptions
 from pipelines.cluster.door import _capacity, check_workers
 from pipelines.cluster.survey import ask_workers, task_resources
-from pipelines.predict import common_facts, run_prediction
+from pipelines.common_facts import common_facts
+from pipelines.predict import run_prediction
 from pipelines.prediction import Choices
 from tests.oracles import random_network, save_softmax
 from tests.runs import store_volume
 from tests.test_scheduler import LONG, Processes, wait_for
 from tilenet.architecture import UNetArchitecture
 from tilenet.errors import WorkersGone
+from tilenet.settings import Settings
 from tilenet.tasks import VolumeReference
 
 pytestmark = pytest.mark.cluster
 
 ASKERS: dict[str, Callable[[Client], Any]] = {
-    "facts": lambda client: common_facts(client, "cpu"),
+    "facts": lambda client: common_facts(client, Settings()),
     "capacity": lambda client: ask_workers(client, _capacity, "cpu"),
     "versions": check_workers,
     "resources": task_resources,

@@ -251,7 +251,7 @@ def test_what_is_found_by_recomputing_comes_in_order_whatever_thread_was_first(
         return honest(self, box)
 
     monkeypatch.setattr(Volume, "read", read)
-    checked = RecomputeTask(predict=task)(BOXES[0]).value
+    checked = RecomputeTask(predict=task, tolerance=0.0, exact=True)(BOXES[0]).value
     expected = [str(shard) for shard in BlockGrid(BLOCK, SHARD)]
     assert [flaw.box for flaw in checked.flaws] == expected
     assert checked.objects == len(expected) == 16
