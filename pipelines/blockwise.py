@@ -104,6 +104,9 @@ class _ClusterRun(Run):
         self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.run = uuid.uuid4().hex[:8]
         self.draining = False
+        #: Those whose worker left before they were fetched, and those whose workers all died.
+        self.lost: list[Future] = []
+        self.killed: list[Future] = []
         self.slots, self.counted = 0, -math.inf
         self.submitted = itertools.count(1)
         self.suspects = Suspects()
@@ -191,7 +194,7 @@ class _ClusterRun(Run):
 
     def _wait(self) -> list[Future]:
         # Wakes up now and then, so that a request to stop is seen while blocks last long.
-        batch = []
+        batch, self.lost = self.lost, []
         with contextlib.suppress(queue.Empty):
             batch.append(self.ready.get(timeout=WAKE_SECONDS))
             time.sleep(BATCH_SECONDS)
@@ -200,18 +203,27 @@ class _ClusterRun(Run):
         return [future for future in batch if future in self.flying]
 
     def _settle(self, futures: Sequence[Future]) -> None:
+        for future in self.killed:
+            if future in self.flying:
+                self._take_back(self.flying.pop(future))
+        self.killed.clear()
         results = self._collect(futures)
         where = self._where(futures, results)
         paused = False
         for future, result in zip(futures, results, strict=True):
+            if result is None:  # its worker left before it was fetched: Dask computes it again
+                self.lost.append(future)
+                continue
+            if isinstance(result, KilledWorker):
+                # It was on workers that died; whether by its own fault, the keeper decides, which
+                # may hear of the last of them only now.
+                self.killed.append(future)
+                continue
             work, worker = self.flying.pop(future), where.get(future.key)
             if isinstance(result, BlockReport):
                 self.keeper.finished()
                 self.suspects.finished(worker, work)
                 self.finished(work, result)
-            elif isinstance(result, KilledWorker):
-                # It was on workers that died; whether by its own fault, the keeper decides.
-                self._take_back(work)
             else:
                 paused = self._failed(work, result, worker) or paused
         for worker, why in self.suspects.take_bad().items():
@@ -221,7 +233,7 @@ class _ClusterRun(Run):
             self._pause()
 
     def _where(
-        self, futures: Sequence[Future], results: Sequence[BlockReport | BaseException]
+        self, futures: Sequence[Future], results: Sequence[BlockReport | BaseException | None]
     ) -> Mapping[str, str]:
         # Asked only when it matters: nearly always all goes well.
         if self.suspects or not all(isinstance(result, BlockReport) for result in results):
@@ -280,7 +292,7 @@ class _ClusterRun(Run):
             else:  # the keeper has noted what became of the worker and of its blocks
                 self.again(work, why, noted=True)
 
-    def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException]:
+    def _collect(self, futures: Sequence[Future]) -> list[BlockReport | BaseException | None]:
         # All at once when all went well, as nearly always: one round trip for a batch.
         if all(future.status == "finished" for future in futures):
             try:
@@ -296,7 +308,9 @@ class _ClusterRun(Run):
     async def _gather(self, futures: Sequence[Future]) -> Any:
         return await self.client.gather(list(futures), asynchronous=True)
 
-    def _collect_one(self, future: Future) -> BlockReport | BaseException:
+    def _collect_one(self, future: Future) -> BlockReport | BaseException | None:
+        if future.status == "lost":
+            return None
         if future.status == "error":
             return future.exception() or RuntimeError("it failed without a reason")
         if future.status != "finished":

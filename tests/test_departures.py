@@ -167,9 +167,11 @@ def test_a_block_whose_worker_leaves_before_its_report_is_fetched_is_computed_ag
     client: Client, tmp_path: Path
 ) -> None:
     # In this order, so that the first one is recorded, and by itself, while the others are not.
-    options = RunOptions(name="test", reporter=Sending(tmp_path, client), keep_reports=True)
+    options = RunOptions(
+        name="test", reporter=Sending(tmp_path, client), keep_reports=True, retries=0
+    )
     outcome = run_on_cluster(Report(tmp_path), [FIRST, SECOND, LEAVES], options, client=client)
-    assert (outcome.computed, outcome.failed) == (len(BLOCKS), [])
+    assert (outcome.computed, outcome.failed, outcome.retried) == (len(BLOCKS), [], 0)
     assert {report.box: report.value > 0 for report in outcome.reports} == {
         FIRST: False, SECOND: False, LEAVES: True
     }  # fmt: skip
