@@ -71,6 +71,7 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
         if result is not None:
             _record(outcome, options, box, result)
     outcome.stopped_by = options.stop.signal
+    outcome.begun = True
     outcome.seconds["wall"] = time.monotonic() - start
     return outcome
 
@@ -159,6 +160,7 @@ class _ClusterRun:
                 self._compute(blocks)
         finally:
             self.outcome.stopped_by = self.options.stop.signal
+            self.outcome.begun = True
             self.outcome.seconds["wall"] = time.monotonic() - start
             if self.client.status == "running":
                 self.client.cancel(list(self.flying))

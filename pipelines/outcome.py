@@ -43,6 +43,8 @@ class Outcome:
         What made it impossible to go on.
     stored : int or None
         Blocks that are stored now, by this run or before it, as the store said.
+    begun : bool
+        Whether it came to run over blocks, however that ended.
     """
 
     reports: list[BlockReport] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Outcome:
     stopped_by: int | None = None
     ended_by: Exception | None = None
     stored: int | None = None
+    begun: bool = False
 
     @property
     def complete(self) -> bool:
@@ -130,7 +133,7 @@ def ending(outcome: Outcome) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "wall" not in outcome.seconds:
+        if not outcome.begun:
             raise
         outcome.ended_by = error
 

@@ -15,7 +15,7 @@ import pytest
 from distributed import Client
 
 from pipelines.blockwise import WINDOW, run_in_loop, run_on_cluster
-from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.outcome import Outcome, RunOptions, Task, ending
 from pipelines.stopping import Stop
 from tests.runs import Silent, environment
 from tilenet.errors import InvalidData
@@ -87,6 +87,19 @@ def test_options_serve_several_runs(run: Run) -> None:
 def test_no_blocks_is_no_work(run: Run) -> None:
     outcome = run(Measure(), iter([]), options())
     assert (outcome.computed, outcome.failed, outcome.reports) == (0, [], [])
+
+
+def test_an_error_is_kept_with_what_was_done_from_when_a_run_has_begun(run: Run) -> None:
+    def fail(when: str) -> None:
+        raise OSError(when)
+
+    outcome = Outcome(seconds={"wall": 1.0})  # a phase of that name says nothing
+    with pytest.raises(OSError, match="before"), ending(outcome):
+        fail("before")
+    run(Measure(), iter([]), options(outcome=outcome))
+    with ending(outcome):
+        fail("after")
+    assert str(outcome.ended_by) == "after"
 
 
 def test_reports_are_dropped_unless_asked_for(run: Run) -> None:
