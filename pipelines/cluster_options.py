@@ -10,6 +10,7 @@ import click
 
 from pipelines.cluster.profile import FLAGS, make_options
 from pipelines.cluster.values import read_address, read_bytes, read_seconds
+from tilenet.reading_threads import bind_reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -141,7 +142,10 @@ def cluster_options(function: F) -> F:
     @functools.wraps(function)
     def command(*args: Any, cluster: str | None, **kwargs: Any) -> Any:
         flags = {name: kwargs.pop(name) for name in FLAGS if name in kwargs}
-        return function(*args, cluster=make_options(cluster, flags), **kwargs)
+        chosen = make_options(cluster, flags)
+        if chosen.threads is not None:
+            bind_reading(chosen.threads)  # what is next to nothing is done in this process
+        return function(*args, cluster=chosen, **kwargs)
 
     for option in reversed(_OPTIONS):
         command = option(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pipelines.training_progress import TrainingReporter, check_log
 from tilenet import __version__
 from tilenet.checkpoint import ModelHeader, read_header, save_model
 from tilenet.errors import InvalidModelFile, OutputExists, TrainingDiverged
+from tilenet.reading_threads import bind_reading
 from tilenet.tasks import VolumeReference
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
     if "targets.names" in changes:
         changes["targets.names"] = [n.strip() for n in changes["targets.names"].split(",")]
     chosen = TrainingOptions(changes=changes, **options)
+    bind_reading(chosen.threads or default_workers(int(os.environ.get("WORLD_SIZE", "1"))))
     references = source, VolumeReference(labels)
     if preview is not None:
         from pipelines.preview import write_preview
@@ -207,8 +210,7 @@ class _Run:
         from tilenet.training.loop import make_state
         from tilenet.unet import UNet
 
-        shared = max(1, default_workers(1) // self.ranks.count)
-        torch.set_num_threads(self.options.threads or shared)
+        torch.set_num_threads(self.options.threads or default_workers(self.ranks.count))
         chosen = self.job.recipe.optimization
         torch.manual_seed(chosen.seed)
         return make_state(UNet(self.job.architecture).to(check_device(device)), chosen)

@@ -11,8 +11,10 @@ from typing import Any
 
 from distributed.core import Status
 
+from pipelines.cluster.local import default_workers
 from pipelines.cluster.worker_settings import ENDS, GPUS
 from pipelines.stopping import SIGNALS
+from tilenet.reading_threads import bind_reading
 
 #: Seconds between two looks at whether a worker that ends is done.
 _LOOK = 0.2
@@ -58,7 +60,9 @@ def _take_gpu(name: str) -> None:
     if GPUS not in os.environ:
         return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = visible.split(",") if visible else [str(i) for i in range(int(os.environ[GPUS]))]
+    count = int(os.environ[GPUS])
+    bind_reading(default_workers(count))
+    devices = visible.split(",") if visible else [str(i) for i in range(count)]
     os.environ["CUDA_VISIBLE_DEVICES"] = devices[position(name) % len(devices)]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import dask
 
+from tilenet import reading_threads
+
 #: Environment variable: how many workers of one machine or job share its GPUs, one each.
 GPUS = "TILENET_GPUS"
 
@@ -58,7 +60,8 @@ def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
     Parameters
     ----------
     threads : int or None
-        Threads that numerical libraries may use; None is 1.
+        Threads that numerical libraries may use, and that decode what is read; None is 1. What a
+        GPU reads is decoded by its share of the cores: one thread is slower than it computes.
     gpus : int
         GPUs that the workers of a machine or job share, one each; 0 leaves them as they are.
 
@@ -72,6 +75,8 @@ def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
     variables = {**_ALLOCATOR, **dict.fromkeys(_THREADS, str(threads or 1))}
     if gpus:
         variables[GPUS] = str(gpus)
+    else:
+        variables[reading_threads.VARIABLE] = str(threads or 1)
     return {**_RULES, key: {**dask.config.get(key), **variables}}
 
 
