@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipelines.figures import Results, check_plot, draw_curves, figures_text
 from pipelines.limits import HOUR, Limits
 from pipelines.options import REGION, cluster_options, input_options
 from pipelines.outcome import Outcome, RunOptions, Task
+from pipelines.spooled import SpooledReports
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.voxel_checks import check_label_range
 from pipelines.watching import Watch, open_watch
@@ -46,7 +47,7 @@ SECTION_BYTES = 90
 #: Bytes per voxel of a block whose pairs are counted, beside what was read.
 PAIR_BYTES = 32
 
-#: Blocks after which their tables are added up, so that memory does not grow with the volume.
+#: Blocks after which their tables are added up, and an evaluation ends in which one failed.
 FOLD = 256
 
 #: Voxels that are compared sooner than a cluster is started.
@@ -220,7 +221,7 @@ class _Run:
         )
         boxes = list(sections(comparison.region, depth))
 
-        def fold(total: _Sum | None, values: Sequence[Any]) -> _Sum:
+        def fold(total: _Sum | None, values: Iterable[Any]) -> _Sum:
             tallies = itertools.chain.from_iterable(values)
             return reduce(_Sum.plus, map(_Sum.of, tallies), total or _Sum())
 
@@ -244,8 +245,9 @@ class _Run:
         grid = BlockGrid(comparison.true.shape, block, comparison.region)
         boxes = [box.intersect(comparison.region) for box in grid]
 
-        def fold(total: PairTable | None, values: Sequence[Any]) -> PairTable:
-            return PairTable.pooled(values if total is None else [total, *values])
+        def fold(total: PairTable | None, values: Iterable[Any]) -> PairTable:
+            before = () if total is None else (total,)
+            return PairTable.pooled(itertools.chain(before, values))
 
         table = self._fold(task, boxes, fold)
         names = table.true_sizes()[0]
@@ -259,7 +261,7 @@ class _Run:
         )
 
     def _fold(
-        self, task: Task, boxes: Sequence[Box], fold: Callable[[Any, Sequence[Any]], Any]
+        self, task: Task, boxes: Sequence[Box], fold: Callable[[Any, Iterable[Any]], Any]
     ) -> Any:
         total = None
         with self.watch.reporter("Evaluate", boxes, range(len(boxes))) as reporter:
@@ -268,11 +270,11 @@ class _Run:
                 limits=self.limits,
             )  # fmt: skip
             for group in _groups(boxes):
-                outcome = self._run(task, group, options)
-                self._check(outcome, len(boxes))
-                # In the order of the boxes, not of arrival: floating-point sums depend on it.
-                ordered = sorted(outcome.reports, key=lambda report: report.box.start)
-                total = fold(total, [report.value for report in ordered])
+                with SpooledReports() as reports:
+                    chosen = dataclasses.replace(options, outcome=Outcome(reports=reports))
+                    self._check(self._run(task, group, chosen), len(boxes))
+                    # In the order of the boxes, not of arrival: floating-point sums depend on it.
+                    total = fold(total, reports.values)
         return total
 
     def _run(self, task: Task, boxes: Sequence[Box], options: RunOptions) -> Outcome:

@@ -321,7 +321,8 @@ def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
 def _join(job: _Job, runner: Runner, run: str) -> str | None:
     # The first pass. The output is created only now that the number of its ids is known.
     task = ComponentsTask(source=job.source, rule=job.rule, run=run)
-    table = join(runner.collect("Components", task, job.grid, command="label"))
+    with runner.collected("Components", task, job.grid, command="label") as blocks:
+        table = join(blocks)
     if job.begun is None:
         stated = _determinants(job.volume, job.rule, job.shard)
         attributes = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipelines.limits import Limits
 from pipelines.progress import Reporter
@@ -19,13 +20,30 @@ Task = Callable[[Box], BlockReport]
 RETRIES = 2
 
 
+class Reports(Protocol):
+    """Keeps reports: a list, or what has them on disk."""
+
+    def append(self, report: BlockReport, /) -> None:
+        """Keep a report.
+
+        Parameters
+        ----------
+        report : BlockReport
+            Of a finished block.
+        """
+
+    def __iter__(self) -> Iterator[BlockReport]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass
 class Outcome:
     """What became of the blocks.
 
     Parameters
     ----------
-    reports : list of BlockReport
+    reports : Reports
         Only when they were asked to be kept.
     computed : int
         Blocks finished by this run.
@@ -47,7 +65,7 @@ class Outcome:
         Whether it came to run over blocks, however that ended.
     """
 
-    reports: list[BlockReport] = field(default_factory=list)
+    reports: Reports = field(default_factory=list[BlockReport])
     computed: int = 0
     voxels: int = 0
     failed: list[tuple[Box, str]] = field(default_factory=list)

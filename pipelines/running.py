@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipelines.blockwise import run_in_loop, run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.limits import HOUR, Limits
 from pipelines.outcome import Outcome, RunOptions, Task, ending
+from pipelines.spooled import SpooledReports
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
@@ -97,8 +98,11 @@ class Runner:
                 return run_in_loop(task, blocks, options)
             return run_on_cluster(task, blocks, options, client=self.client)
 
-    def collect(self, name: str, task: Task, grid: BlockGrid, *, command: str) -> list[Any]:
-        """Run a task that returns values, all of which are needed.
+    @contextlib.contextmanager
+    def collected(
+        self, name: str, task: Task, grid: BlockGrid, *, command: str
+    ) -> Iterator[Iterable[Any]]:
+        """Run a task that returns values, all of which are needed; they are kept on disk.
 
         Parameters
         ----------
@@ -111,10 +115,11 @@ class Runner:
         command : str
             The command that needs them, for messages.
 
-        Returns
-        -------
-        list
-            The values in the grid's order, not in that of arrival.
+        Yields
+        ------
+        iterable
+            The values in the grid's order, not in that of arrival, read from disk whenever they
+            are gone through.
 
         Raises
         ------
@@ -123,12 +128,14 @@ class Runner:
         Stopped
             When a signal ended the run.
         """
-        outcome = self.run(name, task, grid)
-        self.stop.check()
-        if outcome.failed:
-            failed = [(str(box), error) for box, error in outcome.failed]
-            raise BlocksFailed(command, failed, len(grid), stored=False)
-        return [r.value for r in sorted(outcome.reports, key=lambda report: report.box.start)]
+        with SpooledReports() as reports:
+            every, outcome = range(len(grid)), Outcome(reports=reports)
+            self._run(name, task, grid, every, outcome=outcome, keep_reports=True)
+            self.stop.check()
+            if outcome.failed:
+                failed = [(str(box), error) for box, error in outcome.failed]
+                raise BlocksFailed(command, failed, len(grid), stored=False)
+            yield reports.values
 
 
 @contextlib.contextmanager

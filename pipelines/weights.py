@@ -354,7 +354,8 @@ def _check_begun(begun: Volume, new: NewVolume) -> None:
 
 def _count(job: _Job, runner: Runner, run: str) -> ClassCounts:
     task = CountTask(source=job.source, rule=job.rule, run=run)
-    counts = sum(runner.collect("Count", task, job.grid, command="weights"), ClassCounts())
+    with runner.collected("Count", task, job.grid, command="weights") as found:
+        counts = sum(found, ClassCounts())
     _check_counts(job, counts)
     return counts
 

@@ -14,7 +14,6 @@ import pytest
 
 from tests.oracles import random_network, save_softmax
 from tests.runs import predict_task, store_volume
-from tilenet import tasks
 from tilenet.architecture import UNetArchitecture
 from tilenet.geometry import ZYX, Box
 from tilenet.intensity import Intensity
@@ -22,7 +21,7 @@ from tilenet.predict_task import NETWORKS, PredictTask
 from tilenet.predictor import Predictor
 from tilenet.tasks import VolumeReference
 from tilenet.tiling import BlockGrid
-from tilenet.volume import Volume
+from tilenet.volume import Volume, open_volume, reopen_for_writing
 
 BLOCK: ZYX = (1, 32, 32)
 SHAPE: ZYX = (4, 32, 32)
@@ -32,18 +31,17 @@ SHAPE: ZYX = (4, 32, 32)
 def openings(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the tasks of this process open which volume."""
     counted: Counter[str] = Counter()
-    read, write = tasks.open_volume, tasks.reopen_for_writing
 
     def opened(location: str, **choices: Any) -> Volume:
         counted[Path(location).name] += 1
-        return read(location, **choices)
+        return open_volume(location, **choices)
 
     def opened_for_writing(location: str) -> Volume:
         counted[Path(location).name] += 1
-        return write(location)
+        return reopen_for_writing(location)
 
-    monkeypatch.setattr(tasks, "open_volume", opened)
-    monkeypatch.setattr(tasks, "reopen_for_writing", opened_for_writing)
+    monkeypatch.setattr("tilenet.tasks.open_volume", opened)
+    monkeypatch.setattr("tilenet.tasks.reopen_for_writing", opened_for_writing)
     return counted
 
 

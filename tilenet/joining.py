@@ -5,7 +5,7 @@ The tables grow with the number of components and contacts, never with that of v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:
     return np.dtype(np.uint32 if count <= np.iinfo(np.uint32).max else np.uint64)
 
 
-def join(blocks: Sequence[BlockComponents]) -> JoinTable:
+def join(blocks: Iterable[BlockComponents]) -> JoinTable:
     """Join the components of blocks that share a component of a region.
 
     Ids are consecutive from 1 in the order of the instances' first voxels in the volume, so they
@@ -58,23 +58,24 @@ def join(blocks: Sequence[BlockComponents]) -> JoinTable:
 
     Parameters
     ----------
-    blocks : sequence of BlockComponents
-        Every block of the volume, in the grid's order.
+    blocks : iterable of BlockComponents
+        Every block of the volume, in the grid's order; gone through twice, one at a time.
 
     Returns
     -------
     JoinTable
         The final ids.
     """
-    offsets = np.cumsum([0, *(len(block.first) for block in blocks)], dtype=np.int64)
-    first = np.concatenate([np.empty(0, np.int64), *(block.first for block in blocks)])
-    voxels = np.concatenate([np.empty(0, np.int64), *(b.contact_voxels for b in blocks)])
-    nodes = np.concatenate(
-        [
-            np.empty(0, np.int64),
-            *(b.contact_labels - 1 + start for b, start in zip(blocks, offsets[:-1], strict=True)),
-        ]
-    )
+    # Memory holds these arrays, and never a table per block beside them.
+    sizes = np.array([(len(b.first), len(b.contact_voxels)) for b in blocks], np.int64)
+    offsets, contacts = np.pad(sizes.reshape(-1, 2).cumsum(axis=0), ((1, 0), (0, 0))).T
+    first = np.empty(offsets[-1], np.int64)
+    voxels, nodes = np.empty(contacts[-1], np.int64), np.empty(contacts[-1], np.int64)
+    for block, start, place in zip(blocks, offsets[:-1], contacts[:-1], strict=True):
+        first[start : start + len(block.first)] = block.first
+        touching = slice(place, place + len(block.contact_voxels))
+        voxels[touching] = block.contact_voxels
+        nodes[touching] = block.contact_labels - 1 + start
     _lower_to_first(first, voxels, nodes)
     # Different instances have different first voxels.
     distinct, ids = np.unique(first, return_inverse=True)

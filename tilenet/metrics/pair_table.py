@@ -7,7 +7,7 @@ never one per voxel.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.metrics.arrays import Counted, Labels
+
+#: Rows of tables that are held before they are added up: more of them, the longer the sum is.
+POOLED_ROWS = 2**20
 
 _Numbers = npt.NDArray[np.uint64]
 
@@ -72,12 +75,15 @@ class PairTable:
         PairTable
             Of all blocks, whatever their order.
         """
-        parts = list(tables)
-        return _collected(
-            np.concatenate([table.true for table in parts]),
-            np.concatenate([table.proposed for table in parts]),
-            np.concatenate([table.voxels for table in parts]),
-        )
+        parts, rows, most = list[PairTable](), 0, POOLED_ROWS
+        for table in tables:
+            parts.append(table)
+            rows += table.true.size
+            if rows > most:
+                parts = [_pooled(parts)]
+                rows = parts[0].true.size
+                most = max(POOLED_ROWS, 2 * rows)
+        return _pooled(parts)
 
     def true_sizes(self) -> tuple[_Numbers, Counted]:
         """Give the voxels of every true instance, background left out.
@@ -225,6 +231,14 @@ class InformationVariation:
     def total(self) -> float:
         """Sum of both parts, in bits: lower is better."""
         return self.split + self.merge
+
+
+def _pooled(parts: Sequence[PairTable]) -> PairTable:
+    return _collected(
+        np.concatenate([table.true for table in parts]),
+        np.concatenate([table.proposed for table in parts]),
+        np.concatenate([table.voxels for table in parts]),
+    )
 
 
 def _collected(true: _Numbers, proposed: _Numbers, voxels: npt.NDArray[Any]) -> PairTable:
