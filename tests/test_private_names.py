@@ -125,7 +125,7 @@ def test_without_the_operator_the_public_convolution_computes_the_same(
 
 
 def test_only_the_adapters_use_names_that_are_not_promised() -> None:
-    private = ("zarr.core", "torch.mkldnn_", "(torch, \"mkldnn", "def _set(", "torch.ops")
+    private = ("zarr.core", "torch.mkldnn_", '(torch, "mkldnn', "def _set(", "torch.ops")
     found = {
         path.name
         for folder in ("tilenet", "pipelines")
