@@ -10,7 +10,12 @@ PROCESSES ?= 3
 SHORT := bench_peers bench_scale bench_predict bench_plan bench_blockwise bench_io bench_metrics \
 	bench_weight_map 'bench_gpu --device cpu'
 
-.PHONY: demo test check bench peers format clean
+# Tests of storage, which names of Zarr that it does not promise decide.
+BOUNDS := tests/test_private_names.py tests/test_volume_open.py tests/test_volume_write.py \
+	tests/test_volume_durable.py tests/test_volume_urls.py tests/test_listing.py \
+	tests/test_sources.py tests/test_streaming.py
+
+.PHONY: demo test check bench peers newest oldest format clean
 
 demo: .venv/ready
 	$(BIN)/tilenet demo demo
@@ -59,5 +64,23 @@ peers: .venv-peers/ready
 		--constraint benchmarks/peers/constraints.txt --editable '.[peers]'
 	touch $@
 
+# What stands on Zarr, with the newest versions of all that tilenet needs, the upper bounds of
+# pyproject.toml lifted, and with the oldest that it allows. PyTorch stays as constrained: its builds
+# differ by index.
+newest: .venv-newest/ready
+	.venv-newest/bin/python -m pytest $(BOUNDS)
+
+oldest: .venv-oldest/ready
+	.venv-oldest/bin/python -m pytest $(BOUNDS)
+
+.venv-newest/ready .venv-oldest/ready: .venv-%/ready: pyproject.toml constraints.txt tests/bounds.py
+	$(PYTHON) -m venv .venv-$*
+	grep '^torch==' constraints.txt > .venv-$*/torch.txt
+	$(PYTHON) -m tests.bounds $* > .venv-$*/requirements.txt
+	.venv-$*/bin/python -m pip install --quiet --requirement .venv-$*/torch.txt
+	.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/torch.txt \
+		--requirement .venv-$*/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-newest .venv-oldest demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,13 +8,15 @@ folder after it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
-from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
+
+from tilenet.zarr_names import Buffer, check_writable
 
 #: Ending of the temporary files of interrupted local writes; zarr-python's own.
 PARTIAL = ".partial"
@@ -27,11 +29,31 @@ ATTEMPTS = 5
 class DurableStore(LocalStore):
     """A local store whose keys appear whole and stay, also after a power cut."""
 
-    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        if not self._is_open:
-            await self._open()
-        self._check_writable()
-        await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), exclusive)
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a key.
+
+        Parameters
+        ----------
+        key : str
+            Path below the root.
+        value : Buffer
+            Its bytes.
+        """
+        await asyncio.to_thread(self.set_sync, key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a key that is not there.
+
+        Parameters
+        ----------
+        key : str
+            Path below the root.
+        value : Buffer
+            Its bytes.
+        """
+        check_writable(self)
+        with contextlib.suppress(FileExistsError):
+            await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), True)
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write a key.
@@ -43,8 +65,7 @@ class DurableStore(LocalStore):
         value : Buffer
             Its bytes.
         """
-        self._ensure_open_sync()
-        self._check_writable()
+        check_writable(self)
         write_durably(self.root / key, value.as_buffer_like())
 
 

@@ -30,6 +30,7 @@
     |- ResourceError
     |  |- NotEnoughMemory     even the smallest tile does not fit
     |  |- DeviceUnavailable   there is no such device
+    |  |- LibraryUnfit        a library lacks what is needed of it
     |  |- WorkerTooSmall      a worker has less memory than the plan needs
     |  |- WorkerUnfit         a worker is of another kind, or of other versions, than the run
     |  |- BlockHung           a block did not end within its time
@@ -443,6 +444,23 @@ class DeviceUnavailable(ResourceError):
     def message(self) -> str:
         cure = "Choose another with --device, for example cpu."
         return f"Device {self.device!r}: {self.problem}. {cure}"
+
+
+@dataclasses.dataclass(eq=False)
+class LibraryUnfit(ResourceError):
+    """A library lacks what is needed of it."""
+
+    library: str
+    found: str
+    allowed: str
+    lacking: Sequence[str]
+
+    def message(self) -> str:
+        return (
+            f"{self.library} {self.found} lacks {', '.join(self.lacking)}. tilenet works with "
+            f"{self.library} {self.allowed}: install one of these, for example by pip install "
+            f"'{self.library}{self.allowed.replace(' ', '')}'."
+        )
 
 
 @dataclasses.dataclass(eq=False)

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from tilenet import codecs, storage
@@ -25,6 +23,7 @@ from tilenet.geometry import ZYX
 from tilenet.object_store import RemoteStore
 from tilenet.ome import image_attributes
 from tilenet.provenance import CREATION
+from tilenet.zarr_names import default_buffer_prototype, sync
 
 #: Seconds after which a folder that was to become a volume is taken for left behind.
 ORPHAN_SECONDS = 3600

@@ -12,13 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterable, 
 from typing import Any
 
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
 from tilenet.errors import StoreFailed
 from tilenet.store_client import WEB, make_client, scheme_of
 from tilenet.store_errors import explained
+from tilenet.zarr_names import (
+    Buffer,
+    BufferPrototype,
+    check_writable,
+    default_buffer_prototype,
+    sync,
+)
 
 #: Prefixes that are listed at the same time. A page holds 1000 keys, and pages of one prefix come
 #: one after another: a million keys under one would be 1000 round trips.
@@ -262,7 +267,7 @@ class RemoteStore(_Explained):
         """
         import obstore
 
-        self._check_writable()
+        check_writable(self)
         with explained(self.location):
             await obstore.delete_async(self.store, list(keys))
 
@@ -283,7 +288,7 @@ class RemoteStore(_Explained):
         """
         import obstore
 
-        self._check_writable()
+        check_writable(self)
         with explained(self.location):
             try:
                 await obstore.put_async(self.store, key, value, mode="create")

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from zarr.abc.store import SuffixByteRequest
 from zarr.codecs import ShardingCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from tilenet import storage
 from tilenet.errors import InvalidData, StoreFailed, UnreadableBlock
@@ -22,6 +20,7 @@ from tilenet.listing import names_below
 from tilenet.object_store import RemoteStore, in_turn
 from tilenet.tiling import BlockGrid
 from tilenet.volume import READ_BYTES, Volume, is_of_system
+from tilenet.zarr_names import default_buffer_prototype, sync
 
 #: Bytes of an entry of a shard's index, offset and length of a chunk, and of the index's checksum.
 ENTRY_BYTES, CHECKSUM_BYTES = 16, 4

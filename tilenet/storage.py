@@ -10,7 +10,6 @@ file under its final name, and skips shards that are all fill value.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import math
 import threading
 from collections.abc import Iterable
@@ -23,7 +22,6 @@ import zarr
 import zarr.errors
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodec
-from zarr.core.sync import iothread, loop, sync
 from zarr.storage import FsspecStore, LocalStore
 
 from tilenet.durable import DurableStore
@@ -31,6 +29,7 @@ from tilenet.errors import StoreFailed, UnreadableVolume
 from tilenet.object_store import RemoteStore, open_store
 from tilenet.store_client import SCHEMES, scheme_of
 from tilenet.urls import refuse_secrets
+from tilenet.zarr_names import python_pipeline, sync
 
 #: Chunks in a shard at most: its index, 16 bytes for each, is read as a whole.
 CHUNKS_PER_SHARD = 2**22
@@ -41,21 +40,10 @@ BLOSC = (numcodecs.Blosc, BloscCodec)
 REQUESTS = 64
 
 _ZARRS = "zarrs.ZarrsCodecPipeline"
-_ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+_ZARR_PYTHON = python_pipeline()
 
 # zarr-python keeps its settings in one process-wide place; two threads must not open at once.
 _settings_lock = threading.Lock()
-
-#: Seconds that the thread in which Zarr asks its stores may take to end with the process.
-LAST_SECONDS = 10
-
-
-@atexit.register
-def _end_thread() -> None:
-    # Zarr, whose own turn comes later, waits 0.2 s: on a busy machine it ended in a traceback.
-    if loop[0] is not None and iothread[0] is not None:
-        loop[0].call_soon_threadsafe(loop[0].stop)
-        iothread[0].join(LAST_SECONDS)
 
 
 def is_remote(location: str) -> bool:

@@ -22,9 +22,8 @@ from torch.nn import functional
 
 from tilenet.layers import Layer
 from tilenet.slabs import slabs
+from tilenet.torch_names import onednn_convolution
 from tilenet.unet import UNet
-
-_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class StreamedNetwork:
@@ -86,10 +85,10 @@ class _Prepared:
 
     def convolve(self, x: Tensor) -> Tensor:
         x, none, one = _image(x), [0] * len(self.kernel), [1] * len(self.kernel)
-        if x.device.type == "cpu" and x.dtype == torch.float32 and _ONEDNN:
+        if x.device.type == "cpu" and x.dtype == torch.float32 and onednn_convolution is not None:
             # PyTorch itself takes slabs of a few planes to a kernel that unfolds them into memory
             # and is 3 to 7 times slower (measured).
-            y = torch.mkldnn_convolution(x, self.weight, self.bias, none, one, one, 1)
+            y = onednn_convolution(x, self.weight, self.bias, none, one, one, 1)
         elif len(self.kernel) == 2:
             y = torch.conv2d(x, self.weight, self.bias)
         else:

@@ -6,13 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-
 from tilenet.durable import PARTIAL
 from tilenet.errors import UnreadableVolume
 from tilenet.storage import is_remote, local_path, make_store
 from tilenet.store_client import SCHEMES, WEB, scheme_of
+from tilenet.zarr_names import default_buffer_prototype, sync
 
 #: Key that shows whether an output can be written to.
 WRITE_CHECK = f"write-check{PARTIAL}"
