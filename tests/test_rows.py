@@ -92,8 +92,8 @@ def test_memory_holds_two_rows_beside_the_one_that_is_collected() -> None:
         go.set()
         written.result(30)
 
-    shape = {"axis": 0, "shard": (2, 3, 1), "threads": 2}
-    with Rows(write, Box.of_shape((20, 3, 1)), wait=wait, **shape) as rows:
+    block, shard = Box.of_shape((20, 3, 1)), zyx((2, 3, 1))
+    with Rows(write, block, axis=0, shard=shard, threads=2, wait=wait) as rows:
         for _ in range(10):
             values = np.zeros((2, 3, 1), np.uint8)
             held.append(weakref.ref(values))

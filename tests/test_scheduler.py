@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,7 +263,7 @@ class Waiting(PredictTask):
 
     def _planes(
         self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
-    ) -> Iterator[npt.NDArray[Any]]:
+    ) -> Generator[npt.NDArray[Any], None, None]:
         (self.folder / "begun").touch()
         wait_for((self.folder / "go").exists)
         yield from super()._planes(predictor, tiles, dtype, clock)
