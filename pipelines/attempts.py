@@ -49,11 +49,20 @@ class Work:
         Its tries that count.
     avoided : set of str
         Addresses of workers that it is not sent to again where there are others.
+    places : tuple of str
+        Addresses of the workers that it was sent to; empty where any may take it.
+    tried : bool
+        Whether it has failed before, whatever counts of that.
+    outages : set of int
+        Numbers of the outages that it was forgiven tries for.
     """
 
     box: Box
     failures: list[Failure] = field(default_factory=list)
     avoided: set[str] = field(default_factory=set)
+    places: tuple[str, ...] = ()
+    tried: bool = False
+    outages: set[int] = field(default_factory=set)
 
     def fail(self, failure: Failure) -> None:
         """Count a try that failed.
@@ -64,6 +73,7 @@ class Work:
             What happened.
         """
         self.failures.append(failure)
+        self.tried = True
         if failure.worker is not None:
             self.avoided.add(failure.worker)
 
@@ -148,19 +158,26 @@ class Backlog:
         self._waiting = rest
         return taken + self._fresh(min(count - len(taken), MOST_WAITING - len(rest)))
 
-    def take_one(self) -> list[Work]:
+    def take_one(self, *, untried: bool) -> list[Work]:
         """Give one, whatever its wait, to see whether any can be done.
+
+        Parameters
+        ----------
+        untried : bool
+            Whether rather one that has not failed yet, for all that failed may be damaged; else one
+            that has: done by another worker, it says something of those that it failed on.
 
         Returns
         -------
         list of Work
-            Any one of those that wait, for one alone may be damaged; of those that failed on some
-            worker, where there are such: done by another, it says something of that worker too.
+            One, by chance; none where none is left.
         """
+        fitting = [n for n, (_, work) in enumerate(self._waiting) if work.tried != untried]
+        if untried and not fitting and (fresh := self._fresh(1)):
+            return fresh
         if not self._waiting:
             return self._fresh(1)
-        failed = [n for n, (_, work) in enumerate(self._waiting) if work.avoided]
-        n = random.choice(failed or range(len(self._waiting)))  # noqa: S311
+        n = random.choice(fitting or range(len(self._waiting)))  # noqa: S311
         return [self._waiting.pop(n)[1]]
 
     def hurry(self) -> None:

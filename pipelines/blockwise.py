@@ -52,8 +52,8 @@ ANSWER_SECONDS = 20.0
 COUNT_SECONDS = 5.0
 
 #: Errors that are the worker's own, whatever its block is: another kind of device or other
-#: versions than the run began with, no such device, a library that is not installed there.
-OF_WORKERS = (WorkerUnfit, DeviceUnavailable, ImportError)
+#: versions than the run began with, or no such device.
+OF_WORKERS = (WorkerUnfit, DeviceUnavailable)
 
 
 def run_on_cluster(
@@ -130,22 +130,26 @@ class _ClusterRun(Run):
                 self._drain()
             if not self.flying and (self.options.stop or self.backlog.over):
                 return
+            if not self.flying and self.breaker.lasted is not None:
+                raise self.breaker.lasted
             finished = self._wait()
             if self.client.status != "running":
                 # Its futures are cancelled already, and asking it anything would only wait.
                 raise ConnectionError("the connection to the scheduler was lost")
             self._settle(finished)
+            self.keeper.hold(self.breaker.open)
             self._judge(
                 self.keeper.look(
                     lambda: [future.key for future in self.flying], paused=self.breaker.paused
                 )
             )
+            self._follow()
 
     def _refill(self) -> None:
         if not self.breaker.open:
             self._submit(self.backlog.take(max(0, self._window() - len(self.flying))))
         elif self.breaker.ready:
-            for work in self.backlog.take_one():
+            for work in self.backlog.take_one(untried=self.breaker.untried):
                 self.breaker.probe(work)
                 self._submit([work], probe=True)
 
@@ -165,7 +169,7 @@ class _ClusterRun(Run):
         for work in works:
             groups.setdefault(self._places(work, probe), []).append(work)
         for places, group in groups.items():
-            self._send(group, list(places) or None)
+            self._send(group, places)
 
     def _places(self, work: Work, probe: bool) -> tuple[str, ...]:
         if not (work.avoided or probe):
@@ -174,7 +178,11 @@ class _ClusterRun(Run):
         careful = self.keeper.others(work.avoided | self.suspects.workers)
         return tuple(careful or self.keeper.others(work.avoided))
 
-    def _send(self, works: Sequence[Work], places: list[str] | None) -> None:
+    def _send(self, works: Sequence[Work], places: tuple[str, ...]) -> None:
+        # There and nowhere else: what may go elsewhere too is taken by whoever is idle, and one
+        # that fails at once always is.
+        for work in works:
+            work.places = places
         futures = self.client.map(
             Portable(self.task),
             [work.box for work in works],
@@ -185,8 +193,7 @@ class _ClusterRun(Run):
             ],
             pure=False,
             resources=self.options.resources,
-            workers=places,
-            allow_other_workers=places is not None,
+            workers=list(places) or None,
         )
         self.flying.update(zip(futures, works, strict=True))
         for future in futures:
@@ -210,7 +217,9 @@ class _ClusterRun(Run):
         results = self._collect(futures)
         where = self._where(futures, results)
         paused = False
-        for future, result in zip(futures, results, strict=True):
+        # Those that ended well first: what is away is back then.
+        pairs = zip(futures, results, strict=True)
+        for future, result in sorted(pairs, key=lambda pair: not isinstance(pair[1], BlockReport)):
             if result is None:  # its worker left before it was fetched: Dask computes it again
                 self.lost.append(future)
                 continue
@@ -255,8 +264,7 @@ class _ClusterRun(Run):
                 self.backlog.put_back(work)
             return False
         failure = Failure(f"{why} [worker {self.keeper.label(worker)}]", worker)
-        if may_pass(error):
-            self.suspects.failed(worker, work, failure)
+        self.suspects.failed(worker, work, failure)
         return self.failed(work, failure, self.slots, passing=may_pass(error))
 
     def _forgive(self, worker: str) -> None:
@@ -274,6 +282,22 @@ class _ClusterRun(Run):
             self.suspects.forget(self.breaker.workers)  # all met the same
         for work in self._withdraw():
             self.backlog.put_back(work)
+
+    def _follow(self) -> None:
+        # Workers that left: what was sent to them alone goes elsewhere, and nothing is held
+        # against them.
+        if not (self.suspects or any(work.places for work in self.flying.values())):
+            return
+        there = set(self.keeper.others(()))
+        self.suspects.keep(there)
+        lost = [
+            future
+            for future, work in self.flying.items()
+            if work.places and there.isdisjoint(work.places) and not future.done()
+        ]
+        self.client.cancel(lost)
+        for future in lost:
+            self._take_back(self.flying.pop(future))
 
     def _judge(self, verdicts: Mapping[str, Verdict]) -> None:
         # Taken back first, so that the scheduler sends it nowhere else when the worker ends.
@@ -332,7 +356,7 @@ class _ClusterRun(Run):
 
     def _withdraw(self) -> list[Work]:
         # Takes back what no worker computes yet.
-        running = running_keys(self.client)
+        running = running_keys(self.client, stopped=bool(self.options.stop))
         waiting = [f for f in self.flying if not (f.key in running or f.done())]
         works = [self.flying.pop(future) for future in waiting]
         self.client.cancel(waiting)

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from distributed import Client
 
+from pipelines.cluster.jobs import JobCluster
 from pipelines.cluster.nannies import last_words
 from pipelines.cluster.options import OUTAGE_SECONDS
 from pipelines.cluster.replacing import patience, remove, replace
@@ -229,9 +230,20 @@ class Keeper:
         for_good : bool
             Whether another process on the same machine would fail as well.
         """
-        seen = self._known.get(worker)
-        name, nanny = (worker, False) if seen is None else (seen.name, seen.nanny)
-        self.unfit.send_away(worker, name, why, replaceable=nanny and not for_good)
+        unknown = Seen(worker, worker, 1, 0, 0.0, frozenset(), frozenset())
+        seen = self._known.get(worker, unknown)
+        self.unfit.send_away(seen, why, for_good=for_good, there=self._there)
+
+    def hold(self, held: bool) -> None:
+        """Have jobs kept that have nothing to do because the run is paused.
+
+        Parameters
+        ----------
+        held : bool
+            Whether it is.
+        """
+        if isinstance(getattr(self.client, "cluster", None), JobCluster):
+            self.client.cluster.held = held
 
     def look(
         self, flying: Callable[[], Sequence[str]], *, paused: bool = False
@@ -270,7 +282,8 @@ class Keeper:
             self._known |= {worker.address: worker for worker in workers}
             self._most = max(self._most, len(workers))
             own = flying()
-            self.unfit.check([worker.address for worker in workers])
+            # One that offers no GPU takes none of our blocks.
+            self.unfit.check([w.address for w in workers if self.resources <= w.resources])
             self._check_served(workers, own, elapsed)
             for worker in self._fitting(workers):
                 verdicts |= self._time(worker, own, 0.0 if paused else elapsed)
@@ -288,7 +301,9 @@ class Keeper:
         self._paces.pop(worker, None)
         given = [key for key in flying() if key in told["processing-tasks"]]
         # One that we sent away may be ended by its nanny, which the scheduler does not expect.
-        if told["expected"] or not given or worker in self.unfit:
+        excused = worker in self.unfit.excused
+        self.unfit.excused.discard(worker)
+        if told["expected"] or not given or excused:
             return {}
         suspects = self._computed(worker, given)
         error = self._why(worker)

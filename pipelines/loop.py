@@ -15,6 +15,7 @@ from pipelines.outages import Breaker, may_pass
 from pipelines.outcome import Outcome, RunOptions, Task, describe
 from tilenet.errors import OutageLasted, WorkersUnfit
 from tilenet.geometry import Box
+from tilenet.portable import portable
 from tilenet.tasks import BlockReport
 
 #: Seconds between two looks at a request to stop.
@@ -96,7 +97,12 @@ class Run:
             Whether the run pauses from now on.
         """
         work.fail(failure)
-        if passing and self.breaker.failed(work, failure, slots):
+        spent = len(work.failures) > self.options.retries
+        if (
+            passing
+            and self.breaker.counts(work)
+            and self.breaker.failed(work, failure, slots, spent=spent)
+        ):
             self.again(work, failure.why)
             return True
         self.breaker.dropped(work)
@@ -181,7 +187,11 @@ class _LoopRun(Run):
     def _next(self) -> list[Work]:
         if not self.breaker.open:
             return self.backlog.take(1)
-        works = self.backlog.take_one() if self.breaker.ready else []
+        if self.breaker.lasted is not None:
+            raise self.breaker.lasted
+        if not self.breaker.ready:
+            return []
+        works = self.backlog.take_one(untried=self.breaker.untried)
         for work in works:
             self.breaker.probe(work)
         return works
@@ -190,6 +200,7 @@ class _LoopRun(Run):
         try:
             report = self.task(work.box)
         except Exception as error:  # a task may fail in any way, and the others go on
-            self.failed(work, Failure(describe(error)), 1, passing=may_pass(error))
+            failure = Failure(describe(error))
+            self.failed(work, failure, 1, passing=may_pass(portable(error)))
         else:
             self.finished(work, report)

@@ -16,22 +16,31 @@ from tilenet.errors import (
     ArchitectureError,
     GeometryError,
     InvalidData,
+    ModelMismatch,
     NonFiniteOutput,
     NonFiniteValues,
+    NotEnoughMemory,
     OutageLasted,
     UnreadableBlock,
+    VoxelSizeMismatch,
 )
 
 #: Blocks that fail in a row until it counts as an outage: so many, or so many times the slots.
 IN_A_ROW, PER_SLOT = 8, 2
+
+#: Outages in which the failures of one block count for nothing. Neighbours that stay unreadable
+#: look like an outage time and again, and have to come to an end while the others are done.
+FORGIVEN = 3
 
 #: Seconds of one pause after another; the last for all further ones.
 PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
 
 # What says of itself that it stays as it is: values, and mistakes of a program.
 _LASTING = (
-    ArchitectureError, GeometryError, InvalidData, NonFiniteOutput, NonFiniteValues,
+    ArchitectureError, GeometryError, InvalidData, ModelMismatch, NonFiniteOutput, NonFiniteValues,
+    NotEnoughMemory, VoxelSizeMismatch,
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, TypeError,
+    ValueError,
 )  # fmt: skip
 
 
@@ -74,8 +83,10 @@ class Breaker:
         self._limit, self._note, self._clock = limit, note, clock
         self._row: list[tuple[Work, Failure]] = []
         self._until: float | None = None
-        self._pauses, self._paused = 0, 0.0
+        self._pauses, self._paused, self._number = 0, 0.0, 1
         self._probe: Work | None = None
+        #: What ends the run once nothing is computed any more.
+        self.lasted: OutageLasted | None = None
 
     @property
     def open(self) -> bool:
@@ -85,7 +96,12 @@ class Breaker:
     @property
     def paused(self) -> bool:
         """Whether nothing is begun at the moment."""
-        return self.open and self._probe is None
+        return self.open and self._probe is None and self.lasted is None
+
+    @property
+    def untried(self) -> bool:
+        """Whether a block that has not failed yet is to be tried: every second time."""
+        return self._pauses % 2 == 0
 
     @property
     def workers(self) -> set[str]:
@@ -122,11 +138,27 @@ class Breaker:
         """Note that a block was finished: what was away is back."""
         if self.open:
             self._note(f"Going on after {clock_text(self._paused)} of pauses: a block was finished")
+            self._number += 1
         self._row.clear()
-        self._until, self._probe = None, None
+        self._until, self._probe, self.lasted = None, None, None
         self._pauses, self._paused = 0, 0.0
 
-    def failed(self, work: Work, failure: Failure, slots: int) -> bool:
+    def counts(self, work: Work) -> bool:
+        """Tell whether failures of a block may still be an outage's.
+
+        Parameters
+        ----------
+        work : Work
+            The block.
+
+        Returns
+        -------
+        bool
+            False where it was forgiven several outages and others were done meanwhile.
+        """
+        return len(work.outages - {self._number}) < FORGIVEN
+
+    def failed(self, work: Work, failure: Failure, slots: int, *, spent: bool = False) -> bool:
         """Note that a block failed for what may pass.
 
         Parameters
@@ -137,16 +169,13 @@ class Breaker:
             What happened; counted as a try already.
         slots : int
             Blocks that are computed at once.
+        spent : bool
+            Whether it was the block's last try.
 
         Returns
         -------
         bool
             Whether the run is paused from now on: nothing else is to be begun.
-
-        Raises
-        ------
-        OutageLasted
-            When it was paused for as long as the user allows.
         """
         was_probe, was_open = work is self._probe, self.open
         self._row.append((work, failure))
@@ -155,20 +184,28 @@ class Breaker:
             if was_probe:
                 self._probe = None
                 self._pause(failure)
-        elif len(self._row) >= max(IN_A_ROW, PER_SLOT * slots):
+        elif len(self._row) >= max(IN_A_ROW, PER_SLOT * slots) or (spent and self._is_all(work)):
             self._forgive()
             self._pause(failure)
         return self.open and not was_open
+
+    def _is_all(self, work: Work) -> bool:
+        # Few are left, and none of them ends well: all tries of this one are in the row, and
+        # another block failed beside it.
+        tries = sum(other is work for other, _ in self._row)
+        return tries == len(work.failures) and tries < len(self._row)
 
     def _forgive(self) -> None:
         # An outage is no try of any block that it met.
         for work, failure in self._row:
             work.failures = [kept for kept in work.failures if kept is not failure]
+            work.outages.add(self._number)
 
     def _pause(self, last: Failure) -> None:
         count = len(self._row)
         if self._paused >= self._limit:
-            raise OutageLasted(count, clock_text(self._paused), last.why)
+            self.lasted = OutageLasted(count, clock_text(self._paused), last.why)
+            return
         pause = min(PAUSES[min(self._pauses, len(PAUSES) - 1)], self._limit - self._paused)
         self._pauses += 1
         self._paused += pause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from pipelines.attempts import Failure, Work
@@ -74,6 +75,17 @@ class Suspects:
             if record.again and len(record.failed) >= FAILURES:
                 self._bad[address] = list(record.failed.values())[-1].why
                 del self._records[address]
+
+    def keep(self, workers: Container[str]) -> None:
+        """Forget workers that are not there any more.
+
+        Parameters
+        ----------
+        workers : container of str
+            Addresses of those that are.
+        """
+        for worker in [worker for worker in self._records if worker not in workers]:
+            del self._records[worker]
 
     def forget(self, workers: set[str]) -> None:
         """Hold nothing more against some workers.

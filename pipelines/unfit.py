@@ -9,17 +9,19 @@ from distributed import Client
 
 from pipelines.cluster.jobs import JobCluster
 from pipelines.cluster.replacing import replace_unfit
+from pipelines.cluster.survey import Seen
 from tilenet.errors import WorkersUnfit
 
-#: Workers in a row that may be replaced in vain where no other is left.
-IN_A_ROW = 3
+#: Workers in a row that may be sent away where no other is left and another may come: of a machine
+#: or a scheduler, and of jobs, the next of which may be given the same bad node.
+IN_A_ROW, JOBS_IN_A_ROW = 3, 6
 
 
 class Unfit:
     """The workers that were sent away in one run.
 
-    One that is a job, or has not been replaced yet, is replaced: another node, or a process anew,
-    may do better. Where the same comes again, it is sent away.
+    A job is cancelled, and another submitted: it may be given another node. A worker that has a
+    nanny is started anew, once, where a process anew may do better. Any other is sent away.
 
     Parameters
     ----------
@@ -31,44 +33,50 @@ class Unfit:
 
     def __init__(self, client: Client, note: Callable[[str], None]) -> None:
         self._client, self._note = client, note
-        self._why: dict[str, str] = {}
-        self._replaced: set[str] = set()
+        self._reasons: list[str] = []
+        self._away: set[str] = set()
+        self._restarted: set[str] = set()
         self._in_a_row = self._awaited = 0
+        #: Addresses whose end is no block's fault, until it is heard of.
+        self.excused: set[str] = set()
 
     def __contains__(self, worker: str) -> bool:
-        return worker in self._why
+        return worker in self._away
 
     def finished(self) -> None:
         """Note that a block was finished: some worker is fit."""
         self._in_a_row = self._awaited = 0
 
-    def send_away(self, worker: str, name: str, why: str, *, replaceable: bool) -> None:
+    def send_away(self, worker: Seen, why: str, *, for_good: bool, there: Sequence[Seen]) -> None:
         """End a worker, and say so.
 
         Parameters
         ----------
-        worker, name : str
-            Its address and its name.
+        worker : Seen
+            The worker.
         why : str
             What it said.
-        replaceable : bool
-            Whether its nanny would start it anew, and a process anew might do better. A job may
-            always do better, on another node.
+        for_good : bool
+            Whether another process on the same machine would fail as well.
+        there : sequence of Seen
+            All workers: those of the same job end with it.
         """
-        if worker in self:
+        if worker.address in self:
             return
-        jobs = isinstance(self._client.cluster, JobCluster)
-        place = worker.rpartition(":")[0] if jobs else name
-        known = place in self._replaced
-        again = not known and (jobs or replaceable)
-        self._awaited += again - known
-        self._replaced.add(place)
-        self._why[worker] = why
+        job = worker.name.split("-")[0] if isinstance(self._client.cluster, JobCluster) else None
+        known = worker.nanny in self._restarted
+        again = job is not None or (bool(worker.nanny) and not (known or for_good))
+        siblings = [seen.address for seen in there if job and seen.name.split("-")[0] == job]
+        self._away |= {worker.address, *siblings}
+        self.excused |= {worker.address, *siblings}
+        self._restarted.add(worker.nanny)
+        self._awaited = max(0, self._awaited + again - (known and job is None))
+        self._reasons.append(why)
         self._in_a_row += 1
-        label = worker if name == worker else f"{worker} ({name})"
+        label = worker.address + (f" ({worker.name})" if worker.name != worker.address else "")
         done = "is replaced" if again else "is sent away"
         self._note(f"Worker {label} {done}, and its blocks go elsewhere: {why}")
-        replace_unfit(self._client, worker, name, again=again)
+        replace_unfit(self._client, worker.address, worker.name, again=again)
 
     def check(self, there: Sequence[str]) -> None:
         """See that some worker is left.
@@ -83,9 +91,11 @@ class Unfit:
         WorkersUnfit
             When every worker was sent away and none is awaited, with the commonest reason.
         """
+        self._away.intersection_update(there)  # another one may come at the same address
         if not self._in_a_row or any(worker not in self for worker in there):
             return
-        if self._awaited > 0 and self._in_a_row < IN_A_ROW:
+        jobs = isinstance(self._client.cluster, JobCluster)
+        if self._awaited and self._in_a_row < (JOBS_IN_A_ROW if jobs else IN_A_ROW):
             return
-        why, _ = Counter(self._why.values()).most_common(1)[0]
-        raise WorkersUnfit(len(self._why), why)
+        why, _ = Counter(self._reasons).most_common(1)[0]
+        raise WorkersUnfit(len(self._reasons), why)

@@ -57,6 +57,8 @@ class Faulty:
     bad: Sequence[Box] = ()
     #: Name of a worker whose first process fails.
     first: str = ""
+    #: The first try of a block fails, wherever it is.
+    once: bool = False
     seconds: float = 0.05
 
     def __call__(self, box: Box) -> BlockReport:
@@ -71,7 +73,7 @@ class Faulty:
             (folder / "process").write_text(process)
             if process == str(os.getpid()):
                 raise OSError(5, "Input/output error")
-        if box in self.bad:
+        if box in self.bad or (self.once and len(self.workers(box)) == 1):
             raise OSError(5, "Input/output error")
         _fail(os.environ.get("TILENET_TEST_FAULT", ""))
         time.sleep(self.seconds)

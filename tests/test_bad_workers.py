@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from pipelines.attempts import Failure, Work
 from pipelines.blockwise import run_on_cluster
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.cluster.jobs import JobCluster
+from pipelines.cluster.survey import Seen
+from pipelines.limits import Limits
 from pipelines.outcome import Outcome, RunOptions
 from pipelines.suspects import FAILURES, Suspects
-from pipelines.unfit import Unfit
+from pipelines.unfit import IN_A_ROW, JOBS_IN_A_ROW, Unfit
 from tests.acts import Faulty
 from tests.runs import Silent
 from tests.test_scheduler import LONG, Processes, wait_for
@@ -74,6 +77,48 @@ def test_one_bad_worker_among_good_ones_costs_no_block(
     assert REASONS[fault] in said[0]
     wait_for(lambda: bad.poll() is not None)
     assert len(client.nthreads()) == 2
+
+
+@pytest.mark.cluster
+def test_a_bad_worker_takes_nothing_back_while_the_good_ones_compute(
+    cluster: tuple[Processes, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Blocks last longer than all pauses together: whoever is idle would steal what waits.
+    monkeypatch.setattr("pipelines.outages.PAUSES", (0.2, 0.4, 0.8))
+    dask, client = cluster
+    dask.worker("bad", TILENET_TEST_FAULT="mount")
+    client.wait_for_workers(3, timeout=LONG)
+    task, reporter = Faulty(str(tmp_path / "tries"), seconds=4.0), Silent()
+    options = RunOptions(name="test", reporter=reporter, limits=Limits(outage=2.0))
+    outcome = run_on_cluster(task, BLOCKS[:12], options, client=client)
+    assert (outcome.computed, outcome.failed) == (12, [])
+    assert all(task.workers(box).count("bad") <= 1 for box in BLOCKS[:12])
+
+
+class Killing(Silent):
+    """Kills the worker that a block is to be sent to, before it is."""
+
+    def __init__(self, task: Faulty, workers: dict[str, subprocess.Popen[bytes]]) -> None:
+        super().__init__()
+        self.task, self.processes = task, workers
+
+    def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
+        super().retry(box, problem, noted=noted)
+        (name,) = self.task.workers(box)
+        for other in self.processes.keys() - {name}:
+            self.processes[other].kill()
+
+
+@pytest.mark.cluster
+def test_a_block_whose_only_other_worker_leaves_goes_back(tmp_path: Path) -> None:
+    with Processes(tmp_path) as dask, Client(dask.address) as client:
+        workers = {name: dask.worker(name) for name in ("one", "two")}
+        client.wait_for_workers(2, timeout=LONG)
+        task = Faulty(str(tmp_path / "tries"), once=True)
+        options = RunOptions(name="test", reporter=Killing(task, workers))
+        outcome = run_on_cluster(task, BLOCKS[:1], options, client=client)
+    assert (outcome.computed, outcome.failed) == (1, [])
+    assert len(task.workers(BLOCKS[0])) == 2
 
 
 @pytest.mark.cluster
@@ -167,45 +212,76 @@ class Seats:
         client = cast("Client", SimpleNamespace(cluster=cluster))
         self.unfit = Unfit(client, self.notes.append)
 
-    def send(self, worker: str, *, name: str = "w", replaceable: bool = True) -> None:
-        self.unfit.send_away(worker, name, "no such device", replaceable=replaceable)
+    def send(
+        self, worker: str, *, name: str = "w", nanny: str = "tcp://a:9", for_good: bool = False,
+        others: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        there = [seen(f"tcp://{other}", other) for other in others]
+        self.unfit.send_away(
+            seen(worker, name, nanny), "no such device", for_good=for_good, there=there
+        )
+
+
+def seen(address: str, name: str, nanny: str = "") -> Seen:
+    return Seen(address, name, 1, 0, 0.0, frozenset(), frozenset(), nanny=nanny)
 
 
 def test_a_worker_is_started_anew_once_and_then_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     seats = Seats(monkeypatch, None)
     for address in ("tcp://a:1", "tcp://a:1", "tcp://a:2"):
         seats.send(address)
-    seats.send("tcp://a:3", name="v", replaceable=False)
-    assert seats.ended == [("tcp://a:1", True), ("tcp://a:2", False), ("tcp://a:3", False)]
-    assert [" is replaced, " in note for note in seats.notes] == [True, False, False]
+    seats.send("tcp://a:3", nanny="tcp://a:8", for_good=True)
+    seats.send("tcp://a:4", nanny="")
+    assert seats.ended == [
+        ("tcp://a:1", True), ("tcp://a:2", False), ("tcp://a:3", False), ("tcp://a:4", False)
+    ]  # fmt: skip
+    assert [" is replaced, " in note for note in seats.notes] == [True, False, False, False]
 
 
-def test_a_job_is_replaced_unless_its_node_had_one_that_was_bad(
-    monkeypatch: pytest.MonkeyPatch,
+def test_workers_of_one_job_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seats = Seats(monkeypatch, JobCluster.__new__(JobCluster))
+    seats.send("tcp://a:1", name="job1-0", others=("job1-1", "job2-0"))
+    seats.send("tcp://job1-1", name="job1-1")
+    assert seats.ended == [("tcp://a:1", True)]
+    assert seats.unfit.excused == {"tcp://a:1", "tcp://job1-1"}
+    seats.unfit.check(["tcp://job2-0"])
+
+
+@pytest.mark.parametrize(("jobs", "most"), [(True, JOBS_IN_A_ROW), (False, IN_A_ROW)])
+def test_a_run_goes_on_while_another_worker_may_come(
+    monkeypatch: pytest.MonkeyPatch, jobs: bool, most: int
 ) -> None:
-    seats = Seats(monkeypatch, JobCluster.__new__(JobCluster))
-    for n, node in enumerate(("a", "b", "a")):
-        seats.send(f"tcp://{node}:{n}", name=f"job{n}", replaceable=False)
-    assert [again for _, again in seats.ended] == [True, True, False]
-
-
-def test_a_run_goes_on_while_a_replacement_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    seats = Seats(monkeypatch, JobCluster.__new__(JobCluster))
+    seats = Seats(monkeypatch, JobCluster.__new__(JobCluster) if jobs else None)
     seats.unfit.check([])
-    seats.send("tcp://a:1", name="job1")
-    seats.unfit.check(["tcp://a:1"])
-    seats.unfit.check([])  # another job is on its way
-    seats.send("tcp://a:2", name="job2")
-    seats.unfit.check(["tcp://a:2", "tcp://b:3"])
-    with pytest.raises(WorkersUnfit, match="2 workers were sent away"):
-        seats.unfit.check(["tcp://a:2"])
+    for n in range(most):
+        seats.unfit.check([])  # another is on its way
+        seats.send(f"tcp://a:{n}", name=f"job{n}", nanny=f"tcp://a:9{n}")
+        seats.unfit.check([f"tcp://a:{n}", "tcp://b:1"])
+    with pytest.raises(WorkersUnfit, match=f"{most} workers were sent away.*: no such device"):
+        seats.unfit.check([])
     seats.unfit.finished()
     seats.unfit.check([])
-    for n, node in enumerate("cde"):
-        seats.unfit.check([])
-        seats.send(f"tcp://{node}:{n}", name=f"job{n + 3}")
-    with pytest.raises(WorkersUnfit, match="5 workers were sent away"):
-        seats.unfit.check([])
+
+
+def test_a_worker_that_is_sent_away_for_good_is_not_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seats = Seats(monkeypatch, None)
+    seats.send("tcp://a:1", nanny="")
+    with pytest.raises(WorkersUnfit, match="1 workers were sent away"):
+        seats.unfit.check(["tcp://a:1"])
+
+
+def test_another_worker_may_come_at_the_address_of_a_bad_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seats = Seats(monkeypatch, None)
+    seats.send("tcp://a:1", nanny="")
+    seats.unfit.check(["tcp://b:1"])
+    assert "tcp://a:1" not in seats.unfit
+    seats.unfit.check(["tcp://a:1"])
+    seats.send("tcp://a:1", nanny="")
+    assert len(seats.ended) == 2
 
 
 # -- what speaks against a worker -----------------------------------------------------------------

@@ -123,6 +123,15 @@ def test_blamed_for_an_end_is_what_was_computed(looks: Looks) -> None:
     assert set(looks.bury("abc", "bc")) == {"b"}
 
 
+def test_a_pause_of_the_run_is_no_time_of_a_block(looks: Looks) -> None:
+    looks.look(worker("a"))
+    for _ in range(40):
+        looks.now += STEP
+        looks.workers = [worker("a")]
+        assert looks.keeper.look(lambda: ["a"], paused=True) == {}
+    assert looks.until_hung(worker("a")) == (LIMIT + STEP, {"a"})
+
+
 def test_what_others_sent_is_not_ours_to_give_up(looks: Looks) -> None:
     assert looks.until_hung(worker("xy"), own="ab") == (math.inf, set())
 

@@ -15,7 +15,7 @@ from pipelines.attempts import CHANCE, MOST_WAITING, WAITS, Backlog, Failure, Wo
 from pipelines.blockwise import run_on_cluster
 from pipelines.limits import Limits
 from pipelines.loop import run_in_loop
-from pipelines.outages import IN_A_ROW, PAUSES, Breaker, may_pass
+from pipelines.outages import FORGIVEN, IN_A_ROW, PAUSES, Breaker, may_pass
 from pipelines.outcome import Outcome, RunOptions, Task
 from pipelines.stopping import Stop
 from tests.runs import Silent
@@ -112,6 +112,8 @@ def fail(breaker: Breaker, work: Work, slots: int = 1, worker: str | None = None
 
 
 def state(breaker: Breaker) -> str:
+    if breaker.lasted is not None:
+        return "lasted"
     if not breaker.open:
         return "on"
     if not breaker.paused:
@@ -152,15 +154,96 @@ def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Han
         # What was computed when the pause began fails without a consequence.
         fail(breaker, works[5])
         assert state(breaker) == "trying"
-        if n < len(pauses) - 1:
-            fail(breaker, works[n % 3])
-    with pytest.raises(OutageLasted, match=r"over 0:05:00 of pauses \(--outage-timeout\)"):
-        fail(breaker, works[(len(pauses) - 1) % 3])
+        fail(breaker, works[n % 3])
+    assert state(breaker) == "lasted", "nothing else is begun"
+    assert "over 0:05:00 of pauses (--outage-timeout)" in str(breaker.lasted)
     assert hand.now - start == pytest.approx(300, abs=0.001)
     assert all(not work.failures for work in works), "an outage is no try of any block"
     assert notes[0].startswith("Paused: 8 blocks in a row failed and none was finished. The last:")
     assert notes[1].startswith("One block is tried in 0:00:01; paused 0:00:01 of 0:05:00")
     assert len(notes) == 1 + len(pauses)
+
+
+def test_a_block_that_ends_well_ends_an_outage_that_lasted(hand: Hand) -> None:
+    breaker, works = Breaker(0.5, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    for work in works:
+        fail(breaker, work)
+    breaker.probe(works[0])
+    fail(breaker, works[0])
+    assert state(breaker) == "lasted"
+    breaker.finished()  # one that was computed all the while
+    assert state(breaker) == "on"
+
+
+def test_where_few_are_left_the_last_try_of_one_is_a_pause(hand: Hand) -> None:
+    breaker, (one, other) = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:2]]
+    for _ in range(2):
+        fail(breaker, one)
+        fail(breaker, other)
+    failure = Failure("the disk is away")
+    one.fail(failure)
+    assert breaker.failed(one, failure, 4, spent=True)
+    assert one.failures == other.failures == []
+
+
+def test_the_last_try_of_a_block_alone_is_no_pause(hand: Hand) -> None:
+    breaker, (one, other) = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:2]]
+    fail(breaker, one)
+    breaker.finished()  # so it was the block
+    fail(breaker, other)
+    for work, spent in ((one, False), (one, True)):
+        failure = Failure("the disk is away")
+        work.fail(failure)
+        assert not breaker.failed(work, failure, 4, spent=spent)
+    alone, breaker = Work(MANY[2]), Breaker(600, lambda _: None, hand)
+    for _ in range(3):
+        failure = Failure("the disk is away")
+        alone.fail(failure)
+        assert not breaker.failed(alone, failure, 4, spent=len(alone.failures) == 3)
+
+
+def test_neighbours_that_look_like_an_outage_again_and_again_are_none(hand: Hand) -> None:
+    breaker, works = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    for _ in range(FORGIVEN):
+        for work in works:
+            assert breaker.counts(work)
+            fail(breaker, work)
+        assert all(breaker.counts(work) for work in works), "within one outage"
+        breaker.finished()
+    assert not any(breaker.counts(work) for work in works)
+    assert all(not work.failures for work in works)
+
+
+def test_every_second_block_that_is_tried_has_not_failed_yet(hand: Hand) -> None:
+    breaker = Breaker(600, lambda _: None, hand)
+    backlog = Backlog(iter(MANY), hand)
+    works = backlog.take(IN_A_ROW)
+    for work in works:
+        fail(breaker, work)
+        backlog.put_off(work)
+    tried = []
+    for _ in range(6):
+        hand.now += 60
+        (work,) = backlog.take_one(untried=breaker.untried)
+        tried.append(work.tried)
+        breaker.probe(work)
+        fail(breaker, work)
+        backlog.put_off(work)
+    assert tried == [True, False] * 3
+    few = Backlog(iter(()), hand)
+    few.put_back(works[0])
+    assert few.take_one(untried=True) == [works[0]], "whatever is left"
+
+
+def test_waits_end_when_what_was_away_is_back(hand: Hand) -> None:
+    backlog = Backlog(iter(()), hand)
+    for box in MANY[:3]:
+        work = Work(box)
+        work.fail(Failure("away"))
+        backlog.put_off(work)
+    assert backlog.take(3) == []
+    backlog.hurry()
+    assert len(backlog.take(3)) == 3
 
 
 def test_a_finished_block_ends_the_pause(hand: Hand) -> None:
@@ -279,6 +362,36 @@ def test_a_paused_run_stops_when_it_is_told_to(run: Run, flag: Path) -> None:
     threading.Timer(1.0, lambda: setattr(stop, "signal", 2)).start()
     outcome = run(Away(str(flag)), iter(MANY), options(Silent(), stop=stop))
     assert (outcome.stopped_by, outcome.computed, outcome.failed) == (2, 0, [])
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_short_outage_at_the_end_fails_no_block(run: Run, flag: Path, count: int) -> None:
+    flag.touch()
+    threading.Timer(9.0, flag.unlink).start()
+    outcome = run(Away(str(flag)), iter(MANY[:count]), options(Silent()))
+    assert (outcome.computed, outcome.failed) == (count, [])
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Has a row of blocks that the system never gives."""
+
+    bad: tuple[Box, ...]
+
+    def __call__(self, box: Box) -> BlockReport:
+        if box in self.bad:
+            raise OSError(5, "Input/output error", "em.zarr")
+        return BlockReport(box, {})
+
+
+def test_neighbours_that_stay_unreadable_fail_and_the_others_go_on(
+    run: Run, flag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.attempts.WAITS", (0.05,))
+    outcome = run(Unreadable(tuple(MANY[100:112])), iter(MANY), options(Silent()))
+    # Those of the last round may be few enough to have been tried in vain together.
+    assert {box for box, _ in outcome.failed} == set(MANY[100:112])
+    assert outcome.computed == len(MANY) - 12
 
 
 @dataclass(frozen=True)

@@ -315,9 +315,10 @@ def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
     assert f"Job {first} ended: cancelled, because its worker hung" in capsys.readouterr().err
 
 
-def test_jobs_whose_workers_are_bad_are_replaced_once_and_end_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_jobs_whose_workers_are_bad_are_replaced_and_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("pipelines.unfit.JOBS_IN_A_ROW", 2)
     bad = dataclasses.replace(BATCH, setup=(*BATCH.setup, "export TILENET_TEST_FAULT=kind"))
     outcome = Outcome()
     options = RunOptions(name="bad", reporter=Silent(), outcome=outcome)

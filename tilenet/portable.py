@@ -63,4 +63,7 @@ def portable(error: Exception) -> Exception:
         return error
     # Types of other libraries fail to be read in their own ways, or are not installed there.
     text = f"{type(error).__name__}: {error}"
-    return OSError(text) if isinstance(error, OSError) else RuntimeError(text)
+    for plain in (OSError, MemoryError, ImportError, LookupError, ValueError, TypeError):
+        if isinstance(error, plain):
+            return plain(text)
+    return RuntimeError(text)

@@ -25,6 +25,7 @@ from tilenet.source_hdf5 import open_hdf5
 from tilenet.source_numpy import open_npy, open_npz
 from tilenet.source_png import open_png
 from tilenet.source_tiff import open_tiff
+from tilenet.volume import is_of_system
 
 #: Files kept open in a process: many sections of a stack, few of the 256 that macOS allows.
 MAX_OPEN = 64
@@ -106,7 +107,8 @@ class FileSource:
         except TilenetError:
             raise
         except Exception as error:  # decoders raise what they like
-            raise UnreadableBlock(self.location, str(box), _line(error)) from error
+            damaged = not is_of_system(error)
+            raise UnreadableBlock(self.location, str(box), _line(error), damaged) from error
 
     def identity(self) -> dict[str, Any]:
         """Recognise the content without reading it all, independent of where it lies.

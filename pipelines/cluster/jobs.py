@@ -50,6 +50,9 @@ USEFUL_SECONDS = 60.0
 #: Seconds to submit nothing after a job failed or was refused while others compute.
 PAUSE_SECONDS = 60.0
 
+#: Why a job is given up.
+HUNG, UNFIT = "its worker hung", "its worker could compute no block"
+
 #: Seconds that a job has nothing to do before it is given back.
 IDLE_SECONDS = 60.0
 
@@ -91,11 +94,14 @@ class JobCluster(SpecCluster):  # type: ignore[misc]  # distributed has no types
     Attributes
     ----------
     give_up : callable
-        Takes the name of a worker, what is wrong with it, and whether another job is to be
-        submitted in place of its own, which is cancelled.
+        Takes the name of a worker, and what is wrong with it: its job is cancelled, and another is
+        submitted.
+    held : bool
+        Whether jobs are kept that have nothing to do, because the run is paused.
     """
 
-    give_up: Callable[[str, str, bool], None]
+    give_up: Callable[[str, str], None]
+    held: bool = False
 
 
 class Jobs:
@@ -119,7 +125,6 @@ class Jobs:
         self.problem: Exception | None = None
         self.jobs: dict[str, _Job] = {}
         self.given_up: dict[str, str] = {}
-        self.most = self.batch.max_jobs
         self.said: dict[str, Listed] = {}
         self.count = self.failed = 0
         self._enough: JobsFailed | None = None
@@ -186,7 +191,7 @@ class Jobs:
         workers, tasks = self.cluster.sync(self._view)
         now = time.monotonic()
         self._meet(workers, now)
-        self._cancel_given_up()
+        self._cancel_given_up(workers, now)
         self._ask(workers, now)
         self._start(workers, tasks, now)
         self._give_back(workers, tasks, now)
@@ -212,18 +217,18 @@ class Jobs:
             if not job.useful and (job.ending or now - job.arrived >= useful):
                 job.useful, self.failed = True, 0
 
-    def _give_up(self, worker: str, why: str, again: bool) -> None:
+    def _give_up(self, worker: str, why: str) -> None:
         # In the thread of the run.
-        name = worker.split("-")[0]
-        if name not in self.given_up and not again:
-            self.most -= 1
-        self.given_up.setdefault(name, why)
+        self.given_up.setdefault(worker.split("-")[0], why)
 
-    def _cancel_given_up(self) -> None:
-        # Without the pause after a failure: the run counts these, and has an end to it.
+    def _cancel_given_up(self, workers: list[_Worker], now: float) -> None:
+        # The run counts these, and has an end to it.
+        others = any(worker.job not in self.given_up for worker in workers)
         for name in self.given_up.keys() & self.jobs.keys():
             job = self.jobs.pop(name)
             why = self.given_up[name]
+            if others and why == UNFIT:  # its node is free now, and may be given to the next
+                self._start_at = now + PAUSE_SECONDS
             click.echo(f"Job {job.number} ended: cancelled, because {why}", err=True)
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
                 cancel(self._make(name), [job.number])
@@ -280,7 +285,7 @@ class Jobs:
 
     def _wanted(self, tasks: int) -> int:
         slots = self.options.slots * self.batch.workers
-        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.most)
+        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.batch.max_jobs)
 
     def _start(self, workers: list[_Worker], tasks: int, now: float) -> None:
         if self._enough is not None:
@@ -310,6 +315,10 @@ class Jobs:
         return make_job(self.options, address=address, job_name=self.job_name, worker=worker)
 
     def _give_back(self, workers: list[_Worker], tasks: int, now: float) -> None:
+        if self.cluster.held:
+            for job in self.jobs.values():
+                job.busy = now
+            return
         spare = len(self.jobs) - self._wanted(tasks)
         idle = [
             job for job in self.jobs.values() if now - max(job.busy, job.submitted) > IDLE_SECONDS

@@ -10,7 +10,7 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from pipelines.cluster.asking import ask
-from pipelines.cluster.jobs import JobCluster
+from pipelines.cluster.jobs import HUNG, UNFIT, JobCluster
 
 #: Seconds to go without any worker: of a scheduler that others look after, and of this machine,
 #: whose workers start anew by themselves.
@@ -57,7 +57,7 @@ def replace(client: Client, address: str, name: str) -> None:
         Of the worker.
     """
     if isinstance(client.cluster, JobCluster):
-        client.cluster.give_up(name, "its worker hung", True)
+        client.cluster.give_up(name, HUNG)
         remove(client, [address])
     else:
         ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
@@ -76,7 +76,7 @@ def replace_unfit(client: Client, address: str, name: str, *, again: bool) -> No
         Whether another is to be tried.
     """
     if isinstance(client.cluster, JobCluster):
-        client.cluster.give_up(name, "its worker could compute no block", again)
+        client.cluster.give_up(name, UNFIT)
         remove(client, [address])
     elif again:
         ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)

@@ -47,8 +47,9 @@ class Seen:
         Whether it takes tasks: it is neither paused nor about to end.
     resources : frozenset of str
         Names of Dask's resources that it offers.
-    nanny : bool
-        Whether a process of Dask's looks after it, and starts it anew when it ends.
+    nanny : str
+        Address of the process of Dask's that looks after it and starts it anew when it ends; empty
+        where there is none.
     """
 
     address: str
@@ -60,7 +61,7 @@ class Seen:
     executing: frozenset[str]
     running: bool = True
     resources: frozenset[str] = frozenset()
-    nanny: bool = False
+    nanny: str = ""
 
 
 def survey(client: Client) -> list[Seen]:
@@ -99,7 +100,7 @@ def _surveyor() -> Callable[..., list[dict[str, Any]]]:
                 "executing": frozenset(str(ts.key) for ts in ws.executing),
                 "running": ws in dask_scheduler.running,
                 "resources": frozenset(ws.resources),
-                "nanny": bool(ws.nanny),
+                "nanny": ws.nanny or "",
             }
             for ws in dask_scheduler.workers.values()
         ]
@@ -209,29 +210,35 @@ def _hung(workers: list[Seen], problem: str) -> InvalidData:
     return InvalidData(f"Worker {names}", problem, cure)
 
 
-def running_keys(client: Client) -> set[str]:
+def running_keys(client: Client, *, stopped: bool) -> set[str]:
     """Ask the workers which tasks they compute at this moment.
 
     Parameters
     ----------
     client : distributed.Client
         The cluster.
+    stopped : bool
+        Whether a signal ends the run, which may have reached the workers too.
 
     Returns
     -------
     set of str
-        Keys; without those of a worker that does not answer.
+        Keys; with all that was given to a worker that does not answer, unless it is to end.
     """
-    lively = [worker for worker in survey(client) if worker.silent < SILENT_SECONDS]
+    workers = survey(client)
+    lively = [worker for worker in workers if worker.silent < SILENT_SECONDS]
+    silent = [] if stopped else [worker.processing for worker in workers if worker not in lively]
     addresses = [worker.address for worker in lively]
     asked = client.run(_active, workers=addresses, on_error="ignore", asynchronous=True)
     try:
         answers = answer(client, asked, SILENT_SECONDS, "workers").values()
     except TimeoutError:  # one of them hangs since: what they said of themselves
         answers = [worker.executing for worker in lively]
-    except OSError:  # a signal reached the workers too: nothing runs any more
-        return set()
-    return set().union(*answers)
+    except OSError:
+        if stopped:  # the signal reached the workers too: nothing runs any more
+            return set()
+        answers = [worker.processing for worker in lively]
+    return set().union(*answers, *silent)
 
 
 def whereabouts(client: Client, keys: Sequence[str]) -> dict[str, str]:
