@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,8 +236,8 @@ def test_of_the_test_a_shifted_read_in_the_task_is_noticed(
         def planes(self, piece: slice) -> np.ndarray:
             return np.roll(super().planes(piece), 1, axis=-1)
 
-    def shifted(volume: Volume, tiles: TileGrid, settings: Settings) -> Feed:
-        feed = honest(volume, tiles, settings)
+    def shifted(volume: Volume, tiles: TileGrid, settings: Settings, *wait: Any) -> Feed:
+        feed = honest(volume, tiles, settings, *wait)
         if tiles.block.start != (0, 0, 0):
             feed.__class__ = Shifted
         return feed
