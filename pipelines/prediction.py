@@ -187,6 +187,7 @@ def settings(job: Job, plan: Plan) -> Settings:
         axis=plan.axis,
         slab=plan.slab,
         streams=plan.streams,
+        queued_rows=plan.queued_rows,
     )
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from tilenet.errors import InvalidData
 from tilenet.tasks import BlockReport
 
 
@@ -47,9 +48,19 @@ class SpooledReports:
         ----------
         report : BlockReport
             Of a block that has none yet.
+
+        Raises
+        ------
+        InvalidData
+            When the temporary folder has no room.
         """
-        begin = self._file.seek(0, 2)
-        pickle.dump(report, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            begin = self._file.seek(0, 2)
+            pickle.dump(report, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        except OSError as error:
+            problem = f"cannot hold what the blocks report: {error.strerror or error}"
+            cure = "Free some space there, or name another folder by TMPDIR."
+            raise InvalidData(f"Folder {tempfile.gettempdir()}", problem, cure) from error
         self._index.extend((*report.box.start, begin))
 
     def __iter__(self) -> Iterator[BlockReport]:

@@ -139,6 +139,9 @@ def run_verify(
     volume = open_volume(output)
     report = Report(output, kind_of(volume))
     _check_options(volume, report.kind, basis, recompute)
+    if delete_different and recompute is None:
+        problem = "deletes what --recompute finds, and nothing is recomputed"
+        raise InvalidData("--delete-different", problem, "Add --recompute 1.0, or leave it out.")
     report.flaws += [Flaw("provenance", METADATA, "", problem) for problem in problems(volume)]
     sound = not report.flaws
     if sound:

@@ -121,15 +121,19 @@ def test_a_shard_that_cannot_be_written_ends_the_block(bad: int) -> None:
 
 
 def test_left_by_an_error_what_is_being_written_is_finished_and_the_rest_dropped() -> None:
-    under_way, ended = threading.Event(), list[int]()
+    under_way, ended, left = threading.Event(), list[int](), list[Rows]()
 
     def write(box: Box, row: np.ndarray) -> None:
         under_way.set()
-        time.sleep(0.2)  # so that all is handed on, and left, meanwhile
+        for _ in range(3000):  # until all was handed on, and is being left
+            if left and left[0]._writers._shutdown:
+                break
+            time.sleep(0.01)
         ended.append(box.start[0])
 
     def use() -> None:
         with Rows(write, Box.of_shape((6, 1, 1)), axis=0, shard=(2, 1, 1), threads=1) as rows:
+            left.append(rows)
             rows.add(np.zeros((3, 1, 1)))
             assert under_way.wait(30)
             rows.add(np.zeros((1, 1, 1)))

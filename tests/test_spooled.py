@@ -19,8 +19,10 @@ from pipelines.evaluate import FOLD, run_evaluation
 from pipelines.outcome import Outcome
 from pipelines.running import open_runner
 from pipelines.spooled import SpooledReports
+from tests.faults import small_disk
 from tests.runs import store_volume
 from tilenet.components import BlockComponents, LabelRule, block_components, extend
+from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box
 from tilenet.joining import join
 from tilenet.metrics import PairTable
@@ -170,3 +172,14 @@ def test_an_evaluation_holds_no_table_per_block(
     assert results.adapted_rand.error == 0
     assert len(held) == FOLD
     assert max(held) <= 1
+
+
+def test_a_temporary_folder_without_room_is_named(tmp_path: Path) -> None:
+    # Buffered by Python: a report that is larger than its buffer is written at once.
+    with small_disk(tmp_path / "small", "64k") as disk, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(disk))
+        with (
+            SpooledReports() as reports,
+            pytest.raises(InvalidData, match=r"small: cannot hold what .*No space left .*TMPDIR"),
+        ):
+            reports.append(BlockReport(Box((0, 0, 0), (1, 1, 1)), {}, bytes(2**20)))

@@ -700,3 +700,8 @@ def test_what_is_asked_for_must_be_possible(
             check(folder, kind, **options)
     assert command(case / "prediction.zarr", "--level", 1).exit_code == 2
     assert command(case / "prediction.zarr", "--recompute", 2).exit_code == 2
+
+
+def test_what_is_different_is_not_deleted_where_nothing_is_recomputed(copy: Path) -> None:
+    with pytest.raises(InvalidData, match=r"--delete-different: .*Add --recompute 1\.0"):
+        check(copy, delete_different=True)

@@ -144,18 +144,45 @@ class Plan:
         More than one lets a task compute while another one waits for what it reads or writes. That
         is rare, and not worth the operations of smaller tiles: 7 % more with 3-D networks.
         """
+        return self._overlap[0]
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows of shards that a task may have handed on to be written.
+
+        With one it writes shard by shard, as version 0.1.0 did: what was planned then goes on.
+        """
+        return self._overlap[1]
+
+    @functools.cached_property
+    def _overlap(self) -> tuple[int, int]:
+        # As much at once as memory is enough for; none of it changes a bit.
         request, most = self.request, min(self.request.slots, STREAMS)
-        on_device, on_host = self._evaluations_bytes(most), self._host_bytes(most)
-        if request.device != "cpu" and on_device > request.device_memory:
-            return 1
-        return most if on_host <= request.memory else 1
+        for streams, rows in ((most, QUEUED_ROWS), (1, QUEUED_ROWS)):
+            on_device = self.evaluations_bytes(streams)
+            fits = request.device == "cpu" or on_device <= request.device_memory
+            if fits and self._host_bytes(streams, rows) <= request.memory:
+                return streams, rows
+        return 1, 1
 
     @property
     def evaluation_bytes(self) -> int:
         """Memory of evaluations on the device, weights included: one computes, another may wait."""
-        return self._evaluations_bytes(self.streams)
+        return self.evaluations_bytes(self.streams)
 
-    def _evaluations_bytes(self, streams: int) -> int:
+    def evaluations_bytes(self, streams: int) -> int:
+        """Memory of evaluations on the device, weights included.
+
+        Parameters
+        ----------
+        streams : int
+            Those that have begun; one of them computes.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         request = self.request
         unfolded = request.precision == "float64" and request.device == "cpu"
         values = live_values(
@@ -198,15 +225,23 @@ class Plan:
     @property
     def shards_written(self) -> int:
         """Shards that a task writes at once."""
+        return self._shards_written(self.queued_rows)
+
+    def _shards_written(self, queued: int) -> int:
+        if queued == 1:
+            return 1
         sizes = zip(self.tiles_of_largest_block.block.shape, self.shard, strict=True)
         counts = [-(-n // s) for n, s in sizes]
-        counts[self.rows] = min(counts[self.rows], QUEUED_ROWS)
+        counts[self.rows] = min(counts[self.rows], queued)
         most = writers(math.prod(self.shard) * self.request.output_bytes)
         return min(most, math.prod(counts))
 
-    @functools.cached_property
+    @property
     def buffer_bytes(self) -> int:
         """Host memory of one task: chunks, stored voxels, mirrored ones, rows, their encoding."""
+        return self._buffer_bytes(self.queued_rows)
+
+    def _buffer_bytes(self, queued: int) -> int:
         request, tiles, rows = self.request, self.tiles_of_largest_block, self.rows
         inside, block = tiles.input_box, tiles.block
         # A mirrored corner is a copy of a copy.
@@ -219,11 +254,14 @@ class Plan:
             held = min(held, most)
             # The row that is collected, and those that are written or wait for it: each may be a
             # part of a slab's result, which lives as long; and the result that is taken apart.
-            row = max(self.shard[rows], mirrored)
-            copied = min(copied, (1 + QUEUED_ROWS) * row) + mirrored
+            if queued > 1:
+                row = max(self.shard[rows], mirrored)
+                copied = min(copied, (1 + queued) * row) + mirrored
+            else:
+                copied = min(copied, 2 * self.shard[rows])
         reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])
         shard = math.prod(min(n, s) for n, s in zip(block.shape, self.shard, strict=True))
-        at_once = self.shards_written * shard
+        at_once = self._shards_written(queued) * shard
         writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * at_once
         masking = MASK_BYTES * at_once if request.masked else 0
         chunks = CHUNK_COPIES * request.chunk_bytes
@@ -232,11 +270,11 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Host memory of one worker process."""
-        return self._host_bytes(self.streams)
+        return self._host_bytes(self.streams, self.queued_rows)
 
-    def _host_bytes(self, streams: int) -> int:
-        on_host = self._evaluations_bytes(streams) if self.request.device == "cpu" else 0
-        buffers = self.request.slots * self.buffer_bytes
+    def _host_bytes(self, streams: int, queued: int) -> int:
+        on_host = self.evaluations_bytes(streams) if self.request.device == "cpu" else 0
+        buffers = self.request.slots * self._buffer_bytes(queued)
         return PROCESS_BYTES + on_host + self.averaging_bytes + buffers
 
     @property

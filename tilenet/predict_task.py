@@ -152,6 +152,8 @@ class PredictTask:
         """
         predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
 
+        shard_bytes = math.prod(shape) * (like.channels or 1) * like.dtype.itemsize
+
         def cut(shard: Box, values: npt.NDArray[Any]) -> None:
             take(shard, self._masked(shard, values))
 
@@ -160,7 +162,8 @@ class PredictTask:
             box,
             axis=row_axis(tiles, self.settings.axis),
             shard=shape,
-            threads=writers(math.prod(shape) * (like.channels or 1) * like.dtype.itemsize),
+            threads=writers(shard_bytes) if self.settings.queued_rows > 1 else 1,
+            queued=self.settings.queued_rows,
             wait=functools.partial(_wait, predictor.turn, clock, "write"),
         )
         # The planes are closed first: what is left to be written needs no device.

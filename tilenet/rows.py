@@ -22,7 +22,7 @@ class Rows:
     """Collects the planes of a block; threads write rows while the next one is computed.
 
     A row is all shards of the block at one position along an axis. Memory holds the one that is
-    collected, and those that are written or wait for it: :data:`tilenet.block_order.QUEUED_ROWS`.
+    collected, and those that are written or wait for it.
     Leaving the context waits until all is written; when it is left by an error, what is being
     written is finished, and the rest dropped.
 
@@ -38,6 +38,8 @@ class Rows:
         Voxels of a shard, (z, y, x); the block starts at a multiple of it.
     threads : int
         Shards that are written at once.
+    queued : int
+        Rows that are written or wait for it, at most.
     wait : callable
         Waits for a Future and gives its result.
     """
@@ -50,9 +52,10 @@ class Rows:
         axis: int,
         shard: ZYX,
         threads: int,
+        queued: int = QUEUED_ROWS,
         wait: Callable[[Future[None]], None] = Future.result,
     ) -> None:
-        self._write, self._wait = write, wait
+        self._write, self._wait, self._queued = write, wait, queued
         self._axis, self._shard = axis, shard
         self._rows = deque(block.cut(axis, shard[axis]))
         self._row: Array | None = None
@@ -108,7 +111,7 @@ class Rows:
         self._row[self._planes(self._filled, stop)] = planes
 
     def _finish(self) -> None:
-        self._wait_until(QUEUED_ROWS - 1)
+        self._wait_until(self._queued - 1)
         assert self._row is not None
         row, values = self._rows.popleft(), self._row
         self._queue.append(

@@ -30,6 +30,9 @@ class Settings:
         Planes that they are fed at once, a multiple of the alignment; None takes all at once.
     streams : int
         Evaluations that may have begun at once; one at a time computes.
+    queued_rows : int
+        Rows of shards that a task may have handed on to be written; with one it writes shard by
+        shard.
     """
 
     device: str = "cpu"
@@ -38,3 +41,4 @@ class Settings:
     axis: int = 0
     slab: int | None = None
     streams: int = 1
+    queued_rows: int = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,13 +129,15 @@ class RecomputeTask:
         """
         location, run = self.predict.output.location, self.predict.run
         clock, volume = Clock(), _stored(VolumeReference(location), run)
-        found = list[tuple[Box, list[Difference | None]]]()
+        found, one = list[tuple[Box, list[Difference | None]]](), threading.Lock()
 
         def compare(shard: Box, values: npt.NDArray[Any]) -> None:
             stored = volume.read(shard).reshape(-1, *shard.shape)
             pairs = zip(stored, values.reshape(stored.shape), strict=True)
-            # In several threads at once; an append is whole.
-            found.append((shard, [difference(a, b, self.tolerance) for a, b in pairs]))
+            # One shard after another, though several threads come: what is compared takes several
+            # times its own memory, which the plan does not count for each.
+            with one:
+                found.append((shard, [difference(a, b, self.tolerance) for a, b in pairs]))
 
         self.predict.stream(box, volume, compare, clock)
         found.sort(key=lambda pair: pair[0].start)  # in whatever order the threads came
