@@ -36,6 +36,7 @@ class Unfit:
         self._reasons: list[str] = []
         self._away: set[str] = set()
         self._restarted: set[str] = set()
+        self._jobs: set[str] = set()
         self._in_a_row = self._awaited = 0
         #: Addresses whose end is no block's fault, until it is heard of.
         self.excused: set[str] = set()
@@ -64,6 +65,12 @@ class Unfit:
         if worker.address in self:
             return
         job = worker.name.split("-")[0] if isinstance(self._client.cluster, JobCluster) else None
+        if job in self._jobs:  # its job is being cancelled, and its worker came back meanwhile
+            self._away.add(worker.address)
+            replace_unfit(self._client, worker.address, worker.name, again=True)
+            return
+        if job is not None:
+            self._jobs.add(job)
         known = worker.nanny in self._restarted
         again = job is not None or (bool(worker.nanny) and not (known or for_good))
         siblings = [seen.address for seen in there if job and seen.name.split("-")[0] == job]

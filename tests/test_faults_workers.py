@@ -65,8 +65,14 @@ def run_with_a_late_worker(
     (said,) = [line for line in err.splitlines() if "its blocks go elsewhere" in line]
     assert " (bad) is sent away, and its blocks go elsewhere: " in said
     assert case.same(output)
-    record(fault, (code, said), stored=0, repeated=0, computed=summary["computed"], lost=0)
+    note(case, output, fault, (code, said))
     return said
+
+
+def note(case: Case, output: str, fault: str, said: tuple[int, str]) -> None:
+    """Note what a run did that came to its end by itself, with the bits of an undisturbed one."""
+    stored, repeated = case.stored(output), case.repeated(output)
+    record(fault, said, stored=stored, repeated=repeated, computed=BLOCKS - stored, lost=0)
 
 
 @pytest.mark.parametrize("setting", ["ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41"])
@@ -123,14 +129,12 @@ def test_a_worker_that_lacks_a_mount_among_good_ones(
     with Client(dask.address) as client:
         client.wait_for_workers(3, timeout=LONG)
         code, err, summary = end(case.begin("mount.zarr", "--scheduler", dask.address))
-        wait_for(lambda: bad.poll() is not None)
     assert (code, summary["computed"], summary["failed"]) == (0, BLOCKS, []), err
-    (said,) = [line for line in err.splitlines() if "its blocks go elsewhere" in line]
-    assert " (bad) is sent away, and its blocks go elsewhere: " in said
+    # So few blocks may be done before all that speaks against it has come together.
+    said = next(line for line in err.splitlines() if "(bad)" in line)
     assert f"{case.folder / 'em.zarr'}: is not a Zarr array or group" in said
     assert case.same("mount.zarr")
-    counts = {"stored": 0, "repeated": 0, "computed": summary["computed"], "lost": 0}
-    record("a worker that lacks a mount", (code, said), **counts)
+    note(case, "mount.zarr", "a worker that lacks a mount", (code, said))
 
 
 @pytest.mark.parametrize("away", ["input", "output"])
@@ -139,7 +143,6 @@ def test_a_file_system_that_is_away_for_a_while(case: Case, away: str) -> None:
     process = case.start(output)
     case.settle(output, SLOTS)
     place = case.folder / ("em.zarr" if away == "input" else output)
-    before = case.stored(output)
     place.rename(case.folder / "hidden")
     try:
         case.open_gate(output)
@@ -154,8 +157,7 @@ def test_a_file_system_that_is_away_for_a_while(case: Case, away: str) -> None:
     assert "Going on after " in err
     assert case.same(output)
     said = next(line for line in err.splitlines() if line.startswith("Paused: "))
-    counts = {"stored": before, "repeated": case.repeated(output), "lost": 0}
-    record(f"6 s without the {away}", (code, said), computed=summary["computed"], **counts)
+    note(case, output, f"6 s without the {away}", (code, said))
 
 
 def test_an_outage_that_lasts_is_no_fault_of_any_block(case: Case) -> None:

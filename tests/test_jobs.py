@@ -39,7 +39,9 @@ class Looks:
         patch.setattr(f"{where}.listed", lambda system, name: self.queue)
         patch.setattr(f"{where}.submit", self.submit)
         patch.setattr(Jobs, "_make", lambda jobs, worker: None)
-        cluster = cast("JobCluster", SimpleNamespace(sync=lambda view: (self.workers, 1)))
+        cluster = cast(
+            "JobCluster", SimpleNamespace(sync=lambda view: (self.workers, 1), held=False)
+        )
         self.jobs = Jobs(ClusterOptions(batch=BATCH, slots=1), cluster, cast("Client", None))
 
     def submit(self, job: Any) -> str:
