@@ -21,6 +21,10 @@ CHANCE = 0.25
 MOST_WAITING = 1000
 
 
+#: Blocks that one is drawn of by chance, to see whether any can be done.
+DRAWN = 64
+
+
 @dataclass(frozen=True)
 class Failure:
     """A try that failed.
@@ -172,11 +176,12 @@ class Backlog:
         list of Work
             One, by chance; none where none is left.
         """
+        if untried or not self._waiting:  # neighbours may be damaged together, so one of many
+            for work in self._fresh(DRAWN - sum(not work.tried for work in self.waiting)):
+                self.put_back(work)
         fitting = [n for n, (_, work) in enumerate(self._waiting) if work.tried != untried]
-        if untried and not fitting and (fresh := self._fresh(1)):
-            return fresh
         if not self._waiting:
-            return self._fresh(1)
+            return []
         n = random.choice(fitting or range(len(self._waiting)))  # noqa: S311
         return [self._waiting.pop(n)[1]]
 

@@ -35,6 +35,7 @@ class Unfit:
         self._client, self._note = client, note
         self._reasons: list[str] = []
         self._away: set[str] = set()
+        self._gone: set[str] = set()
         self._restarted: set[str] = set()
         self._jobs: set[str] = set()
         self._in_a_row = self._awaited = 0
@@ -98,7 +99,10 @@ class Unfit:
         WorkersUnfit
             When every worker was sent away and none is awaited, with the commonest reason.
         """
-        self._away.intersection_update(there)  # another one may come at the same address
+        # Another one may come at the same address; what the old one left comes before that.
+        back = self._gone.intersection(there)
+        self._away -= back
+        self._gone = self._away.difference(there)
         if not self._in_a_row or any(worker not in self for worker in there):
             return
         jobs = isinstance(self._client.cluster, JobCluster)
