@@ -234,7 +234,8 @@ class Jobs:
                 cancel(self._make(name), [job.number])
 
     def _ask(self, workers: list[_Worker], now: float) -> None:
-        silent = frozenset(self.jobs) - {worker.job for worker in workers}
+        # One that is given up may end by itself before it is cancelled, and is no failure then.
+        silent = frozenset(self.jobs) - {worker.job for worker in workers} - {*self.given_up}
         if silent != self._silent:
             self._silent, self._ask_pause, self._ask_at = silent, ASK_SECONDS[0], now
         if not silent or now < self._ask_at:
