@@ -230,6 +230,8 @@ class Keeper:
         for_good : bool
             Whether another process on the same machine would fail as well.
         """
+        if worker not in self._known:  # it failed before the first look
+            self._known |= {seen.address: seen for seen in survey(self.client)}
         unknown = Seen(worker, worker, 1, 0, 0.0, frozenset(), frozenset())
         seen = self._known.get(worker, unknown)
         self.unfit.send_away(seen, why, for_good=for_good, there=self._there)
