@@ -73,6 +73,8 @@ def verify(
     axes: str | None,
     model: str | None,
     mask: str | None,
+    delete_bad: bool,
+    delete_different: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -83,12 +85,17 @@ def verify(
     """
     if source is None and (level, channel, axes) != (None, None, None):
         raise click.UsageError("--level, --channel and --axes are those of --source")
+    if delete_different and options["recompute"] is None:
+        raise click.UsageError("--delete-different deletes what --recompute finds: give both")
     basis = Basis(
         source=None if source is None else VolumeReference(source, level, channel, axes),
         model=model,
         mask=None if mask is None else VolumeReference(mask),
     )
-    return run_verify(output, basis=basis, **options).finish(as_json=as_json)
+    report = run_verify(output, basis=basis, **options)
+    if delete_bad or delete_different:
+        report.delete(bad=delete_bad, different=delete_different)
+    return report.finish(as_json=as_json)
 
 
 def run_verify(
@@ -100,8 +107,6 @@ def run_verify(
     recompute: float | None = None,
     seed: int | None = None,
     device: str = "cpu",
-    delete_bad: bool = False,
-    delete_different: bool = False,
 ) -> Report:
     """Verify an output.
 
@@ -121,10 +126,6 @@ def run_verify(
         Decides which.
     device : str
         Where to recompute.
-    delete_bad : bool
-        Delete stored objects that are damaged, or hold what cannot be.
-    delete_different : bool
-        Delete those that differ from what is computed anew, by more than numeric plans do.
 
     Returns
     -------
@@ -139,9 +140,6 @@ def run_verify(
     volume = open_volume(output)
     report = Report(output, kind_of(volume))
     _check_options(volume, report.kind, basis, recompute)
-    if delete_different and recompute is None:
-        problem = "deletes what --recompute finds, and nothing is recomputed"
-        raise InvalidData("--delete-different", problem, "Add --recompute 1.0, or leave it out.")
     report.flaws += [Flaw("provenance", METADATA, "", problem) for problem in problems(volume)]
     sound = not report.flaws
     if sound:
@@ -161,8 +159,6 @@ def run_verify(
         except (TilenetError, Stopped) as error:  # what was found before is told all the same
             why = "it was stopped" if isinstance(error, Stopped) else str(error)
             report.flaws.append(Flaw("unchecked", "", "", f"blocks were not recomputed: {why}"))
-    if delete_bad or delete_different:
-        report.delete(bad=delete_bad, different=delete_different)
     return report
 
 

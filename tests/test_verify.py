@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client
 
+from pipelines import cli
 from pipelines.blockwise import run_on_cluster
 from pipelines.cli import tilenet
 from pipelines.cluster import ClusterOptions
@@ -129,9 +130,16 @@ SOURCES = {
 }  # fmt: skip
 
 
-def check(folder: Path, kind: str = "prediction", **options: Any) -> Report:
+def check(
+    folder: Path, kind: str = "prediction", *, delete_bad: bool = False,
+    delete_different: bool = False, **options: Any,
+) -> Report:  # fmt: skip
+    """Verify an output, and delete, as the command does."""
     options = {"basis": Basis(), "cluster": JOINED["cluster"], **options}
-    return run_verify(str(folder / (kind if kind.isdigit() else f"{kind}.zarr")), **options)
+    report = run_verify(str(folder / (kind if kind.isdigit() else f"{kind}.zarr")), **options)
+    if delete_bad or delete_different:
+        report.delete(bad=delete_bad, different=delete_different)
+    return report
 
 
 def at_hand(folder: Path, **changes: Any) -> Basis:
@@ -702,6 +710,8 @@ def test_what_is_asked_for_must_be_possible(
     assert command(case / "prediction.zarr", "--recompute", 2).exit_code == 2
 
 
-def test_what_is_different_is_not_deleted_where_nothing_is_recomputed(copy: Path) -> None:
-    with pytest.raises(InvalidData, match=r"--delete-different: .*Add --recompute 1\.0"):
-        check(copy, delete_different=True)
+def test_what_is_different_is_not_deleted_where_nothing_is_recomputed(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["verify", str(copy / "prediction.zarr"), "--delete-different"]) == 2
+    assert "--delete-different deletes what --recompute finds: give both" in capsys.readouterr().err
