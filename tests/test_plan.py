@@ -173,7 +173,7 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 def test_a_plan_taken_up_again_is_checked_against_the_memory_of_now() -> None:
     plan = make_plan(request(slots=1))
     check_memory(plan, "The plan")
-    less = replace(plan, request=replace(plan.request, memory=plan._host_bytes(1, 1) - 1))
+    less = replace(plan, request=replace(plan.request, memory=plan.host_bytes(1, 1) - 1))
     with pytest.raises(NotEnoughMemory, match="The plan needs"):
         check_memory(less, "The plan")
 
@@ -206,15 +206,15 @@ def test_a_task_that_waits_keeps_its_evaluation_where_the_memory_is_enough() -> 
 def test_no_tile_is_smaller_for_the_sake_of_tasks_that_wait(wanted: Request, spare: int) -> None:
     memory = least_memory(wanted) + spare
     plan = make_plan(replace(wanted, memory=memory))
-    assert plan._host_bytes(1, 1) <= plan.worker_bytes <= memory
-    assert plan.streams == 1 or plan._host_bytes(plan.streams, plan.queued_rows) <= memory
+    assert plan.host_bytes(1, 1) <= plan.worker_bytes <= memory
+    assert plan.streams == 1 or plan.host_bytes(plan.streams, plan.queued_rows) <= memory
 
 
 @settings(max_examples=40)
 @given(requests())
 def test_what_version_0_1_0_planned_for_is_enough_to_go_on(wanted: Request) -> None:
     plan = make_plan(wanted)
-    least = plan._host_bytes(1, 1)
+    least = plan.host_bytes(1, 1)
     short = replace(plan, request=replace(plan.request, memory=least))
     assert short.worker_bytes <= least, "it goes on, however little is written at once"
     if plan.is_streamed:  # as it counted rows: one that is written, and the next
@@ -223,6 +223,19 @@ def test_what_version_0_1_0_planned_for_is_enough_to_go_on(wanted: Request) -> N
         kept = min(block.shape[rows], 2 * plan.shard[rows]) * (block.size // block.shape[rows])
         one = replace(short, request=replace(short.request, output_bytes=wanted.output_bytes + 1))
         assert one._buffer_bytes(1) - short._buffer_bytes(1) == kept + 2 * shard
+
+
+@settings(max_examples=40)
+@given(requests(), st.integers(0, 2**28))
+def test_rows_are_queued_wherever_memory_is_enough_for_any_such_plan(
+    wanted: Request, spare: int
+) -> None:
+    plan = make_plan(wanted)
+    memory = plan.host_bytes(1, 1) + spare
+    short = make_plan(replace(wanted, memory=memory))
+    assert short.worker_bytes <= memory
+    if plan.host_bytes(1, 2) <= memory:
+        assert short.queued_rows == 2
 
 
 def test_rows_that_are_queued_and_shards_that_are_written_at_once_are_counted() -> None:

@@ -161,7 +161,7 @@ class Plan:
         for streams, rows in ((most, QUEUED_ROWS), (1, QUEUED_ROWS)):
             on_device = self.evaluations_bytes(streams)
             fits = request.device == "cpu" or on_device <= request.device_memory
-            if fits and self._host_bytes(streams, rows) <= request.memory:
+            if fits and self.host_bytes(streams, rows) <= request.memory:
                 return streams, rows
         return 1, 1
 
@@ -270,9 +270,23 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Host memory of one worker process."""
-        return self._host_bytes(self.streams, self.queued_rows)
+        return self.host_bytes(self.streams, self.queued_rows)
 
-    def _host_bytes(self, streams: int, queued: int) -> int:
+    def host_bytes(self, streams: int, queued: int) -> int:
+        """Host memory of one worker process that does so much at once.
+
+        Parameters
+        ----------
+        streams : int
+            Evaluations that have begun.
+        queued : int
+            Rows of shards that a task may have handed on to be written.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         on_host = self.evaluations_bytes(streams) if self.request.device == "cpu" else 0
         buffers = self.request.slots * self._buffer_bytes(queued)
         return PROCESS_BYTES + on_host + self.averaging_bytes + buffers

@@ -12,9 +12,10 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Never
 
+from tilenet.block_order import QUEUED_ROWS
 from tilenet.errors import NotEnoughMemory, UnalignedBlock
 from tilenet.geometry import (
     ALIGNMENT_REASON,
@@ -88,15 +89,20 @@ def make_plan(request: Request) -> Plan:
 
 
 def _cheapest(request: Request) -> Plan:
-    best: Plan | None = None
     tiles = sorted((_least(request, tile), tile) for tile in _tiles(request))
-    for least, tile in tiles:
-        if best is not None and least > _cost(best)[0]:
-            break
-        # Larger slabs take no less memory.
-        fitting = itertools.takewhile(_fits, _streams(request, tile))
-        best = min([*fitting, *([] if best is None else [best])], key=_cost, default=None)
-    return best or _refuse([next(_streams(request, tile)) for _, tile in tiles])
+    # One whose rows are queued, so that writing overlaps computing, where memory is enough for any.
+    for rows in (QUEUED_ROWS, 1):
+        best: Plan | None = None
+        fits = functools.partial(_fits, rows)
+        for least, tile in tiles:
+            if best is not None and least > _cost(best)[0]:
+                break
+            # Larger slabs take no less memory.
+            fitting = itertools.takewhile(fits, _streams(request, tile, fits))
+            best = min([*fitting, *([] if best is None else [best])], key=_cost, default=None)
+        if best is not None:
+            return best
+    return _refuse([next(_streams(request, tile, fits)) for _, tile in tiles])
 
 
 def _least(request: Request, tile: ZYX) -> float:
@@ -109,10 +115,10 @@ def _least(request: Request, tile: ZYX) -> float:
     return operations + stored * operations_per_byte(request)
 
 
-def _fits(plan: Plan) -> bool:
+def _fits(rows: int, plan: Plan) -> bool:
     request = plan.request
-    on_device = request.device == "cpu" or plan.evaluation_bytes <= request.device_memory
-    return on_device and plan.worker_bytes <= request.memory
+    on_device = request.device == "cpu" or plan.evaluations_bytes(1) <= request.device_memory
+    return on_device and plan.host_bytes(1, rows) <= request.memory
 
 
 def _refuse(plans: Sequence[Plan]) -> Never:
@@ -190,7 +196,7 @@ def _block_voxels(request: Request) -> float:
     return voxels_within(request, request.block_seconds, operations)
 
 
-def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
+def _streams(request: Request, tile: ZYX, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
     # Fed by slabs of the size that is fastest, and before that by smaller ones, which take less.
     architecture = request.architecture
     given = architecture.input_for(architecture.output_for(tile))
@@ -199,8 +205,9 @@ def _streams(request: Request, tile: ZYX) -> Iterator[Plan]:
     values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
     slabs = {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}
     for slab in sorted(slabs):
-        for block in [request.block] if request.block else _blocks(request, tile, axis, slab):
-            yield _with_block(request, block, tile=tile, axis=axis, slab=slab)
+        make = functools.partial(_with_block, request, tile=tile, axis=axis, slab=slab)
+        blocks = [request.block] if request.block else _blocks(request, tile, make, fits)
+        yield from map(make, blocks)
 
 
 def _with_block(request: Request, block: ZYX, *, tile: ZYX, axis: int, slab: int) -> Plan:
@@ -232,7 +239,9 @@ def _divisor(size: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if size % n == 0)
 
 
-def _blocks(request: Request, tile: ZYX, axis: int, slab: int) -> Iterator[ZYX]:
+def _blocks(
+    request: Request, tile: ZYX, make: Callable[[ZYX], Plan], fits: Callable[[Plan], bool]
+) -> Iterator[ZYX]:
     # Whole shards of the user's and whole alignments, which doubling keeps.
     units = zip(tile, request.architecture.alignment, request.shard or (1, 1, 1), strict=True)
     block = zyx(round_up(size, math.lcm(step, shard)) for size, step, shard in units)
@@ -240,20 +249,20 @@ def _blocks(request: Request, tile: ZYX, axis: int, slab: int) -> Iterator[ZYX]:
         yield block  # a longer one is a longer tile
         return
 
-    def fits(block: ZYX) -> bool:
-        return _fits(_with_block(request, block, tile=tile, axis=axis, slab=slab))
+    def fit(block: ZYX) -> bool:
+        return fits(make(block))
 
     # Sections cost a planar network no further overlap, and shards of many are few objects.
     voxels, enough = _block_voxels(request), BLOCKS_PER_WORKER * request.workers
-    while block[0] < request.volume_shape[0] and fits(block):
+    while block[0] < request.volume_shape[0] and fit(block):
         larger = zyx((2 * block[0], *block[1:]))
         few = len(BlockGrid(request.volume_shape, larger)) < enough
-        if few or math.prod(larger) > voxels or not fits(larger):
+        if few or math.prod(larger) > voxels or not fit(larger):
             break
         block = larger
     yield block
     # As deep as chunks of the input, so that none is decoded for some of its sections only.
     chunk = min(request.chunk_shape[0], request.volume_shape[0])
     deep = zyx((round_up(block[0], math.lcm(chunk, (request.shard or block)[0])), *block[1:]))
-    if deep != block and math.prod(deep) <= voxels and fits(deep):
+    if deep != block and math.prod(deep) <= voxels and fit(deep):
         yield deep
