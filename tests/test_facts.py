@@ -31,11 +31,17 @@ from tilenet.provenance import refuse_if_different, unstated
 from tilenet.settings import Settings
 from tilenet.tiling import TileGrid
 from tilenet.volume import open_volume
+from tilenet.weight_map import border_weights
+from tilenet.weight_rule import WeightRule
 from tilenet.worker_facts import WorkerKind
 
 #: What our own code makes of exact sums, by the number that every change of its bits raises. Never
 #: change an entry: raise ARITHMETIC, and add one.
 BITS = {1: "4d1dd9e9373332f5"}
+
+#: The same of weight maps, in steps of 1/86: square roots and exponentials have other last bits
+#: on other processors.
+WEIGHTS, STEPS = {1: "965086a1970331fb"}, 86
 
 
 # -- our own arithmetic ----------------------------------------------------------------------------
@@ -72,6 +78,22 @@ def test_a_change_of_our_arithmetic_raises_its_number() -> None:
     halves = (torch.arange(255, dtype=torch.float32) + 0.5) / 255  # to even
     found.update(stored(halves, "uint8").numpy().tobytes())
     assert BITS[ARITHMETIC] == found.hexdigest()[:16]
+
+
+def test_a_change_of_weight_maps_raises_it_too() -> None:
+    # Three cells two to five pixels apart; whatever is computed, it is a number of theirs.
+    labels = np.zeros((2, 24, 30), np.uint16)
+    labels[0, 3:12, 2:12], labels[0, 4:15, 14:25], labels[:, 17:22, 6:20] = 1, 2, 3
+    found = hashlib.sha256()
+    for rule in (WeightRule(per_section=True), WeightRule(voxel_size=(40.0, 9.2, 9.2), gap=1)):
+        steps = border_weights(labels, rule).astype(np.float64) * STEPS
+        # Many times the last bit of the largest.
+        assert np.abs(steps % 1 - 0.5).min() > 30 * STEPS * np.spacing(np.float32(9)), (
+            "none is rounded otherwise elsewhere"
+        )
+        assert len(np.unique(steps.round())) > 40
+        found.update(steps.round().astype(np.int64).tobytes())
+    assert WEIGHTS[ARITHMETIC] == found.hexdigest()[:16]
 
 
 # -- facts, compared -------------------------------------------------------------------------------

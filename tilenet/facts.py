@@ -13,6 +13,8 @@ from typing import Any
 
 #: Raised by one by every change of our code that changes a bit of a stored value, from the same
 #: input, plan and libraries. A version that changes none goes on with what an older one began.
+#: Tests keep a digest per number of predictions and of weight maps; the ids of instances follow
+#: from the masks alone. Of a training nothing tells but care: who changes its sums, raises this.
 ARITHMETIC = 1
 
 #: Where one of these differs, so may bits.
