@@ -119,6 +119,7 @@ class _ClusterRun(Run):
             with self.keeper:
                 self._compute()
         finally:
+            self.keeper.hold(False)
             if self.client.status == "running":
                 self.client.cancel(list(self.flying))
 
@@ -293,7 +294,9 @@ class _ClusterRun(Run):
         lost = [
             future
             for future, work in self.flying.items()
-            if work.places and there.isdisjoint(work.places) and not future.done()
+            if work.places
+            and there.isdisjoint(work.places)
+            and not (future.done() or self.keeper.computes(future.key))
         ]
         self.client.cancel(lost)
         for future in lost:

@@ -315,8 +315,8 @@ def _determinants(volume: Volume, rule: LabelRule, shard: ZYX) -> dict[str, Any]
 
 
 def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
-    stored = {n: begun.attributes.get(n) for n in ("input", "rule")}
-    stored |= {n: begun.attributes[n] for n in ("arithmetic",) if n in begun.attributes}
+    names = ("input", "rule", "arithmetic")
+    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
     stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
     refuse_if_different(begun.location, stored, stated)
     warn_of_unstated(begun.location, stored, stated)

@@ -218,6 +218,21 @@ class Keeper:
             and worker.address not in self.unfit
         ]
 
+    def computes(self, key: str) -> bool:
+        """Tell whether a worker computes a block: also one that takes no further ones does.
+
+        Parameters
+        ----------
+        key : str
+            Of the block.
+
+        Returns
+        -------
+        bool
+            As it was at the last look.
+        """
+        return any(key in worker.executing for worker in self._there)
+
     def send_away(self, worker: str, why: str, *, for_good: bool) -> None:
         """Send a worker away that computes no block, once, and say why.
 

@@ -77,7 +77,8 @@ class Unfit:
         siblings = [seen.address for seen in there if job and seen.name.split("-")[0] == job]
         self._away |= {worker.address, *siblings}
         self.excused |= {worker.address, *siblings}
-        self._restarted.add(worker.nanny)
+        if again:
+            self._restarted.add(worker.nanny)
         self._awaited = max(0, self._awaited + again - (known and job is None))
         self._reasons.append(why)
         self._in_a_row += 1

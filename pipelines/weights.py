@@ -349,8 +349,8 @@ def _rule(volume: Volume, rule: WeightRule) -> dict[str, Any]:
 
 
 def _check_begun(begun: Volume, new: NewVolume) -> None:
-    stored = {name: begun.attributes.get(name) for name in ("kind", "input", "rule")}
-    stored |= {n: begun.attributes[n] for n in ("arithmetic",) if n in begun.attributes}
+    names = ("kind", "input", "rule", "arithmetic")
+    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
     stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
     stated = {**new.attributes, "voxel_size": new.voxel_size, "shard": new.shard}
     refuse_if_different(begun.location, stored, stated)

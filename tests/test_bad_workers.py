@@ -245,6 +245,10 @@ def test_workers_of_one_job_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert seats.ended == [("tcp://a:1", True)]
     assert seats.unfit.excused == {"tcp://a:1", "tcp://job1-1"}
     seats.unfit.check(["tcp://job2-0"])
+    # One whose job is not cancelled yet may come back: it is the same, and is ended again.
+    seats.send("tcp://a:2", name="job1-0")
+    assert [address for address, _ in seats.ended] == ["tcp://a:1", "tcp://a:2"]
+    assert len(seats.notes) == 1
 
 
 @pytest.mark.parametrize(("jobs", "most"), [(True, JOBS_IN_A_ROW), (False, IN_A_ROW)])
@@ -270,6 +274,17 @@ def test_a_worker_that_is_sent_away_for_good_is_not_awaited(
     seats.send("tcp://a:1", nanny="")
     with pytest.raises(WorkersUnfit, match="1 workers were sent away"):
         seats.unfit.check(["tcp://a:1"])
+
+
+def test_a_worker_that_is_started_anew_is_awaited_whoever_is_sent_away_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seats = Seats(monkeypatch, None)
+    seats.send("tcp://a:1", nanny="")
+    seats.send("tcp://a:2", name="v")
+    monkeypatch.setattr("pipelines.unfit.IN_A_ROW", 9)
+    seats.send("tcp://a:3", name="u", nanny="")
+    seats.unfit.check([])  # v is to come again
 
 
 def test_another_worker_may_come_at_the_address_of_a_bad_one(

@@ -13,7 +13,7 @@ from distributed import Client
 
 from pipelines.cluster.survey import SILENT_SECONDS, Seen
 from pipelines.limits import DEATHS_IN_A_ROW, Keeper, Limits, Verdict
-from tilenet.errors import WorkersDied, WorkersGone
+from tilenet.errors import WorkersDied, WorkersGone, WorkersUnfit
 
 #: Seconds between two looks: no more than the keeper's own pause, which is an eighth of the limit.
 STEP, LIMIT = 1.0, 8.0
@@ -130,6 +130,29 @@ def test_a_pause_of_the_run_is_no_time_of_a_block(looks: Looks) -> None:
         looks.workers = [worker("a")]
         assert looks.keeper.look(lambda: ["a"], paused=True) == {}
     assert looks.until_hung(worker("a")) == (LIMIT + STEP, {"a"})
+
+
+def test_the_end_of_a_worker_that_was_sent_away_is_no_blocks_fault(looks: Looks) -> None:
+    looks.look(worker("a"))
+    looks.keeper.unfit.excused.add("tcp://w:1")
+    assert looks.bury("a", "a") == {}
+    assert looks.notes == []
+    # Once: another one at that address has ends of its own.
+    looks.look(worker("a"))
+    assert set(looks.bury("a", "a")) == {"a"}
+
+
+def test_a_run_whose_gpus_were_all_sent_away_ends_whoever_else_is_there(
+    looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.keeper.resources = RESOURCES
+    looks.keeper.client = cast("Client", SimpleNamespace(cluster=None))
+    looks.keeper.unfit._client = looks.keeper.client
+    monkeypatch.setattr("pipelines.unfit.replace_unfit", lambda *_, again: None)
+    looks.look(worker("a", resources=RESOURCES))
+    looks.keeper.send_away("tcp://w:1", "no such device", for_good=True)
+    with pytest.raises(WorkersUnfit, match="no such device"):
+        looks.look(worker(address="tcp://cpu:1"))
 
 
 def test_what_others_sent_is_not_ours_to_give_up(looks: Looks) -> None:
