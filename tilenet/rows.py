@@ -22,9 +22,8 @@ class Rows:
     """Collects the planes of a block; threads write rows while the next one is computed.
 
     A row is all shards of the block at one position along an axis. Memory holds the one that is
-    collected, and those that are written or wait for it.
-    Leaving the context waits until all is written; when it is left by an error, what is being
-    written is finished, and the rest dropped.
+    collected, and those that are written or wait for it. Leaving the context waits until all is
+    written; when it is left by an error, what is being written is finished, and the rest dropped.
 
     Parameters
     ----------
