@@ -11,9 +11,9 @@ SHORT := bench_peers bench_scale bench_predict bench_plan bench_blockwise bench_
 	bench_weight_map 'bench_gpu --device cpu'
 
 # Tests of storage, which names of Zarr that it does not promise decide.
-BOUNDS := tests/test_private_names.py tests/test_volume_open.py tests/test_volume_write.py \
-	tests/test_volume_durable.py tests/test_volume_urls.py tests/test_listing.py \
-	tests/test_sources.py tests/test_streaming.py
+BOUNDS := tests/whole/test_private_names.py tests/volumes/test_volume_open.py tests/volumes/test_volume_write.py \
+	tests/volumes/stores/test_local_store.py tests/volumes/stores/test_urls.py tests/volumes/test_listing.py \
+	tests/formats/test_source.py tests/inference/test_streaming.py
 
 .PHONY: demo test check bench peers newest oldest format clean
 

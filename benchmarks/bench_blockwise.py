@@ -26,14 +26,10 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.memory import peak_bytes
 from benchmarks.noop import NoOp
-from pipelines.blockwise import run_on_cluster
-from pipelines.cluster import ClusterOptions, open_client
-from pipelines.loop import run_in_loop
-from pipelines.options import default_workers
-from pipelines.outcome import RunOptions
-from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
-from tilenet.tiling import BlockGrid
+from pipelines.cluster import ClusterOptions, default_workers, open_client
+from pipelines.engine import RunOptions, run_in_loop, run_on_cluster
+from tilenet.geometry import BlockGrid, Box
+from tilenet.worker import BlockReport
 
 #: Blocks before the measurement, so that every worker has imported what it needs.
 WARM_UP = 100

@@ -19,13 +19,13 @@ from rich.table import Table
 
 from benchmarks.machine import machine
 
-#: Where the fault tests note what they saw; ``tests.faults.RECORD``.
+#: Where the fault tests note what they saw; ``tests.support.faults.RECORD``.
 RECORD = "TILENET_FAULTS"
 
 TESTS = (
-    "tests/test_faults.py",
-    "tests/test_faults_storage.py",
-    "tests/test_faults_workers.py",
+    "tests/whole/test_faults.py",
+    "tests/whole/test_faults_storage.py",
+    "tests/whole/test_faults_workers.py",
 )
 
 COLUMNS = ("fault", "exit", "said", "stored", "repeated", "computed", "lost")

@@ -29,11 +29,8 @@ from benchmarks.gpu.cases import FULL, PRECISIONS, QUICK, Case, Precision
 from benchmarks.gpu.end_to_end import Run, as_synchronous
 from benchmarks.gpu.table import print_tables
 from benchmarks.gpu.volumes import Writer, create, synthetic
-from tilenet.arithmetic import set_arithmetic
 from tilenet.geometry import Box
-from tilenet.streaming import StreamedNetwork
-from tilenet.transfers import Transfers
-from tilenet.unet import UNet
+from tilenet.inference import StreamedNetwork, Transfers, UNet, set_arithmetic
 
 Record = dict[str, Any]
 

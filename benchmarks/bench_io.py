@@ -24,7 +24,7 @@ from benchmarks.io_pipelines import HAS_TENSORSTORE
 from benchmarks.io_report import print_all
 from benchmarks.io_safety import facts
 from benchmarks.machine import machine
-from pipelines.options import default_workers
+from pipelines.cluster import default_workers
 
 
 @click.command()

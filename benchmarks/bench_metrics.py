@@ -30,19 +30,13 @@ from scipy import ndimage
 
 from benchmarks.machine import machine
 from benchmarks.memory import peak_bytes
-from pipelines.cluster import ClusterOptions
-from pipelines.comparison import Judgement
-from pipelines.comparison_checks import check_comparison
-from pipelines.evaluate import SECTION_BYTES, run_evaluation
-from pipelines.options import default_workers
+from pipelines.cluster import ClusterOptions, default_workers
+from pipelines.evaluate import SECTION_BYTES, Judgement, check_comparison, run_evaluation
 from tilenet import metrics
 from tilenet.geometry import Box, zyx
-from tilenet.metrics.overlaps import segments
-from tilenet.metrics.tally import tally_section
-from tilenet.new_volume import NewVolume, create_volume
+from tilenet.metrics import segments, tally_section
 from tilenet.synthetic import synthetic_em
-from tilenet.tasks import VolumeReference
-from tilenet.volume import reopen_for_writing
+from tilenet.volumes import NewVolume, VolumeReference, create_volume, reopen_for_writing
 
 Array = npt.NDArray[Any]
 

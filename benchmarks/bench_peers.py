@@ -17,8 +17,8 @@ import click
 
 from benchmarks.cases import RACE, RACE_QUICK, Case
 from benchmarks.machine import machine
-from pipelines.axis_values import AxisValues
-from pipelines.options import default_workers
+from pipelines.cluster import default_workers
+from pipelines.options import AxisValues
 from tilenet.geometry import ZYX
 
 if TYPE_CHECKING:

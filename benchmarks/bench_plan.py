@@ -28,18 +28,12 @@ from rich.table import Table
 from benchmarks.cases import QUICK, Case, Inputs, prepare
 from benchmarks.machine import machine
 from benchmarks.memory import peak_bytes
-from pipelines.calibrating import Workplace
-from pipelines.checks import check_job
-from pipelines.cluster import ClusterOptions, open_client
-from pipelines.cluster.profile import MEMORY_SHARE
-from pipelines.options import default_workers
-from pipelines.planning import request_for
-from pipelines.predict import run_prediction
-from pipelines.prediction import Choices
-from tilenet.architecture import UNetArchitecture
-from tilenet.costs import Costs
+from pipelines.cluster import MEMORY_SHARE, ClusterOptions, default_workers, open_client
+from pipelines.predict import Choices, Workplace, check_job, request_for, run_prediction
 from tilenet.geometry import Box
-from tilenet.tasks import VolumeReference
+from tilenet.networks import UNetArchitecture
+from tilenet.planning import Costs
+from tilenet.volumes import VolumeReference
 
 #: Long enough that the start of the workers is a small part of it. The last two numbers of a case
 #: are for other benchmarks.

@@ -19,8 +19,7 @@ from benchmarks.cases import FULL, QUICK, Case
 from benchmarks.machine import machine
 from benchmarks.processes import Pool
 from benchmarks.report import Record, print_table
-from pipelines.cluster import ClusterOptions, default_workers
-from pipelines.cluster.profile import MEMORY_SHARE
+from pipelines.cluster import MEMORY_SHARE, ClusterOptions, default_workers
 
 NAMES = [case.name for case in (*FULL, *QUICK)]
 

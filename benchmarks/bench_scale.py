@@ -24,7 +24,7 @@ from benchmarks.machine import machine
 from benchmarks.scale_cluster import Sample, run_blocks
 from benchmarks.scale_paper import Measured, petabyte
 from benchmarks.scale_resume import Resume, measure
-from pipelines.options import default_workers
+from pipelines.cluster import default_workers
 
 #: Mebibytes by which scheduler and client may grow from a tenth of the blocks to all of them: some
 #: 70 bytes for each of a million. Dask's scheduler grows by 50, see ``benchmarks/README.md``.

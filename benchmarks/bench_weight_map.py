@@ -25,10 +25,8 @@ from rich.table import Table
 from scipy.ndimage import distance_transform_edt
 
 from benchmarks.machine import machine
-from tilenet.components import LabelRule, label
+from tilenet.labels import ClassCounts, LabelRule, WeightRule, border_weights, label
 from tilenet.synthetic import synthetic_em
-from tilenet.weight_map import border_weights
-from tilenet.weight_rule import ClassCounts, WeightRule
 
 RULE = WeightRule(per_section=True)
 

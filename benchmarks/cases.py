@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.architecture import UNetArchitecture
-from tilenet.checkpoint import ModelHeader, save_model
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.intensity import Intensity
-from tilenet.new_volume import NewVolume, create_volume
-from tilenet.volume import reopen_for_writing
+from tilenet.inference import ModelHeader, save_model
+from tilenet.networks import UNetArchitecture
+from tilenet.volumes import Intensity, NewVolume, create_volume, reopen_for_writing
 
 #: Chunks of the inputs, those that ``tilenet ingest`` chooses for serial sections and for cubes.
 PLANAR_CHUNK, CUBIC_CHUNK = (16, 256, 256), (64, 128, 128)
@@ -94,7 +92,7 @@ def prepare(case: Case, folder: Path) -> Inputs:
     """Write the volume and the model of a case."""
     import torch
 
-    from tilenet.unet import UNet
+    from tilenet.inference import UNet
 
     values = _texture(case.shape)
     source, model = folder / f"{case.name}.zarr", folder / f"{case.name}.safetensors"

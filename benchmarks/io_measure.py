@@ -28,7 +28,7 @@ from benchmarks.io_cases import (
 )
 from benchmarks.io_pipelines import Reader, Writer, create, limit_cores, readers, writers
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.volumes import open_volume, reopen_for_writing
 
 Array = npt.NDArray[Any]
 

@@ -16,13 +16,13 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-import tilenet.volume
+import tilenet.volumes.volume
 from benchmarks.io_cases import CUBE_BLOCK, CUBE_HALO, divided, image
 from benchmarks.io_measure import Timing
 from benchmarks.io_pipelines import create, limit_cores
 from benchmarks.memory import peak_bytes
 from tilenet.geometry import ZYX, Box
-from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.volumes import open_volume, reopen_for_writing
 
 #: Bytes of chunks at once; the last is no limit at all.
 GROUPS = {"16 MiB (tilenet)": 16 * 2**20, "64 MiB": 64 * 2**20, "all": 2**62}
@@ -110,13 +110,13 @@ def _compare(name: str, path: str, box: Box, *, cores: int, repeats: int) -> lis
     ]
 
 
-_volume: tilenet.volume.Volume | None = None
+_volume: tilenet.volumes.volume.Volume | None = None
 
 
 def _begin(cores: int, path: str, group: int) -> None:
     global _volume
     limit_cores(cores)
-    tilenet.volume.READ_BYTES = group
+    tilenet.volumes.volume.READ_BYTES = group
     _volume = open_volume(path, axes=None if (Path(path) / "0").exists() else "zyx")
     _volume.read(Box((0, 0, 0), (1, 1, 1)))
 

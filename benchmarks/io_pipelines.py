@@ -15,11 +15,9 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from tilenet import codecs
-from tilenet.allocator import keep_freed_memory
 from tilenet.geometry import ZYX, Box
-from tilenet.new_volume import NewVolume, create_volume
-from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.inference import keep_freed_memory
+from tilenet.volumes import CODECS, NewVolume, create_volume, open_volume, reopen_for_writing
 
 HAS_TENSORSTORE = importlib.util.find_spec("tensorstore") is not None
 
@@ -47,7 +45,7 @@ def limit_cores(cores: int) -> None:
     keep_freed_memory()  # as in workers that predict
     # Names of our compressor with other levels, for comparison.
     for level in (1, 3):
-        codecs.CODECS[f"zstd-{level}"] = lambda n=level: [ZstdCodec(level=n, checksum=True)]
+        CODECS[f"zstd-{level}"] = lambda n=level: [ZstdCodec(level=n, checksum=True)]
 
 
 def create(

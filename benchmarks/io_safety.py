@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from benchmarks.io_pipelines import Reader, create, limit_cores, raw_readers, writers
 from tilenet.geometry import ZYX, Box
-from tilenet.volume import reopen_for_writing
+from tilenet.volumes import reopen_for_writing
 
 SHAPE, CHUNK = (64, 256, 256), (16, 64, 64)
 

@@ -22,9 +22,9 @@ from benchmarks.memory import peak_bytes
 from benchmarks.methods import Floats
 from benchmarks.processes import Pool
 from pipelines.cluster import ClusterOptions, open_client
-from tilenet.plan import Plan
-from tilenet.tiling import TileGrid
-from tilenet.volume import open_volume
+from tilenet.networks import TileGrid
+from tilenet.planning import Plan
+from tilenet.volumes import open_volume
 
 
 @dataclass

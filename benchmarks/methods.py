@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Inputs
-from tilenet.architecture import UNetArchitecture
-from tilenet.checkpoint import Model, load_model
-from tilenet.geometry import ZYX, Box, round_up, zyx
-from tilenet.streaming import StreamedNetwork
-from tilenet.tiling import BlockGrid
-from tilenet.volume import open_volume
+from tilenet.geometry import ZYX, BlockGrid, Box, round_up, zyx
+from tilenet.inference import Model, StreamedNetwork, load_model
+from tilenet.networks import UNetArchitecture
+from tilenet.volumes import open_volume
 
 Floats = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
+from tilenet.worker import BlockReport
 
 
 @dataclass(frozen=True)

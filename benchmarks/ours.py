@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.cases import Inputs
-from pipelines.checks import check_job
 from pipelines.cluster import ClusterOptions
-from pipelines.planning import plan_job
-from pipelines.predict import run_prediction
-from pipelines.prediction import Choices
-from pipelines.summary import Summary
+from pipelines.outputs import Summary
+from pipelines.predict import Choices, check_job, plan_job, run_prediction
 from tilenet.geometry import Box
-from tilenet.plan import Plan
-from tilenet.tasks import VolumeReference
+from tilenet.planning import Plan
+from tilenet.volumes import VolumeReference
 
 #: What is stored, by tilenet and by the others: no rounding to grey levels hides a difference, and
 #: no method writes less than another.

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tilenet.architecture import UNetArchitecture
+from tilenet.networks import UNetArchitecture
 
 #: What is known of a case: see :func:`benchmarks.yardsticks.record`.
 Record = dict[str, Any]

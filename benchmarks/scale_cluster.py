@@ -19,11 +19,10 @@ import psutil
 from distributed import Client
 
 from benchmarks.noop import NoOp
-from pipelines.blockwise import run_on_cluster
-from pipelines.cluster.worker_settings import exports, worker_settings
-from pipelines.outcome import RunOptions
+from pipelines.cluster import exports, worker_settings
+from pipelines.engine import RunOptions, run_on_cluster
 from pipelines.watching import Watch, open_watch
-from tilenet.tiling import BlockGrid
+from tilenet.geometry import BlockGrid
 
 #: Blocks before the measurement, so that every process has imported what it needs.
 WARM_UP = 200

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.cluster import ClusterOptions
-from pipelines.paper import cluster_of_gpus, paper_job
-from pipelines.planning import plan_job
-from pipelines.prediction import Choices
-from tilenet.costs import Costs
+from pipelines.predict import Choices, cluster_of_gpus, paper_job, plan_job
 from tilenet.geometry import ZYX, Box
+from tilenet.planning import Costs
 
 #: 10^15 voxels, and the GPUs that predict them.
 PETABYTE: ZYX = (100_000, 100_000, 100_000)

@@ -19,13 +19,10 @@ from typing import ParamSpec, TypeVar
 from benchmarks.cases import Case, prepare
 from benchmarks.memory import peak_bytes
 from pipelines.cluster import ClusterOptions
-from pipelines.predict import run_prediction
-from pipelines.prediction import Choices
-from tilenet.architecture import UNetArchitecture
-from tilenet.geometry import ZYX, zyx
-from tilenet.tasks import VolumeReference
-from tilenet.tiling import BlockGrid
-from tilenet.volume import open_volume
+from pipelines.predict import Choices, run_prediction
+from tilenet.geometry import ZYX, BlockGrid, zyx
+from tilenet.networks import UNetArchitecture
+from tilenet.volumes import VolumeReference, open_volume
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,22 +11,34 @@ import traceback
 import click
 
 from pipelines.stopping import Stopped
-from tilenet import __version__
+from tilenet._version import __version__
 from tilenet.errors import TilenetError
-from tilenet.urls import redact
+from tilenet.volumes.stores import redact
 
 #: Where each command lives, and what it does: known without importing it.
 COMMANDS = {
-    "ingest": ("pipelines.ingest", "Convert images (TIFF, PNG, HDF5, NumPy, Zarr) to OME-Zarr."),
-    "label": ("pipelines.label", "Masks to instances: connected components of a whole volume."),
-    "weights": ("pipelines.weights", "Instances to border weights for training."),
-    "train": ("pipelines.train", "Train a U-Net on a volume and its labels."),
-    "predict": ("pipelines.predict", "Predict a volume, Zarr to Zarr."),
-    "verify": ("pipelines.verify", "Ask an output whether it is whole, and what it claims to be."),
-    "evaluate": ("pipelines.evaluate", "Say how good a prediction is: errors and scores."),
-    "plan": ("pipelines.plan", "Say what a prediction would cost, and run nothing."),
+    "ingest": (
+        "pipelines.derive.ingest",
+        "Convert images (TIFF, PNG, HDF5, NumPy, Zarr) to OME-Zarr.",
+    ),
+    "label": (
+        "pipelines.derive.label",
+        "Masks to instances: connected components of a whole volume.",
+    ),
+    "weights": ("pipelines.derive.weights", "Instances to border weights for training."),
+    "train": ("pipelines.train.command", "Train a U-Net on a volume and its labels."),
+    "predict": ("pipelines.predict.command", "Predict a volume, Zarr to Zarr."),
+    "verify": (
+        "pipelines.verify.command",
+        "Ask an output whether it is whole, and what it claims to be.",
+    ),
+    "evaluate": ("pipelines.evaluate.command", "Say how good a prediction is: errors and scores."),
+    "plan": (
+        "pipelines.predict.plan_command",
+        "Say what a prediction would cost, and run nothing.",
+    ),
     "cluster": ("pipelines.show_cluster", "Show where a command would compute."),
-    "info": ("pipelines.describe", "Describe a volume or a model."),
+    "info": ("pipelines.info", "Describe a volume or a model."),
     "demo": ("pipelines.demo", "Synthetic EM, training, prediction and a picture."),
 }
 

@@ -12,19 +12,22 @@ from PIL import Image, ImageDraw
 
 from pipelines.cluster import ClusterOptions
 from pipelines.options import cluster_options
+from pipelines.outputs import Summary
 from pipelines.predict import run_prediction
 from pipelines.progress import rate
 from pipelines.stopping import stop_on_signals
-from pipelines.summary import Summary
-from pipelines.train import run_training
-from pipelines.training_job import TrainingOptions
+from pipelines.train import TrainingOptions, run_training
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.metrics import pixel_error, rand_error
-from tilenet.new_volume import NewVolume, create_volume
 from tilenet.synthetic import SyntheticEM, synthetic_em
-from tilenet.tasks import VolumeReference
-from tilenet.volume import open_volume, reopen_for_writing
+from tilenet.volumes import (
+    NewVolume,
+    VolumeReference,
+    create_volume,
+    open_volume,
+    reopen_for_writing,
+)
 
 #: Seeds of the volume to learn from and of the one to be judged on: no section is in both.
 TRAINING_SEED, TEST_SEED = 1, 2

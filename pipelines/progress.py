@@ -22,8 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tilenet.errors import TilenetError
 from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
+from tilenet.worker import BlockReport
 
 #: Seconds between two plain lines.
 LINE_SECONDS = 10.0
@@ -322,3 +323,20 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def error_text(error: BaseException) -> str:
+    """Put an error of a block into one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the task raised, or what Dask says of a lost worker.
+
+    Returns
+    -------
+    str
+        The message; its type too when the error is not one of ours.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TilenetError) else f"{type(error).__name__}: {text}"

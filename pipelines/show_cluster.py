@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pipelines.cluster import ClusterOptions
-from pipelines.cluster.batch import make_job
-from pipelines.cluster_options import cluster_options
+from pipelines.cluster import ClusterOptions, make_job
+from pipelines.options import cluster_options
 
 
 @click.group()

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.progress import RETRY_SECONDS, BarReporter, LineReporter
 from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
+from tilenet.worker import BlockReport
 
 BOX = Box((0, 0, 0), (1, 64, 64))
 RETRIES = 1000

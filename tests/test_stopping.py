@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.stopping import stop_on_signals
-from tests.runs import environment, in_terminal
+from tests.support.runs import environment, in_terminal
 
 # The signal is held back, so that the terminal refuses a line first; without that it is chance.
 SCRIPT = """\

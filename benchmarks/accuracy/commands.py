@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipelines.cli import run
 from tilenet.geometry import Box
-from tilenet.volume import open_volume
+from tilenet.volumes import open_volume
 
 
 def data_folder() -> Path:

@@ -15,13 +15,9 @@ import tifffile
 
 from benchmarks.accuracy.commands import Commands, data_folder
 from benchmarks.machine import machine
-from pipelines.options import default_workers
-from tilenet.metrics import (
-    adapted_rand_error,
-    pixel_error,
-    variation_of_information,
-)
-from tilenet.separation import separate
+from pipelines.cluster import default_workers
+from tilenet.labels import separate
+from tilenet.metrics import adapted_rand_error, pixel_error, variation_of_information
 
 #: The first section that is not trained on; and the first of those trained on that the threshold is
 #: chosen on.

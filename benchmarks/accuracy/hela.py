@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.accuracy.commands import Commands, data_folder
 from benchmarks.machine import machine
-from pipelines.options import default_workers
+from pipelines.cluster import default_workers
 from tilenet.metrics import seg_score
 
 #: Frames that the figures are of. All are of one sequence, eight frames of it apart.

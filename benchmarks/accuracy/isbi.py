@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.accuracy.commands import Commands, data_folder
 from benchmarks.machine import machine
-from pipelines.options import default_workers
+from pipelines.cluster import default_workers
 from tilenet.metrics import isbi_figures
 
 #: Sections in all, and those that the figures are of. Nothing of the latter touches training,

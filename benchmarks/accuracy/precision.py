@@ -16,13 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.options import REGION, region_box
-from tilenet.checkpoint import load_model
-from tilenet.geometry import Box
-from tilenet.padding import mirror
-from tilenet.predictor import Predictor
-from tilenet.settings import Settings
-from tilenet.tiling import TileGrid, read_box_of
-from tilenet.volume import Volume, open_volume
+from tilenet.geometry import Box, read_box_of
+from tilenet.inference import Predictor, load_model, mirror
+from tilenet.networks import Settings, TileGrid
+from tilenet.volumes import Volume, open_volume
 
 Values = npt.NDArray[np.floating[Any]]
 

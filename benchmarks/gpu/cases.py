@@ -6,13 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tilenet.architecture import UNetArchitecture
 from tilenet.geometry import ZYX, Box
-from tilenet.plan import Plan
-from tilenet.planner import SLAB_BYTES
-from tilenet.request import Request
-from tilenet.settings import VALUE_BYTES
-from tilenet.slabs import slab_for, stream_axis
+from tilenet.networks import VALUE_BYTES, UNetArchitecture, slab_for, stream_axis
+from tilenet.planning import SLAB_BYTES, Plan, Request
 
 
 @dataclass(frozen=True, slots=True)

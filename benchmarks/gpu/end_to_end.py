@@ -17,13 +17,20 @@ from torch import Tensor
 from benchmarks.gpu.cases import Case, Precision
 from benchmarks.gpu.clocks import Busy, Stopwatch
 from benchmarks.gpu.volumes import Grey, Reader, Writer, create
-from tilenet.device_values import DeviceIntensity, broken, stored
 from tilenet.geometry import Box
-from tilenet.intensity import Intensity
-from tilenet.plan import Plan
-from tilenet.slabs import slabs
-from tilenet.streaming import Stream, StreamedNetwork
-from tilenet.transfers import Pending, Transfers, ahead
+from tilenet.inference import (
+    DeviceIntensity,
+    Pending,
+    Stream,
+    StreamedNetwork,
+    Transfers,
+    ahead,
+    broken,
+    stored,
+)
+from tilenet.networks import slabs
+from tilenet.planning import Plan
+from tilenet.volumes import Intensity
 
 #: Grey values to what the network is given.
 RULE = Intensity(117.3, 41.7)

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.cases import Precision
-from tilenet.architecture import UNetArchitecture
-from tilenet.arithmetic import set_arithmetic
 from tilenet.geometry import ZYX, zyx
-from tilenet.streaming import StreamedNetwork
-from tilenet.unet import UNet
+from tilenet.inference import StreamedNetwork, UNet, set_arithmetic
+from tilenet.networks import UNetArchitecture
 
 Record = dict[str, Any]
 

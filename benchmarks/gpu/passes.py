@@ -13,9 +13,8 @@ from torch import Tensor
 
 from benchmarks.gpu.cases import Case, Precision
 from benchmarks.gpu.clocks import measure, synchronize
-from tilenet.plan import Plan
-from tilenet.streaming import StreamedNetwork
-from tilenet.unet import UNet
+from tilenet.inference import StreamedNetwork, UNet
+from tilenet.planning import Plan
 
 Record = dict[str, Any]
 

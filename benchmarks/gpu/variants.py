@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tilenet import streaming
+from tilenet.inference import streaming
 
 VARIANTS = ("plain", "cudnn", "compiled")
 

@@ -13,12 +13,11 @@ import zarr
 
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.clocks import Stopwatch
-from tilenet.codecs import compressors
-from tilenet.durable import DurableStore
-from tilenet.geometry import ZYX, Box, zyx
-from tilenet.padding import mirror
-from tilenet.plan import Plan
-from tilenet.tiling import BlockGrid, mirrored_index, read_box_of
+from tilenet.geometry import ZYX, BlockGrid, Box, mirrored_index, read_box_of, zyx
+from tilenet.inference import mirror
+from tilenet.planning import Plan
+from tilenet.volumes import compressors
+from tilenet.volumes.stores import DurableStore
 
 Grey = npt.NDArray[np.uint8]
 

@@ -15,8 +15,8 @@ from benchmarks.cases import Inputs
 from benchmarks.memory import give_back
 from benchmarks.peers.contestant import Contestant, Run, Setting
 from pipelines.cluster import ClusterOptions, open_client
-from pipelines.prediction import Choices
-from tilenet.plan import Plan
+from pipelines.predict import Choices
+from tilenet.planning import Plan
 
 #: Bytes of each worker: more than any plan of the race takes, and within reach of every machine.
 MEMORY = 4 * 2**30

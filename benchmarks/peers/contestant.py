@@ -22,7 +22,7 @@ from tilenet.geometry import ZYX, Box, zyx
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tilenet.checkpoint import Model
+    from tilenet.inference import Model
 
 #: Tokens that are no code.
 _LAYOUT = (

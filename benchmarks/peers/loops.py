@@ -12,11 +12,9 @@ from benchmarks.cases import Inputs
 from benchmarks.peers import arrays
 from benchmarks.peers.cluster import planned
 from benchmarks.peers.contestant import Contestant, Run, Setting, timed
-from tilenet.architecture import UNetArchitecture
-from tilenet.geometry import ZYX, Box, round_up, zyx
-from tilenet.layers import shape_after
-from tilenet.tiling import BlockGrid
-from tilenet.volume import open_volume
+from tilenet.geometry import ZYX, BlockGrid, Box, round_up, zyx
+from tilenet.networks import UNetArchitecture, shape_after
+from tilenet.volumes import open_volume
 
 #: Memory of a process that has PyTorch loaded; and live values to peak memory: what oneDNN
 #: reorders, and what the allocator keeps. Measured: 1.2 to 1.4, tiles of 64^3 to 128 x 128 x 256.

@@ -19,8 +19,8 @@ from benchmarks.peers.cluster import planned
 from benchmarks.peers.contestant import Contestant, Run, Setting, middle
 from benchmarks.processes import Pool
 from tilenet.geometry import Box, zyx
-from tilenet.plan import Plan
-from tilenet.volume import open_volume
+from tilenet.planning import Plan
+from tilenet.volumes import open_volume
 
 #: Seconds from which on a contestant runs once only, lest one of them takes the time of all.
 SLOW = 25.0

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tilenet.checkpoint import Model
 from tilenet.geometry import ZYX, zyx
+from tilenet.inference import Model
 
 
 def pad(x: Tensor, low: ZYX, high: ZYX, mode: str = "constant") -> Tensor:

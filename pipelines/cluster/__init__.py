@@ -9,19 +9,6 @@ certificates; ``worker`` and ``worker_settings`` are what every worker process o
 ``survey`` tells what runs where, and ``replacing`` ends workers that hang.
 """
 
-from pipelines.cluster.door import open_client, resolve
-from pipelines.cluster.joined import CONNECT_SECONDS
-from pipelines.cluster.lifetimes import leave_time
-from pipelines.cluster.local import default_workers
-from pipelines.cluster.options import Batch, ClusterOptions, Tls
+import lazy_loader
 
-__all__ = [
-    "CONNECT_SECONDS",
-    "Batch",
-    "ClusterOptions",
-    "Tls",
-    "default_workers",
-    "leave_time",
-    "open_client",
-    "resolve",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,11 +14,11 @@ from pipelines.cluster.job_client import job_client
 from pipelines.cluster.joined import joined_client
 from pipelines.cluster.local import local_client, visible_gpus
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.survey import ask_workers, survey
+from pipelines.cluster.worker_states import ask_workers, survey
 from pipelines.stopping import Stop, stop_on_signals
-from tilenet import __version__
+from tilenet._version import __version__
 from tilenet.errors import InvalidData, WorkerTooSmall
-from tilenet.rate_cache import machine_name
+from tilenet.inference import machine_name
 
 _MORE_MEMORY = (
     "Start workers with more (dask worker --memory-limit, --memory), or take fewer --workers or "

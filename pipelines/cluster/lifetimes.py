@@ -8,7 +8,7 @@ import click
 
 from pipelines.cluster.options import ClusterOptions
 from pipelines.progress import clock
-from tilenet.request import BLOCK_SECONDS
+from tilenet.planning import BLOCK_SECONDS
 
 #: What is left of a job's walltime to finish what its workers hold: a block's time for each of
 #: their slots, for slots compute in turn; so many more, for times are estimates; and this share of

@@ -122,7 +122,7 @@ class ClusterOptions:
     cores : int or None
         Cores of this machine, where the plan may share them out to workers and threads.
     machine : str or None
-        What the workers compute with, from :func:`tilenet.rate_cache.machine_name`; None asks here.
+        What the workers compute with, from :func:`tilenet.inference.machine_name`; None asks here.
     dashboard : str or None
         Where the dashboard listens, HOST:PORT; None is loopback.
     """

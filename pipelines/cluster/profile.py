@@ -15,7 +15,7 @@ from pipelines.cluster.options import OUTAGE_SECONDS, Batch, ClusterOptions, Sys
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.values import read_address, read_bytes, read_seconds
 from tilenet.errors import InvalidProfile
-from tilenet.strict import load, validate
+from tilenet.strict_toml import load, validate
 
 #: Share of the machine's available memory that workers may use together by default.
 MEMORY_SHARE = 0.75

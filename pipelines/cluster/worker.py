@@ -14,7 +14,7 @@ from distributed.core import Status
 from pipelines.cluster.local import default_workers
 from pipelines.cluster.worker_settings import ENDS, GPUS
 from pipelines.stopping import SIGNALS
-from tilenet.reading_threads import bind_reading
+from tilenet.volumes.stores import bind_reading
 
 #: Seconds between two looks at whether a worker that ends is done.
 _LOOK = 0.2

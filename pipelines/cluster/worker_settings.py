@@ -9,7 +9,7 @@ from typing import Any
 
 import dask
 
-from tilenet import reading_threads
+from tilenet.volumes.stores import VARIABLE
 
 #: Environment variable: how many workers of one machine or job share its GPUs, one each.
 GPUS = "TILENET_GPUS"
@@ -76,7 +76,7 @@ def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
     if gpus:
         variables[GPUS] = str(gpus)
     else:
-        variables[reading_threads.VARIABLE] = str(threads or 1)
+        variables[VARIABLE] = str(threads or 1)
     return {**_RULES, key: {**dask.config.get(key), **variables}}
 
 

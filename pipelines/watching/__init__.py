@@ -5,7 +5,6 @@ whole run, and asks for its ``workers``. ``page`` serves them as ``page.html``, 
 ``metrics_text`` and a ``picture`` of the blocks; ``report`` writes them beside the output.
 """
 
-from pipelines.watching.report import is_unfinished, report_place, write_report
-from pipelines.watching.watch import Watch, open_watch
+import lazy_loader
 
-__all__ = ["Watch", "is_unfinished", "open_watch", "report_place", "write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

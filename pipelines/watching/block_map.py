@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.geometry import ZYX, Box, zyx
-from tilenet.tiling import BlockGrid
+from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 
 States = npt.NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.watching.block_map import DONE, FAILED, MISSING, SKIPPED, BlockMap, States, count
 from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
+from tilenet.worker import BlockReport
 
 #: What "now" means: the last minute, or so many times what a block lasts where that is longer.
 NOW_SECONDS, NOW_BLOCKS = 60.0, 3.0

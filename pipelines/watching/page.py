@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from distributed import Client
 from tornado import httpserver, netutil, web
 
-from pipelines.cluster.local import choose_dashboard
+from pipelines.cluster import choose_dashboard
 from pipelines.watching.figures import Figures
 from pipelines.watching.metrics_text import metrics_text
 from pipelines.watching.picture import map_png

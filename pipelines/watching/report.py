@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from pipelines.watching.picture import report_png
 from pipelines.watching.watch import Watch, now_text
-from tilenet.durable import write_durably
-from tilenet.storage import is_remote, local_path
+from tilenet.volumes.stores import is_remote, local_path, write_durably
 
 
 def report_place(output: str, part: str | None = None) -> Path:

@@ -13,14 +13,13 @@ from typing import Any, Self
 import click
 from distributed import Client
 
-from pipelines.outcome import describe
-from pipelines.progress import Reporter, make_reporter
+from pipelines.progress import Reporter, error_text, make_reporter
 from pipelines.watching.figures import Figures
 from pipelines.watching.page import dask_page, serve
 from pipelines.watching.workers import ask_workers, running_blocks, summarise
-from tilenet import __version__
+from tilenet._version import __version__
 from tilenet.geometry import Box
-from tilenet.tasks import BlockReport
+from tilenet.worker import BlockReport
 
 #: Seconds between two questions to the scheduler.
 ASK_SECONDS = 1.0
@@ -84,7 +83,7 @@ class Watch:
         except Exception as error:
             if not self._complained and self.client.status == "running":
                 self._complained = True
-                click.echo(f"The page shows no workers: {describe(error)}", err=True)
+                click.echo(f"The page shows no workers: {error_text(error)}", err=True)
 
     def _ask(self, client: Client) -> None:
         workers = ask_workers(client)

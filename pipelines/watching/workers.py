@@ -8,7 +8,7 @@ from typing import Any
 
 from distributed import Client
 
-from pipelines.cluster.asking import ask
+from pipelines.cluster import ask
 
 #: Where the name of a task says which block it is for: see ``str(Box)``.
 _START = re.compile(r"z=(\d+):\d+,y=(\d+):\d+,x=(\d+):\d+")

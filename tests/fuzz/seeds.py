@@ -11,11 +11,10 @@ import tifffile
 import zarr
 from PIL import Image
 
-from tests.oracles import ARCHITECTURES, random_network, save_softmax
+from tests.support.oracles import ARCHITECTURES, random_network, save_softmax
 from tilenet.geometry import Box
-from tilenet.new_volume import NewVolume, create_volume
-from tilenet.ome import image_attributes
-from tilenet.volume import reopen_for_writing
+from tilenet.volumes import NewVolume, create_volume, reopen_for_writing
+from tilenet.volumes.ome_metadata import image_attributes
 
 SHAPE = (5, 20, 24)  # 3 or 4 pages might be colours
 
@@ -117,7 +116,7 @@ def make_seeds(folder: Path) -> None:
     images(folder)
     network = random_network(ARCHITECTURES["planar"])
     save_softmax(folder / "model.safetensors", network)
-    recipe = Path(__file__).parents[2] / "pipelines" / "recipes" / "isbi2012-cpu.toml"
+    recipe = Path(__file__).parents[2] / "pipelines" / "train" / "recipes" / "isbi2012-cpu.toml"
     (folder / "recipe.toml").write_text(recipe.read_text())
     (folder / "profile.toml").write_text(PROFILE)
     (folder / "calibration.json").write_text(json.dumps(CACHE))

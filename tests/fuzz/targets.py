@@ -13,36 +13,43 @@ from unittest import mock
 
 import numpy as np
 
-from pipelines.checks import check_inputs, check_job, check_output
-from pipelines.cluster import ClusterOptions
-from pipelines.cluster.profile import make_options
-from pipelines.describe import model_facts, volume_facts
-from pipelines.ingest import IngestOptions, run_ingest
-from pipelines.intensity_rule import IntensityRule
-from pipelines.label import LabelOptions, label_rule, run_label
+from pipelines.cluster import ClusterOptions, make_options
+from pipelines.derive.ingest import IngestOptions, run_ingest
+from pipelines.derive.label import LabelOptions, label_rule, run_label
+from pipelines.derive.weights import WeightOptions, run_weights
+from pipelines.info import model_facts, volume_facts
 from pipelines.options import region_box
-from pipelines.planning import plan_job
-from pipelines.prediction import Choices, Job, new_output, provenance
-from pipelines.provenance_checks import bounds_of, kind_of, problems
-from pipelines.resume import check_resume
-from pipelines.tables import plan_text
-from pipelines.weights import WeightOptions, run_weights
+from pipelines.outputs import bounds_of, kind_of, problems
+from pipelines.predict import (
+    Choices,
+    IntensityRule,
+    Job,
+    check_inputs,
+    check_job,
+    plan_job,
+    provenance,
+)
+from pipelines.predict.checks import check_output
+from pipelines.predict.job import new_output
+from pipelines.predict.plan_text import plan_text
+from pipelines.predict.resume import check_resume
 from tests.fuzz import mutators
 from tests.fuzz.seeds import SHAPE, values
-from tilenet.checkpoint import load_model
-from tilenet.costs import Costs
-from tilenet.geometry import Box
-from tilenet.identity import identify
-from tilenet.new_volume import create_volume
-from tilenet.plan import Plan
-from tilenet.rate_cache import RateCache
-from tilenet.shards import check_shard, views
-from tilenet.sources import open_source
-from tilenet.tasks import VolumeReference
-from tilenet.tiling import BlockGrid
-from tilenet.training.recipe_file import load_recipe, make_recipe
-from tilenet.volume import open_volume, reopen_for_writing
-from tilenet.weight_rule import WeightRule
+from tilenet.formats import open_source
+from tilenet.geometry import BlockGrid, Box
+from tilenet.inference import RateCache, load_model
+from tilenet.labels import WeightRule
+from tilenet.planning import Costs, Plan
+from tilenet.training import load_recipe, make_recipe
+from tilenet.volumes import (
+    VolumeReference,
+    check_shard,
+    create_volume,
+    identify,
+    open_volume,
+    reopen_for_writing,
+    views,
+)
 
 LOCAL = ClusterOptions(workers=1, slots=1, memory=2 * 2**30)
 FACTS = {"device": "cpu", "torch": "2", "tilenet": "0"}

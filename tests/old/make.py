@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.oracles import random_network
-from tests.runs import environment, tilenet_command
-from tilenet.architecture import UNetArchitecture
-from tilenet.checkpoint import ModelHeader, OutputChannel, save_model
-from tilenet.intensity import Intensity
+from tests.support.oracles import random_network
+from tests.support.runs import environment, tilenet_command
+from tilenet.inference import ModelHeader, OutputChannel, save_model
+from tilenet.networks import UNetArchitecture
 from tilenet.synthetic import synthetic_em
+from tilenet.volumes import Intensity
 
 #: Voxels of the volume.
 SHAPE = (4, 40, 44)

@@ -6,47 +6,6 @@ information. Everything is summed from small tallies of sections or blocks, so t
 size can be judged piece by piece.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from tilenet.metrics.curves import (
-    ISBI_THRESHOLDS,
-    WARPING_THRESHOLDS,
-    ErrorCurve,
-    ScoreCurve,
-    ThresholdCurve,
-    isbi_thresholds,
-)
-from tilenet.metrics.instances import adapted_rand_error, seg_score, variation_of_information
-from tilenet.metrics.isbi import (
-    IsbiFigures,
-    isbi_figures,
-    pixel_error,
-    rand_error,
-    v_info_thinned,
-    v_rand_thinned,
-    warping_error,
-)
-from tilenet.metrics.pair_table import AdaptedRand, InformationVariation, PairTable, SegTally
-
-__all__ = [
-    "ISBI_THRESHOLDS",
-    "WARPING_THRESHOLDS",
-    "AdaptedRand",
-    "ErrorCurve",
-    "InformationVariation",
-    "IsbiFigures",
-    "PairTable",
-    "ScoreCurve",
-    "SegTally",
-    "ThresholdCurve",
-    "adapted_rand_error",
-    "isbi_figures",
-    "isbi_thresholds",
-    "pixel_error",
-    "rand_error",
-    "seg_score",
-    "v_info_thinned",
-    "v_rand_thinned",
-    "variation_of_information",
-    "warping_error",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,3 +11,7 @@
 ``checkpoints`` going on after an interruption
 ==============  ==================================================================
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

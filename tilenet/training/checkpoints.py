@@ -14,10 +14,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from tilenet.durable import write_durably
 from tilenet.errors import InvalidModelFile
-from tilenet.provenance import refuse_if_different
 from tilenet.training.loop import State, pack, unpack
+from tilenet.volumes import refuse_if_different
+from tilenet.volumes.stores import write_durably
 
 #: Added to the name of the model.
 SUFFIX = ".checkpoint"

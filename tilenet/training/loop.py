@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tilenet.allocator import keep_freed_memory
 from tilenet.errors import TrainingDiverged
+from tilenet.inference import UNet, keep_freed_memory
 from tilenet.training.recipe import Optimization
 from tilenet.training.sampling import Patch, Patches, Prefetch
-from tilenet.unet import UNet
 
 #: Decay of the moments of AdamW.
 ADAM_BETAS = (0.9, 0.999)

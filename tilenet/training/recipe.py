@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tilenet.architecture import UNetArchitecture
 from tilenet.geometry import ZYX, zyx
+from tilenet.networks import UNetArchitecture
 
 #: Output voxels per patch that are aimed at where the recipe says nothing, (z, y, x).
 DEFAULT_PATCH: dict[str, ZYX] = {
@@ -310,7 +310,7 @@ class Recipe(_Part):
         Returns
         -------
         dict
-            What :func:`tilenet.training.recipe_file.make_recipe` takes.
+            What :func:`tilenet.training.make_recipe` takes.
         """
         return self.model_dump(mode="json")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilenet.errors import InvalidRecipe
-from tilenet.strict import load, validate
+from tilenet.strict_toml import load, validate
 from tilenet.training.recipe import Recipe
 
 

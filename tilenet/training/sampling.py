@@ -19,8 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tilenet.architecture import UNetArchitecture
-from tilenet.augmentation import (
+from tilenet.geometry import ZYX, Box, read_box_of, zyx
+from tilenet.inference import mirror
+from tilenet.networks import UNetArchitecture
+from tilenet.training.augmentation import (
     Deformation,
     GreyCurve,
     draw_deformation,
@@ -28,13 +30,10 @@ from tilenet.augmentation import (
     reach,
     resample,
 )
-from tilenet.geometry import ZYX, Box, zyx
-from tilenet.padding import mirror
-from tilenet.tiling import read_box_of
 from tilenet.training.recipe import Recipe
 from tilenet.training.statistics import Statistics
 from tilenet.training.volumes import IGNORED, TrainingVolume, check_patch, target_values
-from tilenet.volume import Volume
+from tilenet.volumes import Volume
 
 _Point = tuple[float, float, float]
 

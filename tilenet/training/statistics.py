@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tilenet import storage
 from tilenet.errors import InvalidData
-from tilenet.geometry import ZYX, Box, zyx
-from tilenet.identity import fingerprint
-from tilenet.intensity import Intensity, Moments, check_finite
-from tilenet.tiling import BlockGrid
+from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.training.recipe import Targets
 from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
-from tilenet.volume import Volume
+from tilenet.volumes import Intensity, Moments, Volume, check_finite, fingerprint
+from tilenet.volumes.stores import is_remote, local_path
 
 #: More label values than this are instances, not classes.
 MOST_CLASSES = 8
@@ -196,10 +193,10 @@ def holds_same(volume: TrainingVolume, other: Volume) -> bool:
         Of one location; or stored alike, with the same voxels in the region.
     """
     mine = volume.raw
-    if storage.is_remote(mine.location) or storage.is_remote(other.location):
+    if is_remote(mine.location) or is_remote(other.location):
         same = mine.location.rstrip("/") == other.location.rstrip("/")
     else:
-        same = storage.local_path(mine.location) == storage.local_path(other.location)
+        same = local_path(mine.location) == local_path(other.location)
     # Uncompressed volumes of one shape are stored alike whatever they hold.
     return same or (
         fingerprint(mine) == fingerprint(other)

@@ -11,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tilenet.geometry import Box, zyx
-from tilenet.metrics.tally import IsbiTally, tally_section
-from tilenet.padding import mirror
-from tilenet.tiling import Tile, TileGrid, read_box_of
+from tilenet.geometry import Box, read_box_of, zyx
+from tilenet.inference import UNet, mirror
+from tilenet.metrics import IsbiTally, tally_section
+from tilenet.networks import Tile, TileGrid
 from tilenet.training.loop import weighted_loss
 from tilenet.training.recipe import Targets
 from tilenet.training.sampling import Patch
 from tilenet.training.statistics import Statistics
 from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
-from tilenet.unet import UNet
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.architecture import UNetArchitecture
 from tilenet.errors import InvalidData
 from tilenet.geometry import AXES, ZYX, Box
-from tilenet.separation import gap_margins, separate
+from tilenet.labels import gap_margins, separate
+from tilenet.networks import UNetArchitecture
 from tilenet.training.recipe import Targets
-from tilenet.volume import Volume
+from tilenet.volumes import Volume
 
 #: Stored as the class of voxels whose label says nothing.
 IGNORED = -1
@@ -184,7 +184,7 @@ def identities(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
     list of dict
         JSON values: fingerprints, independent of paths, and the region.
     """
-    from tilenet.identity import fingerprint
+    from tilenet.volumes import fingerprint
 
     return [
         {

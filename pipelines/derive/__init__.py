@@ -1,0 +1,5 @@
+"""One volume from another, without a network: `tilenet ingest`, `label`, `weights`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

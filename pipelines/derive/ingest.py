@@ -1,0 +1,257 @@
+"""``tilenet ingest``: images of any kind in, OME-Zarr out, block by block."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.engine import open_runner
+from pipelines.options import SHAPE, VOXEL_SIZE, cluster_options, input_options
+from pipelines.outputs import (
+    Summary,
+    check_apart,
+    check_can_go_on,
+    check_stored,
+    check_whole,
+    find_begun,
+    storage_shapes,
+)
+from tilenet.errors import NotEnoughMemory
+from tilenet.formats import IngestTask, Source, ZarrSource, open_source
+from tilenet.geometry import ZYX, BlockGrid, Box, round_up, zyx
+from tilenet.planning import PROCESS_BYTES
+from tilenet.volumes import (
+    CODECS,
+    NewVolume,
+    OutputReference,
+    Volume,
+    compressors,
+    create_volume,
+    refuse_if_different,
+    remove_partial_files,
+)
+from tilenet.volumes.stores import is_remote
+
+#: Copies of a block in memory while it is read, cut and encoded.
+BLOCK_COPIES = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IngestOptions:
+    """What the user chose of how to store.
+
+    Parameters
+    ----------
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x).
+    chunk, shard : tuple of int or None
+        Voxels, (z, y, x).
+    codec : str
+        Compressor.
+    overwrite : bool
+        Replace a Zarr that is there.
+    """
+
+    voxel_size: tuple[float, float, float] | None = None
+    chunk: ZYX | None = None
+    shard: ZYX | None = None
+    codec: str = "zstd"
+    overwrite: bool = False
+
+
+@click.command()
+@click.argument("source")
+@click.argument("output")
+@click.option("--voxel-size", type=VOXEL_SIZE, help="nm, z,y,x: 50,4,4 or z=50,y=4,x=4.")
+@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
+@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
+@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@input_options
+@cluster_options
+@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+def ingest(
+    source: str,
+    output: str,
+    level: str | None,
+    channel: int | None,
+    axes: str | None,
+    cluster: ClusterOptions,
+    **options: Any,
+) -> int:
+    """Convert SOURCE to the OME-Zarr volume OUTPUT.
+
+    SOURCE is a TIFF stack, a folder or a quoted pattern of TIFF or PNG sections, an HDF5 dataset
+    (file.h5:/path), a NumPy file or a Zarr. It is streamed, never held in memory as a whole.
+    """
+    chosen = IngestOptions(**options)
+    opened = open_source(source, axes=axes, channel=channel, level=level)
+    click.echo(describe_source(opened, chosen), err=True)
+    return run_ingest(opened, output, chosen, cluster).finish()
+
+
+def describe_source(source: Source, options: IngestOptions) -> str:
+    """Echo what was understood of a source.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    options : IngestOptions
+        What the user chose.
+
+    Returns
+    -------
+    str
+        Shape, type and voxel size, axis by axis.
+    """
+    size = options.voxel_size or source.voxel_size
+    stated = "voxel size not stated (--voxel-size)"
+    if size is not None:
+        named = ", ".join(f"{axis} {nm:g}" for axis, nm in zip("zyx", size, strict=True))
+        stated = f"voxels of {named} nm"
+    shape = " x ".join(str(n) for n in source.shape)
+    return f"{source.location}: {shape} (z, y, x) {source.dtype}, {stated}"
+
+
+def run_ingest(
+    source: Source, output: str, options: IngestOptions, cluster: ClusterOptions
+) -> Summary:
+    """Copy a source into a new volume, or go on with one that was begun.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    output : str
+        Path or URL.
+    options : IngestOptions
+        What the user chose.
+    cluster : ClusterOptions
+        Where to run.
+
+    Returns
+    -------
+    Summary
+        What became of the blocks.
+
+    Raises
+    ------
+    TilenetError
+        Before anything is written, when something does not fit.
+    """
+    if isinstance(source, ZarrSource):
+        check_whole(source.volume, Box.of_shape(source.shape))
+    inside = source.location
+    check_apart(output, inside if is_remote(inside) else inside.split(":/")[0])
+    new = new_volume(source, options)
+    compressors(options.codec)
+    begun = _find_begun(output, new, options.overwrite)
+    cluster = resolve(cluster)
+    grid = BlockGrid(source.shape, block_shape(source, new, cluster))
+    missing = list(range(len(grid))) if begun is None else begun.missing(grid)
+    if begun is not None:
+        check_can_go_on(begun, grid)
+    with open_runner(cluster, len(missing), command="ingest", output=output) as runner:
+        if begun is not None:
+            remove_partial_files(output)
+            creation = begun.creation
+        else:  # only now: whatever was wrong has been said, and no stop was asked for
+            runner.stop.check()
+            creation = create_volume(output, new, overwrite=options.overwrite)
+        written = OutputReference(output, creation)
+        task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)
+        runner.store("Ingest", task, grid, missing)
+    check_stored(output, grid, missing, runner.outcome)
+    before = len(grid) - len(missing)
+    return Summary("ingest", output, len(grid), before, runner.outcome, runner.watch)
+
+
+def new_volume(source: Source, options: IngestOptions) -> NewVolume:
+    """Describe the volume that a source becomes.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    options : IngestOptions
+        What the user chose.
+
+    Returns
+    -------
+    NewVolume
+        With chunks and shards that suit the voxels' proportions.
+
+    Raises
+    ------
+    UnalignedBlock
+        When the chosen shard is not whole chunks.
+    """
+    size = options.voxel_size or source.voxel_size
+    chunk, shard = storage_shapes(source.shape, size, chunk=options.chunk, shard=options.shard)
+    attributes = {"kind": "volume", "source": source.identity()}
+    return NewVolume(
+        shape=source.shape,
+        dtype=str(source.dtype),
+        chunk=chunk,
+        shard=shard,
+        voxel_size=size,
+        codec=options.codec,
+        attributes=attributes,
+    )
+
+
+def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
+    """Choose blocks of whole shards that decode no piece of the source twice, if memory allows.
+
+    Parameters
+    ----------
+    source : Source
+        Its ``piece_shape`` is what is decoded as one.
+    new : NewVolume
+        The output.
+    cluster : ClusterOptions
+        Memory of a worker.
+
+    Returns
+    -------
+    tuple of int
+        Voxels, (z, y, x).
+
+    Raises
+    ------
+    NotEnoughMemory
+        When a single shard does not fit.
+    """
+    allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots / BLOCK_COPIES
+    voxel = source.dtype.itemsize
+    block = new.shard
+    needed = math.prod(block) * voxel * BLOCK_COPIES * cluster.slots + PROCESS_BYTES
+    if needed > cluster.memory:
+        what = f"A shard of {new.shard}"
+        raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --shard")
+    whole = zyx(
+        round_up(min(max(p, s), n), s)
+        for p, s, n in zip(source.piece_shape, new.shard, source.shape, strict=True)
+    )
+    return whole if math.prod(whole) * voxel <= allowed else block
+
+
+def _find_begun(output: str, new: NewVolume, overwrite: bool) -> Volume | None:
+    volume = find_begun(output, "volume", overwrite=overwrite)
+    if volume is None:
+        return None
+    before = _determinants(volume.attributes, volume.voxel_size, volume.write_shape)
+    refuse_if_different(output, before, _determinants(new.attributes, new.voxel_size, new.shard))
+    return volume
+
+
+def _determinants(
+    attributes: Mapping[str, Any], voxel_size: tuple[float, ...] | None, shard: ZYX
+) -> dict[str, Any]:
+    return {**attributes, "voxel_size": voxel_size, "shard": shard}

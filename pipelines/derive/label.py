@@ -1,0 +1,367 @@
+"""``tilenet label``: masks in, instances out, over a whole volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.engine import Runner, open_runner
+from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.outputs import (
+    SHARD_BYTES,
+    Part,
+    Summary,
+    check_apart,
+    check_can_go_on,
+    check_memory,
+    check_part,
+    check_stored,
+    check_whole,
+    find_begun,
+    part_option,
+    share_of,
+    storage_shapes,
+    task_bytes,
+    warn_of_unstated,
+)
+from tilenet._version import __version__
+from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.labels import PLANAR, ComponentsTask, LabelRule, LabelTask, id_dtype, join
+from tilenet.networks import ARITHMETIC
+from tilenet.volumes import (
+    CODECS,
+    NewVolume,
+    OutputReference,
+    Volume,
+    VolumeReference,
+    compressors,
+    create_volume,
+    has_join,
+    identify,
+    open_volume,
+    refuse_if_different,
+    remove_join,
+    remove_partial_files,
+    write_join,
+)
+
+#: Bytes per voxel that a task holds beside the stored values: the foreground, cc3d's labels and
+#: union-find, ours, the ids, and what is encoded.
+VOXEL_BYTES = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What the user chose of how to store.
+
+    Parameters
+    ----------
+    chunk, shard : tuple of int or None
+        Voxels, (z, y, x).
+    codec : str
+        Compressor.
+    overwrite : bool
+        Replace a Zarr that is there.
+    """
+
+    chunk: ZYX | None = None
+    shard: ZYX | None = None
+    codec: str = "zstd"
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    # What fits together; nothing is written before all of it is known.
+    source: VolumeReference
+    volume: Volume
+    output: str
+    rule: LabelRule
+    begun: Volume | None
+    chunk: ZYX
+    shard: ZYX
+    options: LabelOptions
+
+    @property
+    def grid(self) -> BlockGrid:
+        return BlockGrid(self.volume.shape, self.shard)
+
+
+@click.command()
+@click.argument("masks")
+@click.argument("output")
+@click.option("--per-section", is_flag=True, help="Sections are images of their own.")
+@click.option(
+    "--connectivity", type=click.Choice(["4", "8", "6", "18", "26"]),
+    help="Neighbours that count as adjacent: 4 (default) or 8 per section; 6 (default), 18 or 26.",
+)  # fmt: skip
+@click.option(
+    "--threshold",
+    type=float,
+    help="Stored values above it are foreground; 0. In uint8 p = 0.5 is 127.",
+)
+@click.option("--invert", is_flag=True, help="Masks of membranes: voxels not above it instead.")
+@click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
+@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
+@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
+@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@input_options
+@cluster_options
+@part_option
+@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+def label(
+    masks: str,
+    output: str,
+    per_section: bool,
+    connectivity: str | None,
+    threshold: float | None,
+    invert: bool,
+    by_value: bool,
+    level: str | None,
+    channel: int | None,
+    axes: str | None,
+    cluster: ClusterOptions,
+    part: Part | None,
+    **options: Any,
+) -> int:
+    """Label the connected components of MASKS, and store them as the instances OUTPUT.
+
+    Ids are consecutive from 1, in the order of the instances' first voxels (z, y, x): the result
+    depends on the masks alone. Two passes over the volume; a run that was stopped in the second
+    goes on where it stopped.
+    """
+    rule = label_rule(
+        per_section=per_section, connectivity=connectivity, threshold=threshold, invert=invert,
+        by_value=by_value,
+    )  # fmt: skip
+    source = VolumeReference(masks, level=level, channel=channel, axes=axes)
+    chosen = LabelOptions(**options)
+    summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
+    code = summary.finish()
+    if part is None and summary.outcome.complete:
+        click.echo(f"{output}: {open_volume(output).attributes['instances']:,} instances", err=True)
+    return code
+
+
+def label_rule(
+    *,
+    per_section: bool,
+    connectivity: str | None,
+    threshold: float | None,
+    invert: bool,
+    by_value: bool,
+) -> LabelRule:
+    """Make the rule that the options describe.
+
+    Parameters
+    ----------
+    per_section : bool
+        Sections are images of their own.
+    connectivity : str or None
+        Number of neighbours.
+    threshold : float or None
+        Values above it are foreground.
+    invert : bool
+        Values not above it are foreground instead.
+    by_value : bool
+        Join voxels of equal value.
+
+    Returns
+    -------
+    LabelRule
+        What belongs together.
+
+    Raises
+    ------
+    InvalidData
+        When options contradict one another.
+    """
+    number = int(connectivity or (4 if per_section else 6))
+    if per_section != (number in PLANAR):
+        problem = f"{number} is within a section" if number in PLANAR else f"{number} is in 3-D"
+        cure = (
+            "Add --per-section, or choose 6, 18 or 26."
+            if number in PLANAR
+            else "Leave out --per-section, or choose 4 or 8."
+        )
+        raise InvalidData("--connectivity", problem, cure)
+    for name, given in (("--threshold", threshold is not None), ("--invert", invert)):
+        if by_value and given:
+            problem = "contradicts --by-value, which joins equal values whatever they are"
+            raise InvalidData(name, problem, "Leave out one of the two.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise InvalidData("--threshold", f"is {threshold}", "Give a finite number.")
+    return LabelRule(
+        connectivity=number, threshold=None if by_value else threshold or 0.0, invert=invert
+    )
+
+
+def run_label(
+    source: VolumeReference,
+    output: str,
+    rule: LabelRule,
+    *,
+    options: LabelOptions,
+    cluster: ClusterOptions,
+    part: Part | None = None,
+) -> Summary:
+    """Label a volume, or go on with an output that was begun.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    output : str
+        Path or URL.
+    rule : LabelRule
+        What belongs together.
+    options : LabelOptions
+        How to store.
+    cluster : ClusterOptions
+        Where to run.
+    part : Part, optional
+        Compute a share of the blocks only; the first pass is part 1's.
+
+    Returns
+    -------
+    Summary
+        What became of the blocks.
+
+    Raises
+    ------
+    TilenetError
+        Before anything is written, when something does not fit or a block fails in the first pass.
+    """
+    cluster = resolve(cluster)
+    job = _check(source, output, rule, options=options, cluster=cluster)
+    grid, run = share_of(job.grid, part), uuid.uuid4().hex
+    missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
+    joined = not missing or (job.begun is not None and has_join(output))
+    check_part(part, output, begun=joined, first_pass=True, overwrite=options.overwrite)
+    todo = len(missing) if joined else len(job.grid)
+    if job.begun is not None:
+        check_can_go_on(job.begun, grid)
+    with open_runner(cluster, todo, command="label", output=output) as runner:
+        if job.begun is not None and part is None:
+            remove_partial_files(output)
+        creation = None if job.begun is None else job.begun.creation
+        if not joined:
+            creation = _join(job, runner, run)
+        written = OutputReference(output, creation)
+        task = LabelTask(source=source, output=written, block=job.shard, rule=rule, run=run)
+        runner.store("Label", task, grid, missing)
+    outcome = runner.outcome
+    check_stored(output, grid, missing, outcome, shared=part is not None)
+    if part is None and outcome.complete:
+        remove_join(output)
+    before, share = len(grid) - len(missing), None if part is None else str(part)
+    return Summary("label", output, len(grid), before, outcome, runner.watch, share)
+
+
+def _check(
+    source: VolumeReference,
+    output: str,
+    rule: LabelRule,
+    *,
+    options: LabelOptions,
+    cluster: ClusterOptions,
+) -> _Job:
+    check_apart(output, source.location)
+    compressors(options.codec)
+    volume = source.open()
+    _check_masks(volume, rule)
+    check_whole(volume, Box.of_shape(volume.shape))
+    begun = find_begun(output, "instances", overwrite=options.overwrite)
+    voxel = volume.dtype.itemsize + VOXEL_BYTES
+    most = SHARD_BYTES // id_dtype(0).itemsize
+
+    def needed(block: ZYX) -> int:
+        return voxel * math.prod(n + m for n, m in zip(block, rule.reach, strict=True))
+
+    chunk, shard = storage_shapes(
+        volume.shape, volume.voxel_size, chunk=options.chunk, shard=options.shard,
+        flat=rule.per_section,
+        fits=lambda s: math.prod(s) <= most and needed(s) <= task_bytes(cluster),
+    )  # fmt: skip
+    if begun is not None:
+        # What was chosen when it was begun holds, unless the user now asks for something else.
+        shard = options.shard or zyx(begun.write_shape)
+        _check_begun(begun, _determinants(volume, rule, shard))
+    check_memory(cluster, shard, needed, "A shard")
+    return _Job(source, volume, output, rule, begun, chunk, shard, options)
+
+
+def _check_masks(volume: Volume, rule: LabelRule) -> None:
+    if volume.channels is not None:
+        choices = tuple(str(i) for i in range(volume.channels))
+        cure = "Choose one of them with --channel"
+        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
+    if rule.threshold is None and volume.dtype.kind not in "uib":
+        problem = f"are of type {volume.dtype}, and equal values mean little there"
+        cure = "Give whole numbers with --by-value, or a --threshold."
+        raise InvalidData(f"Masks {volume.location}", problem, cure)
+    stored = volume.attributes.get("kind") == "prediction" and volume.dtype == "uint8"
+    if stored and rule.threshold is not None and 0 <= rule.threshold < 1:
+        problem = f"is among stored values, and {volume.location} holds 255 p"
+        cure = "Probability 0.5 is --threshold 127."
+        raise InvalidData(f"--threshold {rule.threshold:g}", problem, cure)
+
+
+def _determinants(volume: Volume, rule: LabelRule, shard: ZYX) -> dict[str, Any]:
+    return {
+        "input": identify(volume),
+        "rule": {**dataclasses.asdict(rule), "per_section": rule.per_section},
+        "voxel_size": volume.voxel_size,
+        "shard": shard,
+        "arithmetic": ARITHMETIC,
+    }
+
+
+def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
+    names = ("input", "rule", "arithmetic")
+    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
+    stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
+    refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
+
+
+def _join(job: _Job, runner: Runner, run: str) -> str | None:
+    # The first pass. The output is created only now that the number of its ids is known.
+    task = ComponentsTask(source=job.source, rule=job.rule, run=run)
+    with runner.collected("Components", task, job.grid, command="label") as blocks:
+        table = join(blocks)
+    if job.begun is None:
+        stated = _determinants(job.volume, job.rule, job.shard)
+        attributes = {
+            "kind": "instances",
+            "input": stated["input"],
+            "rule": stated["rule"],
+            "arithmetic": ARITHMETIC,
+            "tilenet": __version__,
+            "instances": table.count,
+        }
+        new = NewVolume(
+            shape=job.volume.shape,
+            dtype=str(id_dtype(table.count)),
+            chunk=job.chunk,
+            shard=job.shard,
+            voxel_size=job.volume.voxel_size,
+            translation=job.volume.layout.translation,
+            codec=job.options.codec,
+            attributes=attributes,
+        )
+        runner.stop.check()
+        creation: str | None = create_volume(job.output, new, overwrite=job.options.overwrite)
+    else:
+        creation = job.begun.creation
+        before = {"instances": job.begun.attributes.get("instances")}
+        refuse_if_different(job.output, before, {"instances": table.count})
+    write_join(job.output, table.ids, table.offsets)
+    return creation

@@ -1,0 +1,393 @@
+"""``tilenet weights``: instances in, border weight map out, chunkwise and exact."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.engine import Runner, open_runner
+from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.outputs import (
+    SHARD_BYTES,
+    Part,
+    Summary,
+    check_apart,
+    check_can_go_on,
+    check_memory,
+    check_part,
+    check_stored,
+    check_whole,
+    find_begun,
+    grow_block,
+    part_option,
+    share_of,
+    storage_shapes,
+    task_bytes,
+    warn_of_unstated,
+)
+from tilenet._version import __version__
+from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.labels import ClassCounts, CountTask, WeightRule, WeightTask
+from tilenet.networks import ARITHMETIC
+from tilenet.volumes import (
+    CODECS,
+    NewVolume,
+    OutputReference,
+    Volume,
+    VolumeReference,
+    compressors,
+    create_volume,
+    identify,
+    refuse_if_different,
+    remove_partial_files,
+)
+
+#: Bytes that a task holds per voxel that it reads, and per byte of a label: the separation's
+#: extremes are copies of the labels.
+VOXEL_BYTES, LABEL_COPIES = 40, 5
+
+#: Bytes of a stored weight.
+WEIGHT_BYTES = 4
+
+#: Blocks per task slot that there should be at least.
+BLOCKS_PER_SLOT = 2
+
+#: A radius that leaves out more than this share of w0 is warned of.
+CUT_OFF = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightOptions:
+    """What the user chose beside the rule.
+
+    Parameters
+    ----------
+    single_instance : bool
+        Allow a volume that holds one instance only.
+    chunk, shard : tuple of int or None
+        Voxels, (z, y, x).
+    codec : str
+        Compressor.
+    overwrite : bool
+        Replace a Zarr that is there.
+    """
+
+    single_instance: bool = False
+    chunk: ZYX | None = None
+    shard: ZYX | None = None
+    codec: str = "zstd"
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    # What fits together; nothing is written before all of it is known.
+    source: VolumeReference
+    volume: Volume
+    output: str
+    rule: WeightRule
+    begun: Volume | None
+    new: NewVolume
+    grid: BlockGrid
+    options: WeightOptions
+
+
+@click.command()
+@click.argument("instances")
+@click.argument("output")
+@click.option("--w0", type=float, default=10.0, show_default=True, help="Height of the border.")
+@click.option(
+    "--sigma", type=float, default=5.0, show_default=True,
+    help="Width of the border, in voxels of the finest axis.",
+)  # fmt: skip
+@click.option(
+    "--radius", type=float, default=32.0, show_default=True,
+    help="No border where the second nearest instance is farther, in voxels of the finest axis.",
+)  # fmt: skip
+@click.option(
+    "--per-section/--volumetric", default=None,
+    help="Sections are images of their own, or not; as the instances were labelled.",
+)  # fmt: skip
+@click.option("--gap", type=int, default=0, help="Voxels of background made where instances touch.")
+@click.option("--ignore", type=int, help="Label of weight 0: neither background nor an instance.")
+@click.option("--single-instance", is_flag=True, help="There truly is but one instance.")
+@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
+@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
+@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@input_options
+@cluster_options
+@part_option
+@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+def weights(
+    instances: str,
+    output: str,
+    level: str | None,
+    channel: int | None,
+    axes: str | None,
+    per_section: bool | None,
+    cluster: ClusterOptions,
+    part: Part | None,
+    **chosen: Any,
+) -> int:
+    """Compute the loss weight of every voxel of INSTANCES, and store it as OUTPUT.
+
+    Weight of the class (voxels / (2 x voxels of the class)) plus, in the background,
+    w0 exp(-(d1 + d2)^2 / (2 sigma^2)), with the distances to the two nearest instances
+    (Ronneberger et al. 2015). Distances are physical where voxels are not cubes.
+    """
+    source = VolumeReference(instances, level=level, channel=channel, axes=axes)
+    names = {field.name for field in dataclasses.fields(WeightOptions)}
+    options = WeightOptions(**{name: chosen.pop(name) for name in names})
+    volume = source.open()
+    per_section = labelled_per_section(volume) if per_section is None else per_section
+    rule = WeightRule(
+        **chosen, per_section=per_section, voxel_size=volume.voxel_size or (1.0, 1.0, 1.0)
+    )
+    for note in notes(volume, rule):
+        click.echo(note, err=True)
+    summary = run_weights(source, output, rule, options=options, cluster=cluster, part=part)
+    return summary.finish()
+
+
+def labelled_per_section(volume: Volume) -> bool:
+    """Tell whether ``tilenet label`` made instances of every section alone.
+
+    Parameters
+    ----------
+    volume : Volume
+        Instances.
+
+    Returns
+    -------
+    bool
+        False where nothing says so.
+    """
+    rule = volume.attributes.get("rule")
+    if volume.attributes.get("kind") != "instances" or not isinstance(rule, Mapping):
+        return False
+    return bool(rule.get("per_section"))
+
+
+def notes(volume: Volume, rule: WeightRule) -> list[str]:
+    """Say what a user should know before the work begins.
+
+    Parameters
+    ----------
+    volume : Volume
+        The instances.
+    rule : WeightRule
+        What the weights are.
+
+    Returns
+    -------
+    list of str
+        What is assumed of the voxels, and what the radius leaves out.
+    """
+    said = []
+    if volume.voxel_size is None:
+        assumed = "pixels are taken as squares" if rule.per_section else "voxels are taken as cubes"
+        cure = "state it with 'tilenet ingest --voxel-size' where they are not"
+        said.append(f"{volume.location}: voxel size not stated, so {assumed}; {cure}")
+    if rule.cut_off > CUT_OFF * rule.w0:
+        said.append(
+            f"Warning: a radius of {rule.radius:g} with sigma {rule.sigma:g} leaves out border "
+            f"terms of up to {rule.cut_off:.2g} (w0 = {rule.w0:g}); "
+            f"--radius {math.ceil(5.3 * rule.sigma)} leaves less than {CUT_OFF:g} of w0"
+        )
+    return said
+
+
+def run_weights(
+    source: VolumeReference,
+    output: str,
+    rule: WeightRule,
+    *,
+    options: WeightOptions,
+    cluster: ClusterOptions,
+    part: Part | None = None,
+) -> Summary:
+    """Compute a weight map, or go on with one that was begun.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The instances.
+    output : str
+        Path or URL.
+    rule : WeightRule
+        What the weights are.
+    options : WeightOptions
+        How to store.
+    cluster : ClusterOptions
+        Where to run.
+    part : Part, optional
+        Compute a share of the blocks only; the first pass is part 1's.
+
+    Returns
+    -------
+    Summary
+        What became of the blocks.
+
+    Raises
+    ------
+    TilenetError
+        Before anything is written, when something does not fit or a block cannot be counted.
+    """
+    cluster = resolve(cluster)
+    job = _check(source, output, rule, options=options, cluster=cluster)
+    # Every part has to mean the same blocks, whatever memory its machine has: shards.
+    blocks = job.grid if part is None else BlockGrid(job.volume.shape, job.new.shard)
+    grid, run = share_of(blocks, part), uuid.uuid4().hex
+    missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
+    begun = job.begun is not None
+    check_part(part, output, begun=begun, first_pass=True, overwrite=options.overwrite)
+    if job.begun is not None:
+        check_can_go_on(job.begun, grid)
+    todo = len(missing) if begun else len(job.grid)
+    with open_runner(cluster, todo, command="weights", output=output) as runner:
+        if job.begun is None:
+            counts = _count(job, runner, run)
+            attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
+            new = dataclasses.replace(job.new, attributes=attributes)
+            runner.stop.check()
+            creation: str | None = create_volume(output, new, overwrite=options.overwrite)
+        else:
+            counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation
+            if part is None:
+                remove_partial_files(output)
+        written = OutputReference(output, creation)
+        task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
+        runner.store("Weights", task, grid, missing)
+    check_stored(output, grid, missing, runner.outcome, shared=part is not None)
+    before, share = len(grid) - len(missing), None if part is None else str(part)
+    return Summary("weights", output, len(grid), before, runner.outcome, runner.watch, share)
+
+
+def _check(
+    source: VolumeReference,
+    output: str,
+    rule: WeightRule,
+    *,
+    options: WeightOptions,
+    cluster: ClusterOptions,
+) -> _Job:
+    check_apart(output, source.location)
+    compressors(options.codec)
+    volume = source.open()
+    _check_labels(volume, rule)
+    check_whole(volume, Box.of_shape(volume.shape))
+    begun = find_begun(output, "weights", overwrite=options.overwrite)
+    margins = zyx(a + b for a, b in zip(*rule.margins, strict=True))
+    voxel = volume.dtype.itemsize * LABEL_COPIES + VOXEL_BYTES
+
+    def needed(block: ZYX) -> int:
+        read = zip(block, margins, volume.shape, strict=True)
+        return voxel * math.prod(min(n + m, size) for n, m, size in read)
+
+    def fits(block: ZYX) -> bool:
+        return needed(block) <= task_bytes(cluster)
+
+    most = SHARD_BYTES // WEIGHT_BYTES
+    chunk, shard = storage_shapes(
+        volume.shape, volume.voxel_size, chunk=options.chunk, shard=options.shard,
+        flat=rule.per_section, fits=lambda s: math.prod(s) <= most and fits(s),
+    )  # fmt: skip
+    if begun is not None:
+        # What was chosen when it was begun holds, unless the user now asks for something else.
+        shard = options.shard or zyx(begun.write_shape)
+    new = _new_volume(volume, rule, chunk=chunk, shard=shard, codec=options.codec)
+    if begun is not None:
+        _check_begun(begun, new)
+    check_memory(cluster, shard, needed, "A shard")
+    least = BLOCKS_PER_SLOT * cluster.workers * cluster.slots
+    block = grow_block(shard, volume.shape, margins, fits=fits, least=least)
+    grid = BlockGrid(volume.shape, block)
+    return _Job(source, volume, output, rule, begun, new, grid, options)
+
+
+def _new_volume(
+    volume: Volume, rule: WeightRule, *, chunk: ZYX, shard: ZYX, codec: str
+) -> NewVolume:
+    return NewVolume(
+        shape=volume.shape,
+        dtype="float32",
+        chunk=chunk,
+        shard=shard,
+        voxel_size=volume.voxel_size,
+        translation=volume.layout.translation,
+        codec=codec,
+        attributes={
+            "kind": "weights",
+            "input": identify(volume),
+            "rule": _rule(volume, rule),
+            "arithmetic": ARITHMETIC,
+            "tilenet": __version__,
+        },
+    )
+
+
+def _check_labels(volume: Volume, rule: WeightRule) -> None:
+    what = f"Instances {volume.location}"
+    if volume.channels is not None:
+        choices = tuple(str(i) for i in range(volume.channels))
+        cure = "Choose one of them with --channel"
+        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
+    if volume.dtype.kind not in "ui":
+        problem = f"are of type {volume.dtype}, not whole numbers"
+        raise InvalidData(what, problem, "Make instances of a mask with 'tilenet label'.")
+    if labelled_per_section(volume) and not rule.per_section:
+        problem = "were labelled section by section: one cell is another instance in each"
+        raise InvalidData(what, problem, "Take --per-section, or label them in 3-D.")
+
+
+def _rule(volume: Volume, rule: WeightRule) -> dict[str, Any]:
+    first = 1 if rule.per_section else 0
+    values = dataclasses.asdict(rule)
+    del values["voxel_size"]
+    # What sigma and radius count in, and what distances are made of.
+    unit = None if volume.voxel_size is None else min(volume.voxel_size[first:])
+    return {**values, "unit_nm": unit, "squared_steps": rule.squared_steps[first:]}
+
+
+def _check_begun(begun: Volume, new: NewVolume) -> None:
+    names = ("kind", "input", "rule", "arithmetic")
+    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
+    stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
+    stated = {**new.attributes, "voxel_size": new.voxel_size, "shard": new.shard}
+    refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
+
+
+def _count(job: _Job, runner: Runner, run: str) -> ClassCounts:
+    task = CountTask(source=job.source, rule=job.rule, run=run)
+    with runner.collected("Count", task, job.grid, command="weights") as found:
+        counts = sum(found, ClassCounts())
+    _check_counts(job, counts)
+    return counts
+
+
+def _check_counts(job: _Job, counts: ClassCounts) -> None:
+    what = f"Instances {job.volume.location}"
+    for name, voxels in (("background", counts.background), ("instance", counts.foreground)):
+        if not voxels:
+            problem = f"have no {name} voxel{' after the gap was made' if job.rule.gap else ''}"
+            cure = "Weights balance two classes; give labels that have both."
+            raise InvalidData(what, problem, cure)
+    if counts.lowest is not None and counts.lowest < 0:
+        problem = f"hold the negative label {counts.lowest}"
+        cure = f"Say --ignore {counts.lowest} if it marks what was not labelled."
+        raise InvalidData(what, problem, cure)
+    # A mask has one value too, and would get a map without any border: hours later it would show
+    # in merged cells. What our own command labelled is no mask.
+    ours = job.volume.attributes.get("kind") == "instances"
+    if counts.lowest == counts.highest and not (ours or job.options.single_instance):
+        problem = f"hold one value beside 0, {counts.lowest}, as a mask does; borders need two"
+        cure = "Make instances with 'tilenet label', or say --single-instance if there is but one."
+        raise InvalidData(what, problem, cure)

@@ -1,0 +1,362 @@
+"""``tilenet evaluate``: say how good a prediction is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+from distributed import Client
+
+from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.engine import (
+    HOUR,
+    Limits,
+    Outcome,
+    RunOptions,
+    SpooledReports,
+    Task,
+    run_in_loop,
+    run_on_cluster,
+)
+from pipelines.evaluate.comparison import FIGURES, Comparison, Judgement, describe, sections
+from pipelines.evaluate.metadata_checks import check_comparison
+from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
+from pipelines.evaluate.voxel_checks import check_label_range
+from pipelines.options import REGION, cluster_options, input_options
+from pipelines.stopping import Stop, Stopped, stop_on_signals
+from pipelines.watching import Watch, open_watch
+from tilenet._version import __version__
+from tilenet.errors import InvalidData, NotEnoughMemory
+from tilenet.geometry import ZYX, BlockGrid, Box
+from tilenet.metrics import (
+    IsbiFigures,
+    IsbiTally,
+    PairTable,
+    PairTask,
+    SectionTally,
+    SectionTask,
+    SegTally,
+)
+from tilenet.planning import PROCESS_BYTES
+from tilenet.volumes import VolumeReference, fingerprint
+
+#: Bytes per pixel of the section that is being compared, beside what was read: interior, distances
+#: from the threshold, segments, and their overlaps (measured: see ``benchmarks.bench_metrics``).
+SECTION_BYTES = 90
+
+#: Bytes per voxel of a block whose pairs are counted, beside what was read.
+PAIR_BYTES = 32
+
+#: Blocks after which their tables are added up, and an evaluation ends in which one failed.
+FOLD = 256
+
+#: Voxels that are compared sooner than a cluster is started.
+SMALL = 2**21
+
+
+def _read_figures(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = tuple(name for name in FIGURES if name in value.split(","))
+    unknown = set(value.split(",")) - set(names)
+    if unknown:
+        raise click.BadParameter(f"{sorted(unknown)} are none of {', '.join(FIGURES)}")
+    return names
+
+
+@click.command()
+@click.argument("prediction")
+@click.argument("truth")
+@input_options
+@click.option("--region", type=REGION, help="Part to compare: z=20:24 (all of y and x).")
+@click.option(
+    "--figures", callback=_read_figures,
+    help="isbi, seg, volume, or several with commas; by default isbi, or seg,volume of instances.",
+)  # fmt: skip
+@click.option("--segmentation", is_flag=True, help="PREDICTION is instances, not probabilities.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1, max_open=True),
+    help="Make instances for SEG: 4-connected pieces above it, section by section.",
+)  # fmt: skip
+@click.option("--invert", is_flag=True, help="PREDICTION is the probability of membrane.")
+@click.option("--ignore-voxel-size", is_flag=True, help="Compare whatever the voxel sizes are.")
+@click.option("--json", "json_path", help="Write figures and curves here; - is stdout.")
+@click.option("--plot", help="Draw the curves over thresholds here (.png, .pdf, .svg).")
+@cluster_options
+def evaluate(
+    prediction: str,
+    truth: str,
+    *,
+    json_path: str | None,
+    plot: str | None,
+    cluster: ClusterOptions,
+    **options: Any,
+) -> int:
+    """Compare PREDICTION with the labels TRUTH.
+
+    Probabilities (uint8 as 255 p, or 0 to 1) give the five figures of ISBI 2012: interior is where
+    TRUTH is above 0. Instances (--segmentation) give SEG by section, and in 3-D the adapted Rand
+    error and the variation of information. --level, --channel and --axes are those of PREDICTION.
+    """
+    how_to_open = {name: options.pop(name) for name in ("level", "channel", "axes")}
+    reference = VolumeReference(prediction, **how_to_open)
+    _check_outputs(json_path, plot)
+    comparison = check_comparison(reference, VolumeReference(truth), Judgement(**options))
+    if plot is not None and "isbi" not in comparison.figures:
+        problem = "draws figures over thresholds, and there are none of instances"
+        raise InvalidData(f"--plot {plot}", problem, "Leave it out.")
+    click.echo(describe(comparison), err=True)
+    results = run_evaluation(comparison, cluster)
+    record = json.dumps(to_dict(comparison, results), indent=2)
+    click.echo(record if json_path == "-" else figures_text(results.figures))
+    if json_path not in (None, "-"):
+        Path(json_path).write_text(record + "\n")
+    if plot is not None and results.isbi is not None:
+        title = f"{Path(prediction).name} against {Path(truth).name}, {comparison.region}"
+        draw_curves(results.isbi, plot, title)
+    return 0
+
+
+def _check_outputs(json_path: str | None, plot: str | None) -> None:
+    for path in (json_path, plot):
+        if path in (None, "-"):
+            continue
+        if not Path(path).absolute().parent.is_dir():
+            raise InvalidData(path, "its folder does not exist", "Make it, or choose another.")
+        if Path(path).is_dir():
+            raise InvalidData(path, "is a folder", "Give the name of a file.")
+    if plot is not None:
+        check_plot(plot)
+
+
+def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
+    """Compare a prediction with its truth.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What is compared, checked.
+    cluster : ClusterOptions
+        Where to compute.
+
+    Returns
+    -------
+    Results
+        The figures that were asked for.
+
+    Raises
+    ------
+    TilenetError
+        When a section does not fit into memory, a block cannot be compared, or the truth turns
+        out to be empty or a mask.
+    Stopped
+        When a signal asked for it.
+    """
+    cluster = resolve(cluster)
+    by_section = [name for name in comparison.figures if name != "volume"]
+    depth = _depth(comparison, cluster) if by_section else 1
+    block = _pair_block(comparison, cluster) if "volume" in comparison.figures else None
+    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
+        alone = cluster.local and comparison.region.size <= SMALL
+        client = None if alone else stack.enter_context(open_client(cluster, stop))
+        name = comparison.predicted.location
+        watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
+        limits = Limits(block=cluster.block_timeout or HOUR, outage=cluster.outage_timeout)
+        run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
+        results = run.by_section(depth) if by_section else Results()
+        return results if block is None else run.in_3d(block, results)
+
+
+def _depth(comparison: Comparison, cluster: ClusterOptions) -> int:
+    """Choose the sections of a task: as deep as chunks, if memory and the workers allow it."""
+    region = comparison.region
+    pixels = region.shape[1] * region.shape[2]
+    stored = comparison.predicted.dtype.itemsize + comparison.true.dtype.itemsize
+    allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots - SECTION_BYTES * pixels
+    fitting = int(allowed // (stored * pixels))
+    if fitting < 1:
+        needed = PROCESS_BYTES + cluster.slots * (SECTION_BYTES + stored) * pixels
+        what = f"Comparing whole sections of {region.shape[1]} x {region.shape[2]} (see --region)"
+        raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --region")
+    chunk = max(comparison.predicted.chunk_shape[0], comparison.true.chunk_shape[0])
+    share = math.ceil(region.shape[0] / (4 * cluster.workers * cluster.slots))
+    return max(1, min(chunk, fitting, share))
+
+
+def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
+    """Choose blocks of whole shards, or of whole chunks where shards do not fit into memory."""
+    volume, true = comparison.predicted, comparison.true
+    voxel = volume.dtype.itemsize + true.dtype.itemsize + PAIR_BYTES
+    allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots
+    for block in (volume.write_shape, volume.chunk_shape):
+        if math.prod(block) * voxel <= allowed:
+            return block
+    needed = PROCESS_BYTES + cluster.slots * voxel * math.prod(volume.chunk_shape)
+    what = f"A chunk of {volume.chunk_shape}"
+    raise NotEnoughMemory(needed, cluster.memory, what, "a prediction in smaller chunks")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    # A checked comparison, on a cluster or in this process.
+    comparison: Comparison
+    client: Client | None
+    stop: Stop
+    watch: Watch
+    name: str
+    limits: Limits
+
+    def by_section(self, depth: int) -> Results:
+        comparison, wanted = self.comparison, self.comparison.wanted
+        task = SectionTask(
+            prediction=comparison.prediction,
+            truth=comparison.truth,
+            run=self.name,
+            isbi="isbi" in comparison.figures,
+            seg="seg" in comparison.figures,
+            threshold=wanted.threshold,
+            invert=wanted.invert,
+        )
+        boxes = list(sections(comparison.region, depth))
+
+        def fold(total: _Sum | None, values: Iterable[Any]) -> _Sum:
+            tallies = itertools.chain.from_iterable(values)
+            return reduce(_Sum.plus, map(_Sum.of, tallies), total or _Sum())
+
+        total = self._fold(task, boxes, fold)
+        check_label_range(comparison, total.lowest, total.highest)
+        if total.isbi is not None and total.touching:
+            click.echo(
+                f"Note: {total.touching} pairs of neighbouring pixels have different labels above "
+                "0; the figures of ISBI 2012 take touching instances for one.",
+                err=True,
+            )
+        return Results(
+            isbi=None if total.isbi is None else IsbiFigures.of(total.isbi),
+            seg=total.seg if task.seg else None,
+            seg_threshold=wanted.threshold,
+        )
+
+    def in_3d(self, block: ZYX, results: Results) -> Results:
+        comparison = self.comparison
+        task = PairTask(prediction=comparison.prediction, truth=comparison.truth, run=self.name)
+        grid = BlockGrid(comparison.true.shape, block, comparison.region)
+        boxes = [box.intersect(comparison.region) for box in grid]
+
+        def fold(total: PairTable | None, values: Iterable[Any]) -> PairTable:
+            before = () if total is None else (total,)
+            return PairTable.pooled(itertools.chain(before, values))
+
+        table = self._fold(task, boxes, fold)
+        names = table.true_sizes()[0]
+        lowest, highest = (int(names[0]), int(names[-1])) if names.size else (0, 0)
+        check_label_range(comparison, lowest, highest)
+        return dataclasses.replace(
+            results,
+            volume_seg=table.seg(),
+            adapted_rand=table.adapted_rand(),
+            information=table.variation_of_information(),
+        )
+
+    def _fold(
+        self, task: Task, boxes: Sequence[Box], fold: Callable[[Any, Iterable[Any]], Any]
+    ) -> Any:
+        total = None
+        with self.watch.reporter("Evaluate", boxes, range(len(boxes))) as reporter:
+            options = RunOptions(
+                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True,
+                limits=self.limits,
+            )  # fmt: skip
+            for group in _groups(boxes):
+                with SpooledReports() as reports:
+                    chosen = dataclasses.replace(options, outcome=Outcome(reports=reports))
+                    self._check(self._run(task, group, chosen), len(boxes))
+                    # In the order of the boxes, not of arrival: floating-point sums depend on it.
+                    total = fold(total, reports.values)
+        return total
+
+    def _run(self, task: Task, boxes: Sequence[Box], options: RunOptions) -> Outcome:
+        if self.client is None:
+            return run_in_loop(task, boxes, options)
+        return run_on_cluster(task, boxes, options, client=self.client)
+
+    def _check(self, outcome: Outcome, total: int) -> None:
+        if self.stop.signal is not None:
+            raise Stopped(self.stop.signal)
+        if outcome.failed:
+            box, error = outcome.failed[0]
+            problem = f"{len(outcome.failed)} of {total} blocks failed, the first {box}: {error}"
+            raise InvalidData("Evaluation", problem, "Mend the cause, and run it again.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sum:
+    # What is known of the sections so far.
+    isbi: IsbiTally | None = None
+    seg: SegTally = dataclasses.field(default_factory=SegTally)
+    lowest: int = 0
+    highest: int = 0
+    touching: int = 0
+
+    @classmethod
+    def of(cls, tally: SectionTally) -> _Sum:
+        return cls(tally.isbi, tally.seg or SegTally(), tally.lowest, tally.highest, tally.touching)
+
+    def plus(self, other: _Sum) -> _Sum:
+        return _Sum(
+            other.isbi if self.isbi is None or other.isbi is None else self.isbi.plus(other.isbi),
+            self.seg.plus(other.seg),
+            min(self.lowest or other.lowest, other.lowest or self.lowest),
+            max(self.highest, other.highest),
+            self.touching + other.touching,
+        )
+
+
+def _groups(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:
+    return (boxes[start : start + FOLD] for start in range(0, len(boxes), FOLD))
+
+
+def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
+    """Give everything as JSON values.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What was compared.
+    results : Results
+        What it gave.
+
+    Returns
+    -------
+    dict
+        Both volumes and how they were read, figures and curves.
+    """
+    wanted = comparison.wanted
+    return {
+        "command": "evaluate",
+        "tilenet": __version__,
+        "prediction": {
+            "location": comparison.predicted.location,
+            "fingerprint": fingerprint(comparison.predicted),
+            "channel": comparison.prediction.channel,
+            "inverted": wanted.invert,
+            "instances": wanted.segmentation,
+        },
+        "truth": {
+            "location": comparison.true.location,
+            "fingerprint": fingerprint(comparison.true),
+        },
+        "region": str(comparison.region),
+        **results.to_dict(),
+    }

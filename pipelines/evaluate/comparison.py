@@ -1,0 +1,133 @@
+"""A prediction and its truth, to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tilenet.geometry import Box, zyx
+from tilenet.volumes import Volume, VolumeReference
+
+#: What can be computed: probabilities by section, instances by section, instances in 3-D.
+FIGURES = ("isbi", "seg", "volume")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the user wants to know.
+
+    Parameters
+    ----------
+    figures : tuple of str or None
+        Some of :data:`FIGURES`; None leaves it to the kind of the prediction.
+    segmentation : bool
+        The prediction is instances.
+    threshold : float or None
+        Makes instances of probabilities, for SEG.
+    invert : bool
+        The prediction is the probability of what is not interior.
+    region : tuple of (int, int) or None
+        Part to compare, along (z, y, x).
+    ignore_voxel_size : bool
+        Compare whatever the voxel sizes are.
+    """
+
+    figures: tuple[str, ...] | None = None
+    segmentation: bool = False
+    threshold: float | None = None
+    invert: bool = False
+    region: tuple[tuple[int, int], ...] | None = None
+    ignore_voxel_size: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A checked comparison.
+
+    Parameters
+    ----------
+    prediction, truth : VolumeReference
+        What is compared.
+    predicted, true : Volume
+        The same, opened.
+    region : Box
+        Part to compare.
+    figures : tuple of str
+        Some of :data:`FIGURES`.
+    wanted : Judgement
+        What the user wants to know.
+    """
+
+    prediction: VolumeReference
+    truth: VolumeReference
+    predicted: Volume
+    true: Volume
+    region: Box
+    figures: tuple[str, ...]
+    wanted: Judgement
+
+
+def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
+    """Tell what the channels of a prediction of ours stand for.
+
+    Parameters
+    ----------
+    predicted : Volume
+        Any volume.
+
+    Returns
+    -------
+    list of mapping
+        "name" and "label" of each stored channel; empty when nothing says it.
+    """
+    stated = predicted.attributes.get("output", {})
+    return list(stated.get("channels", [])) if isinstance(stated, Mapping) else []
+
+
+def sections(region: Box, depth: int) -> Iterator[Box]:
+    """Cut a region into boxes of whole sections.
+
+    Parameters
+    ----------
+    region : Box
+        What is cut.
+    depth : int
+        Sections of a box; the first one ends at a multiple of it, and so no chunk of that depth
+        is read twice.
+
+    Yields
+    ------
+    Box
+        Along z, all of the region along the other axes.
+    """
+    z, last = region.start[0], region.stop[0]
+    while z < last:
+        stop = min(last, (z // depth + 1) * depth)
+        yield Box(zyx((z, *region.start[1:])), zyx((stop, *region.stop[1:])))
+        z = stop
+
+
+def describe(comparison: Comparison) -> str:
+    """Echo what was understood.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What is compared.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    wanted, dtype = comparison.wanted, comparison.predicted.dtype
+    kind = "instances" if wanted.segmentation else "p = value / 255"
+    if dtype.kind in "bf":
+        kind = "p = value"
+    if wanted.invert:
+        kind += ", inverted: 1 - p is interior"
+    return (
+        f"{comparison.predicted.location} ({dtype}, {kind}) against {comparison.true.location} "
+        f"({comparison.true.dtype}), {comparison.region}: {', '.join(comparison.figures)}"
+    )

@@ -1,0 +1,163 @@
+"""What must fit together before a prediction is compared with its truth: what the metadata say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pipelines.evaluate.comparison import Comparison, Judgement, output_channels
+from pipelines.evaluate.voxel_checks import check_labels, check_samples
+from pipelines.options import region_box
+from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole
+from tilenet.errors import InvalidData
+from tilenet.volumes import Volume, VolumeReference
+
+
+def check_comparison(
+    prediction: VolumeReference, truth: VolumeReference, wanted: Judgement
+) -> Comparison:
+    """Open both volumes and check that they can be compared as wanted.
+
+    Parameters
+    ----------
+    prediction, truth : VolumeReference
+        What is compared.
+    wanted : Judgement
+        What the user wants to know.
+
+    Returns
+    -------
+    Comparison
+        Samples of both have been read.
+
+    Raises
+    ------
+    TilenetError
+        Whatever is wrong with either, or with comparing them.
+    """
+    figures = _chosen_figures(wanted)
+    predicted, true = prediction.open(), truth.open()
+    _check_truth(true)
+    _check_channel(predicted)
+    _check_alike(predicted, true, wanted)
+    _check_kind(predicted, wanted)
+    comparison = Comparison(
+        prediction=prediction,
+        truth=truth,
+        predicted=predicted,
+        true=true,
+        region=region_box(wanted.region, true.shape),
+        figures=figures,
+        wanted=wanted,
+    )
+    # What is not stored yet reads as 0, and would be judged as if it were.
+    cure = "Run the prediction to its end, or compare the part that is there with --region."
+    check_whole(predicted, comparison.region, cure)
+    check_whole(true, comparison.region)
+    check_labels(comparison)
+    if not wanted.segmentation:
+        check_samples(comparison)
+    return comparison
+
+
+def _chosen_figures(wanted: Judgement) -> tuple[str, ...]:
+    if wanted.segmentation:
+        _check_segmentation_options(wanted)
+        return wanted.figures or ("seg", "volume")
+    figures = wanted.figures or ("isbi",) + ("seg",) * (wanted.threshold is not None)
+    if "volume" in figures:
+        problem = "compares instances in 3-D, and the prediction is taken for probabilities"
+        cure = "Make instances of it with 'tilenet label', and give those with --segmentation."
+        raise InvalidData("--figures volume", problem, cure)
+    if ("seg" in figures) != (wanted.threshold is not None):
+        problem = "compares instances, and probabilities become instances above a threshold"
+        cure = "Give both --figures seg and --threshold, or neither."
+        raise InvalidData("--figures seg", problem, cure)
+    return figures
+
+
+def _check_segmentation_options(wanted: Judgement) -> None:
+    given = {"--threshold": wanted.threshold is not None, "--invert": wanted.invert}
+    for option in (name for name, is_given in given.items() if is_given):
+        cure = "Leave out either of them."
+        raise InvalidData(option, "is for probabilities, and --segmentation for instances", cure)
+    if "isbi" in (wanted.figures or ()):
+        problem = "are over thresholds of probabilities, and --segmentation means instances"
+        raise InvalidData("--figures isbi", problem, "Give the prediction they were made of.")
+
+
+def _check_truth(true: Volume) -> None:
+    what = f"Truth {true.location}"
+    if true.channels is not None:
+        problem = f"has {true.channels} channels, and labels have none"
+        raise InvalidData(what, problem, "Ingest the channel of labels alone (--channel).")
+    if true.dtype.kind not in "biu":
+        problem = f"holds {true.dtype} values, and labels are integers"
+        cure = "Give labels: 0 for membrane or background, above 0 for interior or instances."
+        raise InvalidData(what, problem, cure)
+
+
+def _check_channel(predicted: Volume) -> None:
+    if predicted.channels is None:
+        return
+    names = [str(channel.get("name")) for channel in output_channels(predicted)]
+    listed = f" ({', '.join(names)})" if names else ""
+    problem = f"has {predicted.channels} channels{listed}, and one is compared with the truth"
+    cure = "Choose that of the interior with --channel."
+    raise InvalidData(f"Prediction {predicted.location}", problem, cure)
+
+
+def _check_alike(predicted: Volume, true: Volume, wanted: Judgement) -> None:
+    if predicted.shape != true.shape:
+        problem = (
+            f"its shape {_shape(predicted)} is not {_shape(true)}, that of the truth "
+            f"{true.location}"
+        )
+        cure = "Give the truth of the very volume that was predicted, at the same pyramid level."
+        raise InvalidData(f"Prediction {predicted.location}", problem, cure)
+    size, wanted_size = predicted.voxel_size, true.voxel_size
+    if wanted.ignore_voxel_size or size is None or wanted_size is None:
+        return
+    first = 1 if true.shape[0] == 1 else 0  # a single section has no spacing along z
+    pairs = list(zip(size, wanted_size, strict=True))[first:]
+    if not all(math.isclose(a, b, rel_tol=VOXEL_SIZE_TOLERANCE) for a, b in pairs):
+        problem = f"its voxels are {size} nm (z, y, x), those of {true.location} {wanted_size} nm"
+        cure = "Give the truth of the same volume, or --ignore-voxel-size if one is stated wrong."
+        raise InvalidData(f"Prediction {predicted.location}", problem, cure)
+
+
+def _shape(volume: Volume) -> str:
+    return " x ".join(str(n) for n in volume.shape) + " (z, y, x)"
+
+
+def _check_kind(predicted: Volume, wanted: Judgement) -> None:
+    what, dtype = f"Prediction {predicted.location}", predicted.dtype
+    is_ours = predicted.attributes.get("kind") == "prediction"
+    if wanted.segmentation:
+        if dtype.kind not in "biu" or is_ours:
+            problem = "holds probabilities, and --segmentation means instances"
+            cure = "Leave it out, or make instances with 'tilenet label' first."
+            raise InvalidData(what, problem, cure)
+        return
+    if dtype.kind not in "bf" and dtype != np.uint8:
+        problem = f"holds {dtype} values, and probabilities are uint8 (255 p) or floating-point"
+        raise InvalidData(what, problem, "If it holds instances, say so with --segmentation.")
+    if is_ours:
+        _check_class(predicted, what, wanted)
+
+
+def _check_class(predicted: Volume, what: str, wanted: Judgement) -> None:
+    stated = predicted.attributes.get("output", {})
+    if stated.get("activation") == "linear":
+        problem = "holds scores without bounds (activation linear), and no probabilities"
+        raise InvalidData(what, problem, "Predict with a model of softmax or sigmoid outputs.")
+    channels = output_channels(predicted)
+    index = predicted.layout.channel or 0
+    if index < len(channels) and channels[index].get("label") == 0 and not wanted.invert:
+        problem = (
+            f"holds the probability of {channels[index].get('name')!r}, which stands for label 0, "
+            "and the truth's interior is what is above 0"
+        )
+        cure = "Choose the channel of the interior with --channel, or compare 1 - p with --invert."
+        raise InvalidData(what, problem, cure)

@@ -1,0 +1,141 @@
+"""A look at some voxels before a prediction is compared with its truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.evaluate.comparison import Comparison, output_channels, sections
+from tilenet.errors import InvalidData
+from tilenet.geometry import Box, zyx
+from tilenet.metrics import is_inverted, label_range, probabilities
+
+#: Sections looked at before the work, and pixels of each along y and x.
+SAMPLES, WINDOW = 5, 2048
+
+#: Voxels of the truth that are read at most before the work, to see what labels it has.
+SCANNED = 2**28
+
+
+def check_labels(comparison: Comparison) -> None:
+    """Refuse a truth that is empty, or has no instances where they are needed.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What is compared. The truth is read until that is known, or :data:`SCANNED` voxels.
+
+    Raises
+    ------
+    InvalidData
+        Naming the command that makes instances.
+    """
+    lowest = highest = read = 0
+    needs_two = comparison.figures != ("isbi",)
+    for box in sections(comparison.region, depth=1):
+        if read and read + box.size > SCANNED:
+            return  # what could not be seen now is said at the end
+        read += box.size
+        low, high = label_range(comparison.true.read(box))
+        lowest, highest = min(low or lowest, lowest or low), max(high, highest)
+        if highest and not (needs_two and lowest == highest):
+            return
+    check_label_range(comparison, lowest, highest)
+
+
+def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None:
+    """Refuse a truth that is empty, or has no instances where they are needed.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What is compared.
+    lowest, highest : int
+        Smallest and largest label above 0 in the region; 0 when there is none.
+
+    Raises
+    ------
+    InvalidData
+        Naming the command that makes instances.
+    """
+    what = f"Truth {comparison.true.location}"
+    if highest == 0:
+        problem = f"has no label above 0 in {comparison.region}"
+        cure = "Choose a --region with labels, or give labels with a positive value inside cells."
+        raise InvalidData(what, problem, cure)
+    if lowest == highest and comparison.figures != ("isbi",):
+        problem = (
+            f"has no value but {lowest} above 0, so it is a mask, and SEG and the figures in 3-D "
+            "compare instances"
+        )
+        raise InvalidData(what, problem, "Make instances of it with 'tilenet label' first.")
+
+
+def check_samples(comparison: Comparison) -> None:
+    """Refuse a prediction that is no probability, or that of something else than interior.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What is compared. Windows of a few sections are read.
+
+    Raises
+    ------
+    InvalidData
+        When values, classes or polarity are not those of the truth's interior.
+    """
+    boxes = _sample_boxes(comparison.region)
+    stored = np.concatenate([comparison.predicted.read(box) for box in boxes])
+    labels = np.concatenate([comparison.true.read(box) for box in boxes])
+    what = f"Prediction {comparison.predicted.location}"
+    if stored.dtype == np.uint8 and 0 < stored.max() <= 1:
+        problem = "holds only 0 and 1 where it was looked at, and uint8 means 255 p"
+        raise InvalidData(what, problem, "Store a mask as 0 and 255, as bool, or as float.")
+    _check_not_classes(comparison, labels)
+    proposal = probabilities(stored, invert=comparison.wanted.invert)
+    if not (np.isfinite(proposal).all() and 0.0 <= proposal.min() <= proposal.max() <= 1.0):
+        problem = "holds values that are not finite or not within 0 to 1"
+        raise InvalidData(what, problem, "Give probabilities: 0 to 1, or uint8 as 255 p.")
+    if is_inverted(labels, proposal):
+        problem = _polarity_problem(comparison, len(boxes))
+        cure = (
+            "If the prediction is the probability of membrane, compare 1 - p: "
+            + ("leave out --invert" if comparison.wanted.invert else "add --invert")
+            + ". If the truth is above 0 on membranes, invert the truth."
+        )
+        raise InvalidData(what, problem, cure)
+
+
+def _check_not_classes(comparison: Comparison, labels: npt.NDArray[Any]) -> None:
+    # Of several predicted classes one is compared, but "above 0" means all but one.
+    classes = {c["label"] for c in output_channels(comparison.predicted) if c.get("label")}
+    found = set(np.unique(labels[labels > 0]).tolist())
+    if len(found) > 1 and found <= classes:
+        named = ", ".join(str(value) for value in sorted(found))
+        problem = f"holds the classes {named}, and everything above 0 would count as interior"
+        cure = "Give labels that are above 0 in the predicted class only."
+        raise InvalidData(f"Truth {comparison.true.location}", problem, cure)
+
+
+def _polarity_problem(comparison: Comparison, count: int) -> str:
+    opposite = "p" if comparison.wanted.invert else "1 - p"
+    return (
+        f"its polarity is not that of the truth {comparison.true.location}: in {count} sections "
+        f"{opposite} fits the truth's interior (above 0) better, and at no threshold worse"
+    )
+
+
+def _sample_boxes(region: Box) -> list[Box]:
+    """Choose windows in the middle of sections that are spread over a region."""
+    count = region.shape[0]
+    chosen = sorted(
+        {region.start[0] + (2 * i + 1) * count // (2 * SAMPLES) for i in range(SAMPLES)}
+    )
+    start, stop = [], []
+    for axis in (1, 2):
+        size = min(WINDOW, region.shape[axis])
+        start.append(region.start[axis] + (region.shape[axis] - size) // 2)
+        stop.append(start[-1] + size)
+    return [Box(zyx((z, *start)), zyx((z + 1, *stop))) for z in chosen]

@@ -1,0 +1,5 @@
+"""From words of the command line to values."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

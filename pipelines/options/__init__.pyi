@@ -1,0 +1,14 @@
+from .axis_values import AxisValues as AxisValues
+from .cluster import bytes_option as bytes_option
+from .cluster import cluster_options as cluster_options
+from .shared import BOX as BOX
+from .shared import REGION as REGION
+from .shared import SHAPE as SHAPE
+from .shared import VOXEL_SIZE as VOXEL_SIZE
+from .shared import F as F
+from .shared import Region as Region
+from .shared import check_device as check_device
+from .shared import input_options as input_options
+from .shared import optional_source as optional_source
+from .shared import region_box as region_box
+from .shared import source_argument as source_argument

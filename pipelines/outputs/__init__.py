@@ -1,0 +1,5 @@
+"""An output of ours: begun or whole, its provenance, its shares, its summary."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,165 @@
+"""What has to be true of any input or output of ours; nothing is written here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.outputs.provenance_schema import problems
+from tilenet.errors import (
+    InvalidData,
+    OutputExists,
+    OutputInsideInput,
+)
+from tilenet.geometry import BlockGrid, Box
+from tilenet.volumes import (
+    WHOLE_KINDS,
+    Volume,
+    attributes_of,
+    count_stored,
+    write_problem,
+)
+from tilenet.volumes.stores import is_remote, local_path, open_node
+
+#: Missing objects that are counted only.
+MANY = 10**7
+
+
+#: Voxel sizes that differ by less than this share are the same.
+VOXEL_SIZE_TOLERANCE = 0.02
+
+
+def same_size(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    """Tell whether two voxel sizes are the same, within the tolerance.
+
+    Parameters
+    ----------
+    first, second : tuple of float
+        Nanometres, along the same axes.
+
+    Returns
+    -------
+    bool
+        Whether no axis differs by more.
+    """
+    return all(
+        math.isclose(a, b, rel_tol=VOXEL_SIZE_TOLERANCE) for a, b in zip(first, second, strict=True)
+    )
+
+
+def check_provenance(begun: Volume) -> None:
+    """Refuse to go on with an output that does not say, or not truly, how it was begun.
+
+    Parameters
+    ----------
+    begun : Volume
+        An output of ours.
+
+    Raises
+    ------
+    OutputExists
+        Naming the first field that is missing or cannot be true.
+    """
+    found = problems(begun)
+    if found:
+        what = f"a {begun.attributes['kind']} whose provenance is incomplete: {found[0]}"
+        raise OutputExists(begun.location, what)
+
+
+def open_group_attributes(location: str) -> Mapping[str, Any]:
+    """Read the provenance of a Zarr group.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL of a group.
+
+    Returns
+    -------
+    mapping
+        Its attributes under "tilenet"; empty when it has none.
+    """
+    values = attributes_of(location, open_node(location)).get("tilenet")
+    return values if isinstance(values, Mapping) else {}
+
+
+def check_whole(
+    volume: Volume, region: Box, cure: str = "Run the command that makes it to its end."
+) -> None:
+    """Refuse what a command of ours has not made to its end: what is missing reads as zeros.
+
+    Parameters
+    ----------
+    volume : Volume
+        An input.
+    region : Box
+        The part that is needed.
+    cure : str
+        What to do about it.
+
+    Raises
+    ------
+    InvalidData
+        Naming the first shard that is missing.
+    """
+    if volume.attributes.get("kind") not in WHOLE_KINDS:
+        return
+    blocks = BlockGrid(volume.shape, volume.write_shape, region)
+    what = f"objects that hold {region}"
+    if len(blocks) > MANY and (lacking := len(blocks) - count_stored(volume.array)) > MANY:
+        # A damaged shape, perhaps; to ask for one after the other would take for ever.
+        problem = f"at least {lacking} of the {len(blocks)} {what} are not stored yet"
+        raise InvalidData(volume.location, problem, cure)
+    missing = volume.missing(blocks)
+    if missing:
+        problem = (
+            f"{len(missing)} of the {len(blocks)} {what} are not stored yet, "
+            f"the first {blocks[missing[0]]}"
+        )
+        raise InvalidData(volume.location, problem, cure)
+
+
+def check_folder(option: str, folder: str) -> None:
+    """Refuse what cannot become a folder that is written to.
+
+    Parameters
+    ----------
+    option : str
+        Option that names it, for the message.
+    folder : str
+        Path or URL; a URL is not looked at.
+
+    Raises
+    ------
+    InvalidData
+        When it, or what it would lie in, is a file or must not be written to.
+    """
+    if is_remote(folder):
+        return
+    if problem := write_problem(local_path(folder)):
+        cure = "Give another folder, or change its permissions."
+        raise InvalidData(f"{option} {folder}", problem, cure)
+
+
+def check_apart(output: str, source: str) -> None:
+    """Refuse an output inside the input, and the other way round.
+
+    Parameters
+    ----------
+    output, source : str
+        Paths or URLs.
+
+    Raises
+    ------
+    OutputInsideInput
+        When one contains the other.
+    """
+    if is_remote(output) or is_remote(source):
+        inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+        around = f"{source.rstrip('/')}/".startswith(f"{output.rstrip('/')}/")
+    else:
+        a, b = local_path(output), local_path(source)
+        inside, around = a.is_relative_to(b), b.is_relative_to(a)
+    if inside or around:
+        raise OutputInsideInput(output, source)

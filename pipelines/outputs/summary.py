@@ -1,0 +1,183 @@
+"""What a run over blocks did, for people, for programs and for the shell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from pipelines.engine import Outcome, ending
+from pipelines.progress import clock, error_text, rate
+from pipelines.watching import Watch, is_unfinished, write_report
+from tilenet.errors import BlocksFailed
+from tilenet.geometry import Box
+from tilenet.volumes import open_volume, remove_partial_files
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Parameters
+    ----------
+    command : str
+        The command that ran.
+    output : str
+        Path or URL.
+    blocks, before : int
+        Blocks in all, and those that were stored already.
+    outcome : Outcome
+        What became of the others.
+    watch : Watch or None
+        What is reported beside the output; None reports nothing.
+    part : str or None
+        Which share of the run it was, "17/100".
+    """
+
+    command: str
+    output: str
+    blocks: int
+    before: int
+    outcome: Outcome
+    watch: Watch | None = None
+    part: str | None = None
+
+    @property
+    def voxels_per_second(self) -> float:
+        """Voxels computed per second of the run."""
+        return self.outcome.voxels / max(1e-9, self.outcome.seconds["wall"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the summary as JSON values.
+
+        Returns
+        -------
+        dict
+            Counts, seconds and the failed blocks with their errors; "retried" counts attempts,
+            "missing" the blocks that are not stored, and "stopped" says why the run ended early
+            where no block was given up for that.
+        """
+        return {
+            "command": self.command,
+            "output": self.output,
+            "blocks": self.blocks,
+            "done_before": self.before,
+            "computed": self.outcome.computed,
+            "stored": self.stored,
+            "retried": self.outcome.retried,
+            "failed": [{"box": str(box), "error": why} for box, why in self.outcome.failed],
+            "missing": self.blocks - self.stored,
+            "stopped": self.outcome.stopped,
+            "stopped_by": self.outcome.stopped_by,
+            "ended_by": None
+            if self.outcome.ended_by is None
+            else error_text(self.outcome.ended_by),
+            "seconds": self.outcome.seconds,
+            "voxels_per_second": self.voxels_per_second,
+        }
+
+    @property
+    def stored(self) -> int:
+        """Blocks that are stored: as the store said, or else by count."""
+        told = self.outcome.stored
+        return self.before + self.outcome.computed if told is None else told
+
+    def __str__(self) -> str:
+        wall, retried = clock(self.outcome.seconds["wall"]), self.outcome.retried
+        return (
+            f"{self.output}: {self.stored} of {self.blocks} blocks stored, "
+            f"{self.outcome.computed} of them now, in {wall} ({rate(self.voxels_per_second)})"
+            + (f", {retried:,} tried again" if retried else "")
+        )
+
+    def finish(self, *, as_json: bool = False) -> int:
+        """Print the summary, and tell the shell how it went.
+
+        Parameters
+        ----------
+        as_json : bool
+            Print JSON.
+
+        Returns
+        -------
+        int
+            Exit code: 0, or 130 and 143 after Ctrl-C and SIGTERM.
+
+        Raises
+        ------
+        BlocksFailed
+            When blocks failed, with all of them.
+        TilenetError
+            What ended the run.
+        """
+        click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
+        self._report()
+        failed = [(str(box), error) for box, error in self.outcome.failed]
+        if self.outcome.ended_by is not None:
+            for box, error in failed:
+                click.echo(f"{box}: {error}", err=True)
+            raise self.outcome.ended_by
+        if failed:
+            raise BlocksFailed(self.command, failed, self.blocks)
+        if self.outcome.stopped_by is None:
+            return 0
+        if self.stored < self.blocks:
+            click.echo("Stopped. Run the same command again to go on.", err=True)
+        else:
+            click.echo("Stopped, but every block is stored.", err=True)
+        return 128 + self.outcome.stopped_by
+
+    def _report(self) -> None:
+        # Not where nothing was to be done: the report of the run that did it stays, unless that was
+        # stopped and did not hear of its last blocks.
+        if self.watch is None:
+            return
+        if self.before == self.blocks and not is_unfinished(self.watch.output, self.part):
+            return
+        try:
+            place = write_report(self.watch, self.to_dict(), self.part)
+        except OSError as error:  # the output is stored all the same
+            click.echo(f"The report could not be written: {error}", err=True)
+        else:
+            click.echo(f"Report: {place}, and a picture of the blocks beside it (.png)", err=True)
+
+
+def check_stored(
+    output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome, *, shared: bool = False
+) -> None:
+    """Ask the store before success is said: a block that is not there has failed.
+
+    Parameters
+    ----------
+    output : str
+        Path or URL.
+    grid : sequence of Box
+        The blocks that should be stored.
+    todo : sequence of int
+        Positions of those that were to be done.
+    outcome : Outcome
+        What became of them; blocks that are missing for no known reason become failed ones.
+    shared : bool
+        Whether other calls write there; else what killed workers left half written is removed.
+    """
+    if outcome.ended_by is not None:
+        return
+    failed, done, missing = {box for box, _ in outcome.failed}, set(todo), list[int]()
+    with ending(outcome):  # a store that does not answer: what was done is told all the same
+        missing = open_volume(output).missing(grid)
+        outcome.stored = len(grid) - len(missing)
+    if outcome.ended_by is not None or outcome.stopped_by is not None:
+        return
+    for i in missing:
+        if grid[i] in failed:
+            continue
+        outcome.failed.append((grid[i], "was stored, but is not in the store any more"))
+        if i in done:
+            outcome.computed -= 1
+            outcome.voxels -= grid[i].size
+    if todo and outcome.complete and not shared:
+        with ending(outcome):
+            remove_partial_files(output)

@@ -1,0 +1,5 @@
+"""The two commands of prediction: `tilenet predict` and `tilenet plan`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,219 @@
+"""What has to fit together before a prediction begins; nothing is written here."""
+
+from __future__ import annotations
+
+from pipelines.outputs import (
+    check_apart,
+    check_provenance,
+    check_whole,
+    open_group_attributes,
+    same_size,
+)
+from pipelines.predict.job import Choices, Job
+from tilenet.errors import (
+    InvalidData,
+    ModelMismatch,
+    OutputExists,
+    ResumeRefused,
+    VoxelSizeMismatch,
+)
+from tilenet.geometry import Box
+from tilenet.inference import ModelHeader, factor_of, model_sha256, read_header
+from tilenet.networks import check_quarter_turns, stated
+from tilenet.planning import Plan
+from tilenet.volumes import (
+    Volume,
+    VolumeReference,
+    check_writable,
+    compressors,
+    describe_existing,
+    open_volume,
+)
+
+
+def check_job(
+    source: VolumeReference, model: str, *, mask: VolumeReference | None, choices: Choices
+) -> Job:
+    """Open everything and check that it fits together.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    model : str
+        The model file.
+    mask : VolumeReference or None
+        Where to predict.
+    choices : Choices
+        What the user chose.
+
+    Returns
+    -------
+    Job
+        Nothing has been written.
+
+    Raises
+    ------
+    TilenetError
+        Whatever is wrong with the input, the model, the mask or their combination.
+    """
+    header = read_header(model)
+    volume = source.open()
+    _check_channels(volume, header, model)
+    check_choices(model, header, choices)
+    if not choices.ignore_voxel_size:
+        _check_voxel_size(volume, header)
+        _check_square_voxels(volume, choices)
+    if mask is not None:
+        _check_mask(volume, mask.open())
+    return Job(
+        source=source,
+        volume=volume,
+        model=model,
+        sha256=model_sha256(model),
+        header=header,
+        mask=mask,
+        choices=choices,
+    )
+
+
+def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
+    """Refuse what a model cannot do, and a codec that there is not.
+
+    Parameters
+    ----------
+    model : str
+        The model file, for messages.
+    header : ModelHeader
+        What it says.
+    choices : Choices
+        What the user chose.
+
+    Raises
+    ------
+    TilenetError
+        Naming the choice.
+    """
+    if choices.dtype == "uint8" and header.activation == "linear":
+        problem = "gives scores without bounds, which uint8 cannot hold"
+        raise ModelMismatch(model, problem, "Store them with --dtype float32.")
+    compressors(choices.codec)
+    check_quarter_turns(choices.orientations or (), header.architecture)
+
+
+def _check_mask(volume: Volume, mask: Volume) -> None:
+    if mask.channels is not None:
+        problem = f"{mask.location} has {mask.channels} channels"
+        raise InvalidData("Mask", problem, "Give a mask of one channel.")
+    factor_of(volume, mask)
+
+
+def _check_channels(volume: Volume, header: ModelHeader, model: str) -> None:
+    wanted, found = header.architecture.in_channels, volume.channels or 1
+    if wanted != found:
+        problem = f"takes {wanted} channels, but {volume.location} has {found}"
+        cure = "Choose one with --channel." if wanted == 1 else "Give a volume with as many."
+        raise ModelMismatch(model, problem, cure)
+
+
+def _check_square_voxels(volume: Volume, choices: Choices) -> None:
+    size = volume.voxel_size
+    if size is None or same_size(size[1:2], size[2:]):
+        return
+    if any(orientation.transposed for orientation in choices.orientations or ()):
+        problem = (
+            f"has voxels of {size[1]:g} nm along y and {size[2]:g} nm along x, which quarter turns "
+            "would exchange"
+        )
+        cure = "Average flips only (--flips), or give --ignore-voxel-size if the size is wrong."
+        raise InvalidData(volume.location, problem, cure)
+
+
+def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
+    if header.voxel_size is None or volume.voxel_size is None:
+        return
+    # A single section has no spacing along z.
+    first = 1 if volume.shape[0] == 1 else 0
+    if same_size(volume.voxel_size[first:], header.voxel_size[first:]):
+        return
+    levels = (volume.layout.levels or {}).items()
+    fitting = [path for path, size in levels if size and same_size(size, header.voxel_size)]
+    raise VoxelSizeMismatch(
+        volume.location, volume.voxel_size, header.voxel_size, fitting[0] if fitting else None
+    )
+
+
+def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
+    """Look at what lies where the output goes.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    output : str
+        Path or URL.
+    overwrite : bool
+        Whether a Zarr that is there is to be replaced.
+
+    Returns
+    -------
+    Volume or None
+        The output that is to be continued; None when one is to be created.
+
+    Raises
+    ------
+    OutputExists, OutputInsideInput
+        When it is something else, or not apart from the input.
+    """
+    check_apart(output, job.source.location)
+    check_apart(output, job.model)
+    if job.mask is not None:
+        check_apart(output, job.mask.location)
+    check_writable(output)
+    found = describe_existing(output)
+    if found is None:
+        return None
+    if found == "a Zarr group":
+        if overwrite:
+            return None
+        if open_group_attributes(output).get("kind") == "prediction":
+            return _check_begun(job, open_volume(output))
+        found = "a Zarr group that is not a prediction of tilenet"
+    elif overwrite and found == "a Zarr array":
+        return None
+    raise OutputExists(output, found, replaceable=found.startswith("a Zarr"))
+
+
+def _check_begun(job: Job, begun: Volume) -> Volume:
+    # Before planning: its plan would be judged by another network.
+    stated(begun.attributes.get("test_time_augmentation", "none"))  # a later version's, perhaps
+    check_provenance(begun)
+    if begun.attributes["model_sha256"] != job.sha256:
+        differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}
+        raise ResumeRefused(begun.location, differences)
+    return begun
+
+
+def check_inputs(job: Job, plan: Plan, *, measured: bool = False) -> None:
+    """Refuse a prediction of what is not stored yet.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    measured : bool
+        Grey values of the whole volume are needed, whatever the region.
+
+    Raises
+    ------
+    InvalidData
+        Naming the first shard that is missing in the input or the mask.
+    """
+    whole = Box.of_shape(job.volume.shape)
+    needed = plan.grid.covered.grow(plan.reach, plan.reach).intersect(whole)
+    check_whole(job.volume, whole if measured else needed)
+    if job.mask is not None:
+        mask = job.mask.open()
+        check_whole(mask, Box.of_shape(mask.shape))

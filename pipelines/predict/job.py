@@ -1,0 +1,263 @@
+"""A prediction that is planned, and not begun: what predict and plan share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tilenet.geometry import AXES, ZYX
+from tilenet.inference import ModelHeader, PredictTask
+from tilenet.networks import Orientation, Settings, averaged, statement
+from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES, Plan
+from tilenet.volumes import Intensity, NewVolume, OutputReference, Volume, VolumeReference, identify
+from tilenet.volumes.stores import seen_from_anywhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user chose of how to predict; None leaves it to the plan or the begun output.
+
+    Parameters
+    ----------
+    block, shard : tuple of int or None
+        Voxels of a task and of an object, (z, y, x).
+    block_minutes : float
+        How long a block is to last, about.
+    dtype : str or None
+        Of the stored values.
+    precision : str or None
+        Of the network.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    device_memory : int
+        Bytes that an evaluation may use on a GPU.
+    codec : str
+        Compressor of the output.
+    ignore_voxel_size : bool
+        Apply a model that was trained at another voxel size.
+    rotations : int or None
+        Orientations of the sections that are averaged: 1, 7 or 8.
+    flips : bool
+        Average the four flips instead.
+
+    Raises
+    ------
+    InvalidData
+        When there is no such number of rotations, or both are chosen.
+    """
+
+    block: ZYX | None = None
+    shard: ZYX | None = None
+    block_minutes: float = BLOCK_SECONDS / 60
+    dtype: str | None = None
+    precision: str | None = None
+    device: str = "cpu"
+    device_memory: int = DEVICE_BYTES
+    codec: str = "zstd"
+    ignore_voxel_size: bool = False
+    rotations: int | None = None
+    flips: bool = False
+
+    def __post_init__(self) -> None:
+        averaged(1 if self.rotations is None else self.rotations, self.flips)
+
+    @property
+    def orientations(self) -> tuple[Orientation, ...] | None:
+        """The orientations chosen; None where nothing was."""
+        if self.rotations is None and not self.flips:
+            return None
+        return averaged(self.rotations or 1, self.flips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A checked prediction.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    volume : Volume
+        The input, opened.
+    model, sha256 : str
+        The model file and its content.
+    header : ModelHeader
+        What the model file says.
+    mask : VolumeReference or None
+        Where to predict.
+    choices : Choices
+        What the user chose.
+    """
+
+    source: VolumeReference
+    volume: Volume
+    model: str
+    sha256: str
+    header: ModelHeader
+    mask: VolumeReference | None
+    choices: Choices
+
+
+def provenance(
+    job: Job, plan: Plan, *, intensity: Mapping[str, Any], facts: Mapping[str, Any], dtype: str
+) -> dict[str, Any]:
+    """State everything that determines the output's values.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    intensity : mapping
+        The rule as given, and its numbers.
+    facts : mapping
+        What decides the last bits, from the workers, and what explains it.
+    dtype : str
+        Of the stored values.
+
+    Returns
+    -------
+    dict
+        JSON values, compared field by field before a resume.
+    """
+    rules = {
+        "uint8": "round(255 * value), halves to even",
+        "float16": "value, rounded to float16",
+        "float32": "value",
+    }
+    outputs = [{"name": o.name, "label": o.label} for o in job.header.outputs]
+    return {
+        "kind": "prediction",
+        "model_sha256": job.sha256,
+        "input": identify(job.volume),
+        "mask": None if job.mask is None else identify(job.mask.open()),
+        "intensity": dict(intensity),
+        "test_time_augmentation": statement(
+            plan.request.orientations, job.header.activation, plan.request.precision
+        ),
+        "output": {
+            "dtype": dtype,
+            "rule": rules[dtype],
+            "activation": job.header.activation,
+            "channels": outputs if job.header.stored_channels else outputs[1:],
+        },
+        "numeric_plan": {
+            "block": list(plan.block),
+            "tile": list(plan.tile),
+            "tile_input": list(plan.tile_input),
+            "stream_axis": AXES[plan.axis],
+            "slab": plan.slab,
+            "batch": 1,
+            "precision": plan.request.precision,
+            "threads": plan.request.threads,
+            **facts,
+        },
+    }
+
+
+def settings(job: Job, plan: Plan) -> Settings:
+    """Give how a worker is to run the network.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+
+    Returns
+    -------
+    Settings
+        What changes the bits of a result, the device, and how tasks share it.
+    """
+    request = plan.request
+    return Settings(
+        job.choices.device,
+        request.precision,
+        request.threads,
+        axis=plan.axis,
+        slab=plan.slab,
+        streams=plan.streams,
+        queued_rows=plan.queued_rows,
+    )
+
+
+def predict_task(
+    job: Job,
+    plan: Plan,
+    output: OutputReference,
+    *,
+    intensity: Intensity,
+    facts: Mapping[str, Any],
+    run: str,
+) -> PredictTask:
+    """Make what a worker runs.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    output : OutputReference
+        The output, created already.
+    intensity : Intensity
+        Rule that normalises grey values, as it came to be.
+    facts : mapping
+        What decides the last bits, which every worker must have in common.
+    run : str
+        Name of the run.
+
+    Returns
+    -------
+    PredictTask
+        Called with the box of a block.
+    """
+    return PredictTask(
+        source=job.source,
+        output=output,
+        model=seen_from_anywhere(job.model),
+        model_sha256=job.sha256,
+        settings=settings(job, plan),
+        intensity=intensity,
+        architecture=plan.request.architecture,
+        tile=plan.tile,
+        run=run,
+        orientations=plan.request.orientations,
+        mask=job.mask,
+        facts=tuple(facts.items()),
+    )
+
+
+def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) -> NewVolume:
+    """Describe the output volume.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan.
+    dtype : str
+        Of the stored values.
+    attributes : mapping
+        Provenance.
+
+    Returns
+    -------
+    NewVolume
+        As large as the whole input, whatever the region.
+    """
+    return NewVolume(
+        shape=job.volume.shape,
+        dtype=dtype,
+        chunk=plan.chunk,
+        shard=plan.shard,
+        voxel_size=job.volume.voxel_size,
+        translation=job.volume.layout.translation,
+        channels=job.header.stored_channels,
+        codec=job.choices.codec,
+        attributes=attributes,
+    )

@@ -1,0 +1,205 @@
+"""From what is to be predicted to its plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipelines.cluster import ClusterOptions, leave_time
+from pipelines.predict.job import Choices
+from pipelines.predict.measured_speeds import Workplace
+from tilenet.errors import ResumeRefused
+from tilenet.geometry import AXES, ZYX, Box, zyx
+from tilenet.inference import ModelHeader
+from tilenet.networks import IDENTITY, Orientation, stated, words
+from tilenet.planning import Costs, Plan, Request, check_memory
+from tilenet.volumes import Volume, VolumeReference
+
+
+class PlannedVolume(Protocol):
+    """What a plan has to know of an input, which may exist on paper only."""
+
+    @property
+    def shape(self) -> ZYX:
+        """Voxels, (z, y, x)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the stored values."""
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels; None without such an axis."""
+
+    @property
+    def chunk_shape(self) -> ZYX:
+        """Voxels that are decoded as one piece, (z, y, x)."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of such a piece, with all channels that it holds."""
+
+
+class PlannedJob(Protocol):
+    """What a plan has to know of a prediction."""
+
+    @property
+    def volume(self) -> PlannedVolume:
+        """The input."""
+
+    @property
+    def header(self) -> ModelHeader:
+        """What the model file says, or would."""
+
+    @property
+    def mask(self) -> VolumeReference | None:
+        """Where to predict."""
+
+    @property
+    def choices(self) -> Choices:
+        """What the user chose."""
+
+
+def plan_job(
+    job: PlannedJob, region: Box, cluster: ClusterOptions, begun: Volume | None = None
+) -> Plan:
+    """Plan a prediction, or take up the plan of an output that was begun.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    region : Box
+        The part to predict.
+    cluster : ClusterOptions
+        Workers and memory.
+    begun : Volume, optional
+        The output to be continued.
+
+    Returns
+    -------
+    Plan
+        The plan, by the rates that were measured here, if they were.
+    """
+    place = Workplace(cluster, job.choices.device, job.choices.codec)
+    request = request_for(job, region, cluster, begun)
+    if begun is None:
+        return place.plan(request)
+    stored = begun.attributes["numeric_plan"]
+    shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
+    for name, size in shapes.items():
+        if (wanted := getattr(job.choices, name)) not in (None, size):
+            raise ResumeRefused(begun.location, {name: (size, wanted)})
+    shapes |= {"tile": zyx(stored["tile"]), "chunk": begun.chunk_shape}
+    axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
+    plan = place.rated(Plan(request=request, axis=axis, slab=slab, **shapes))
+    check_memory(plan, "The plan that this output was begun with")
+    return plan
+
+
+def request_for(
+    job: PlannedJob, region: Box, cluster: ClusterOptions, begun: Volume | None = None
+) -> Request:
+    """Say what is to be planned.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    region : Box
+        The part to predict.
+    cluster : ClusterOptions
+        Workers and memory.
+    begun : Volume, optional
+        The output to be continued.
+
+    Returns
+    -------
+    Request
+        Without rates.
+    """
+    stored = dict(begun.attributes["numeric_plan"]) if begun else {}
+    itemsize = np.dtype(output_dtype(job, begun)).itemsize
+    channels = len(job.header.stored_channels or "1")
+    threads = cluster.threads or stored.get("threads", 1)
+    # An output that was begun with several threads is continued by as many fewer workers.
+    workers = cluster.workers if cluster.cores is None else max(1, cluster.cores // threads)
+    return Request(
+        volume_shape=job.volume.shape,
+        region=region,
+        architecture=job.header.architecture,
+        input_bytes=job.volume.dtype.itemsize * (job.volume.channels or 1),
+        output_bytes=itemsize * channels,
+        chunk_shape=job.volume.chunk_shape,
+        chunk_bytes=job.volume.chunk_bytes,
+        output_channels=channels,
+        masked=job.mask is not None,
+        precision=job.choices.precision or stored.get("precision", "float32"),
+        device=job.choices.device.split(":")[0],
+        workers=workers,
+        slots=cluster.slots,
+        threads=threads,
+        memory=cluster.memory * cluster.workers // workers,
+        device_memory=job.choices.device_memory,
+        block=job.choices.block,
+        shard=job.choices.shard,
+        block_seconds=60 * job.choices.block_minutes,
+        orientations=_orientations(job, begun),
+    )
+
+
+def planned_cluster(cluster: ClusterOptions, costs: Costs) -> ClusterOptions:
+    """Give the cluster that a plan is for.
+
+    Parameters
+    ----------
+    cluster : ClusterOptions
+        Which one.
+    costs : Costs
+        The plan, and how long its blocks last.
+
+    Returns
+    -------
+    ClusterOptions
+        With the plan's workers, and the time that they need at the end of a job.
+    """
+    request = costs.plan.request
+    chosen = dataclasses.replace(
+        cluster, workers=request.workers, threads=request.threads, memory=request.memory
+    )
+    return leave_time(chosen, costs.block_seconds)
+
+
+def _orientations(job: PlannedJob, begun: Volume | None) -> tuple[Orientation, ...]:
+    chosen = job.choices.orientations
+    if begun is None:
+        return chosen or (IDENTITY,)
+    stored = stated(begun.attributes["test_time_augmentation"])
+    if chosen not in (None, stored):
+        difference = (words(stored), words(chosen or stored))
+        raise ResumeRefused(begun.location, {"test_time_augmentation": difference})
+    return stored
+
+
+def output_dtype(job: PlannedJob, begun: Volume | None) -> str:
+    """Choose the data type of the stored values.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    begun : Volume or None
+        The output to be continued.
+
+    Returns
+    -------
+    str
+        The user's choice, the begun output's, or uint8 (float32 for scores without bounds).
+    """
+    if job.choices.dtype is not None:
+        return job.choices.dtype
+    if begun is not None:
+        return str(begun.dtype)
+    return "float32" if job.header.activation == "linear" else "uint8"

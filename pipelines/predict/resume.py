@@ -1,0 +1,73 @@
+"""Going on with a begun output: only under the conditions that it was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.outputs import warn_of_unstated
+from pipelines.predict.job import Job
+from tilenet.geometry import BlockGrid, Box
+from tilenet.planning import Plan
+from tilenet.volumes import (
+    SAMPLES,
+    Volume,
+    refuse_if_different,
+    replace_attributes,
+    sampled_shards,
+)
+
+
+def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]) -> None:
+    """Refuse to go on under other conditions.
+
+    Input shards that were corrupt and are restored change their size. That is no other input as
+    long as no stored block was computed from them: their new sizes are noted in the output.
+
+    Parameters
+    ----------
+    job : Job
+        The prediction.
+    plan : Plan
+        Its plan, taken from the begun output.
+    begun : Volume
+        The output.
+    stated : mapping
+        What would determine the values of the missing blocks.
+
+    Raises
+    ------
+    ResumeRefused
+        Naming every condition that differs.
+    """
+    stored = dict(begun.attributes)
+    restored = _restored_shards(job, plan, begun, stated)
+    if restored:
+        sizes = {**stored["input"]["stored_bytes"], **restored}
+        stored["input"] = {**stored["input"], "stored_bytes": sizes}
+    refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
+    if restored:
+        replace_attributes(begun.location, stored)
+
+
+def _restored_shards(
+    job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]
+) -> dict[str, int | None]:
+    before = begun.attributes["input"].get("stored_bytes", {})
+    now = stated["input"]["stored_bytes"]
+    if before.keys() != now.keys() or begun.shape != plan.request.volume_shape:
+        return {}
+    boxes = sampled_shards(job.volume)
+    changed = {key: size for key, size in now.items() if size != before[key]}
+    # Another input changes nearly every size; where only a sample is looked at, few may differ.
+    if len(now) == SAMPLES and len(changed) > SAMPLES // 32:
+        return {}
+    used = [key for key in changed if _was_used(boxes[key], plan, begun)]
+    return {} if used else changed
+
+
+def _was_used(shard: Box, plan: Plan, begun: Volume) -> bool:
+    # Every block whose context may hold a voxel of the shard: mirroring reaches no farther.
+    blocks = BlockGrid(plan.request.volume_shape, plan.block, shard.grow(plan.reach, plan.reach))
+    return len(begun.missing(blocks)) < len(blocks)

@@ -1,0 +1,175 @@
+"""What a person sees of a training: a bar or lines, and TensorBoard."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pipelines.outputs import check_folder
+from pipelines.progress import LINE_SECONDS, clock
+from tilenet.errors import InvalidData
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    from tilenet.training import Figures, Step
+
+#: Steps over which the loss that is shown is averaged, as a share of the steps so far.
+RECENT = 0.1
+
+
+class TrainingReporter:
+    """Shows loss, steps per second, share of waiting and time left.
+
+    Parameters
+    ----------
+    steps, before : int
+        Steps in all, and those done before.
+    log : str or None
+        Folder for TensorBoard.
+    silent : bool
+        Show nothing: another process does.
+    """
+
+    def __init__(self, steps: int, before: int, *, log: str | None, silent: bool) -> None:
+        self.steps, self.before, self.silent = steps, before, silent
+        self.losses: list[float] = []
+        self._log: SummaryWriter | None = None if log is None or silent else open_log(log)
+        self._start = self._last = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=silent or not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("Train", total=steps, completed=before, facts="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._log is not None:
+            self._log.close()
+
+    @property
+    def recent_loss(self) -> float:
+        """Mean loss of the last tenth of the steps of this run."""
+        return float(np.mean(self.losses[-max(1, int(RECENT * len(self.losses))) :]))
+
+    def step(self, step: Step) -> None:
+        """Count an update.
+
+        Parameters
+        ----------
+        step : Step
+            What it says of itself.
+        """
+        self.losses.append(step.loss)
+        if self._log is not None:
+            for name in ("loss", "rate", "waiting"):
+                self._log.add_scalar(f"training/{name}", getattr(step, name), step.done)
+        now = time.monotonic()
+        rate = len(self.losses) / max(1e-9, now - self._start)
+        facts = f"loss {self.recent_loss:.3f}, {rate:.2f} steps/s, waiting {step.waiting:.0%}"
+        self._bar.update(self._task, completed=step.done, facts=facts)
+        due = now - self._last >= LINE_SECONDS or step.done == self.steps
+        if due and self._bar.disable and not self.silent:
+            self._last = now
+            left = clock((self.steps - step.done) / rate)
+            self.note(f"Train: {step.done}/{self.steps} steps, {facts}, {left} left")
+
+    def validation(self, done: int, figures: Figures, *, best: bool) -> None:
+        """Show a validation.
+
+        Parameters
+        ----------
+        done : int
+            Updates done.
+        figures : Figures
+            Of the held-out box.
+        best : bool
+            Whether it is the best so far.
+        """
+        self.note(f"Validation after {done} steps: {figures}{' (best so far)' if best else ''}")
+        if self._log is not None:
+            for name in ("loss", "pixel_error", "rand_error"):
+                value = getattr(figures, name)
+                if value is not None:
+                    self._log.add_scalar(f"validation/{name}", value, done)
+
+    def note(self, text: str) -> None:
+        """Say something without spoiling the display.
+
+        Parameters
+        ----------
+        text : str
+            One line.
+        """
+        if not self._bar.disable:
+            self._bar.console.print(text, markup=False, highlight=False)
+        elif not self.silent:
+            click.echo(text, err=True)
+
+
+def check_log(folder: str) -> None:
+    """Refuse a log that cannot be written.
+
+    Parameters
+    ----------
+    folder : str
+        Path.
+
+    Raises
+    ------
+    InvalidData
+        When TensorBoard is not installed, or this cannot be a folder.
+    """
+    check_folder("--log", folder)
+    if importlib.util.find_spec("tensorboard") is None:
+        cure = "Install it: pip install 'tilenet[tensorboard]'."
+        raise InvalidData(f"--log {folder}", "needs the package tensorboard", cure)
+
+
+def open_log(folder: str) -> SummaryWriter:
+    """Open a folder for TensorBoard.
+
+    Parameters
+    ----------
+    folder : str
+        Path.
+
+    Returns
+    -------
+    torch.utils.tensorboard.SummaryWriter
+        To be closed.
+    """
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(folder)

@@ -1,0 +1,320 @@
+"""Computing some blocks of a begun output anew, under the plan that it was made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.cluster import ClusterOptions
+from pipelines.outputs import listed
+from pipelines.predict import (
+    Choices,
+    IntensityRule,
+    Job,
+    check_inputs,
+    check_job,
+    output_dtype,
+    plan_job,
+    predict_task,
+    provenance,
+    settings,
+)
+from tilenet.errors import InvalidData, ResumeRefused
+from tilenet.formats import open_source
+from tilenet.geometry import Box
+from tilenet.inference import TOLERANCES, RecomputeTask, model_sha256
+from tilenet.networks import EXPLAINING, Settings
+from tilenet.planning import Plan
+from tilenet.volumes import (
+    PLAN,
+    Flaw,
+    Intensity,
+    OutputReference,
+    Volume,
+    VolumeReference,
+    identify,
+    object_path,
+    refuse_if_different,
+    unstated,
+)
+
+#: Where provenance lies, relative to an output.
+METADATA = "zarr.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What an output is said to have come from, as far as it is at hand.
+
+    Parameters
+    ----------
+    source : VolumeReference or None
+        The input.
+    model : str or None
+        The model file of a prediction.
+    mask : VolumeReference or None
+        The mask of a prediction.
+    """
+
+    source: VolumeReference | None = None
+    model: str | None = None
+    mask: VolumeReference | None = None
+
+
+def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
+    """Compare what is at hand with what the output says that it came from.
+
+    Parameters
+    ----------
+    output : Volume
+        An output whose provenance is whole.
+    basis : Basis
+        What is at hand.
+
+    Yields
+    ------
+    Flaw
+        One for each field that differs.
+    """
+    said = output.attributes
+    now: dict[str, Any] = {}
+    if basis.model is not None:
+        now["model_sha256"] = model_sha256(basis.model)
+    if basis.mask is not None:
+        now["mask"] = identify(basis.mask.open())
+    if basis.source is not None and said["kind"] == "volume":
+        seen = dataclasses.asdict(basis.source)
+        now["source"] = open_source(seen.pop("location"), **seen).identity()
+    elif basis.source is not None:
+        now["input"] = identify(basis.source.open())
+    yield from _as_flaws(_differences(output, {name: said.get(name) for name in now}, now))
+
+
+def _differences(
+    output: Volume, stored: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, tuple[object, object]]:
+    try:
+        refuse_if_different(output.location, stored, now)
+    except ResumeRefused as error:
+        return dict(error.differences)
+    return {}
+
+
+def _as_flaws(differences: Mapping[str, tuple[object, object]]) -> Iterator[Flaw]:
+    sizes = [name for name in differences if ".stored_bytes" in name]
+    if sizes:
+        where = sizes[0].split(".stored_bytes")[0]
+        cause = f"{where}: {len(sizes)} of its sampled objects have other sizes than they had"
+        yield Flaw("provenance", METADATA, "", cause)
+    for name in [name for name in differences if name not in sizes]:
+        stored, now = differences[name]
+        cause = f"{name}: it says {stored!r}, and what is at hand gives {now!r}"
+        yield Flaw("provenance", METADATA, "", cause)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputation:
+    """A prediction that is computed again, in part.
+
+    Parameters
+    ----------
+    output : Volume
+        What is stored.
+    job : Job
+        The prediction.
+    plan : Plan
+        Under which it was computed.
+    """
+
+    output: Volume
+    job: Job
+    plan: Plan
+
+    @property
+    def intensity(self) -> Intensity:
+        """The rule that normalises grey values, as stored."""
+        return Intensity.from_dict(self.output.attributes["intensity"]["numbers"])
+
+    @property
+    def settings(self) -> Settings:
+        """How a worker is to run the network."""
+        return settings(self.job, self.plan)
+
+    def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
+        """Draw blocks of which all is stored, and nothing is known to be wrong.
+
+        Parameters
+        ----------
+        share : float
+            Of all blocks of the region; one block at least.
+        seed : int
+            Decides which.
+        bad : set of str
+            Objects that are missing or damaged, relative to the output.
+
+        Returns
+        -------
+        list of Box
+            In the order of the grid.
+        """
+        grid = self.plan.grid
+        order = random.Random(seed).sample(range(len(grid)), len(grid))  # noqa: S311
+        whole = (i for i in order if bad.isdisjoint(self._objects(grid[i])))
+        count = max(1, round(share * len(grid)))
+        return [grid[i] for i in sorted(i for i, _ in zip(whole, range(count), strict=False))]
+
+    def _objects(self, block: Box) -> Iterator[str]:
+        return (object_path(self.output, key) for key in self.output.shard_keys(block))
+
+    def stated(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """State what the output's provenance would be if it were made now.
+
+        Parameters
+        ----------
+        facts : mapping
+            From :func:`pipelines.engine.common_facts`.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        said = self.output.attributes["intensity"]
+        rule = IntensityRule(said["rule"], said["void"])
+        known = rule.known(self.job.header, said) or self.intensity
+        # Which of the two was inverted, the rule or the model, is not stored, only the sum.
+        numbers = dataclasses.replace(known, invert=self.intensity.invert)
+        dtype = output_dtype(self.job, self.output)
+        grey = rule.to_dict(numbers)
+        return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
+
+    def compare(self, facts: Mapping[str, Any]) -> tuple[list[Flaw], list[str]]:
+        """Compare what the output says with what would be said now.
+
+        Parameters
+        ----------
+        facts : mapping
+            From :func:`pipelines.engine.common_facts`.
+
+        Returns
+        -------
+        flaws : list of Flaw
+            Fields that determine values, and differ.
+        numeric : list of str
+            Differences of the numeric plan, under which values agree within a tolerance.
+        """
+        said, now = self.output.attributes, self.stated(facts)
+        found = _differences(self.output, said, now)
+        plan = {name: found.pop(name) for name in list(found) if name.startswith(PLAN)}
+        numeric = [
+            f"{name.removeprefix(PLAN)} was {before}, and is {after} here"
+            for name, (before, after) in plan.items()
+        ]
+        if f"{PLAN}digest" in plan:  # convolutions give other bits: what may be the reason
+            numeric += _explaining(said["numeric_plan"], facts)
+        unknown = unstated(said, now)
+        if unknown:
+            numeric.append(f"it does not state {listed(unknown)}, as older versions did not")
+        return list(_as_flaws(found)), numeric
+
+    def reasons(self, facts: Mapping[str, Any]) -> str:
+        """Say why bits may differ although all that decides them is the same.
+
+        Parameters
+        ----------
+        facts : mapping
+            From :func:`pipelines.engine.common_facts`.
+
+        Returns
+        -------
+        str
+            A sentence.
+        """
+        names = _explaining(self.output.attributes["numeric_plan"], facts)
+        known = f"Known to differ: {', '.join(names)}" if names else "Nothing known differs"
+        return (
+            "bits differ although the numeric plan, the versions and the digest of the device are "
+            f"the same. {known}. Voxels were changed, or a processor computes otherwise"
+        )
+
+    def task(self, facts: Mapping[str, Any], *, exact: bool) -> RecomputeTask:
+        """Make what a worker runs.
+
+        Parameters
+        ----------
+        facts : mapping
+            From :func:`pipelines.engine.common_facts`.
+        exact : bool
+            Whether to compare bit for bit.
+
+        Returns
+        -------
+        RecomputeTask
+            Called with the box of a block.
+        """
+        output = OutputReference(self.output.location, self.output.creation)
+        predict = predict_task(
+            self.job, self.plan, output, intensity=self.intensity, facts=facts, run=uuid.uuid4().hex
+        )
+        tolerance = TOLERANCES[self.plan.request.precision]
+        return RecomputeTask(predict=predict, tolerance=tolerance, exact=exact)
+
+
+def _explaining(said: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} was {said.get(name, 'unset')}, and is {facts.get(name, 'unset')} here"
+        for name in EXPLAINING
+        if said.get(name) != facts.get(name)
+    ]
+
+
+def prepare(
+    output: Volume, region: Box, basis: Basis, *, device: str, cluster: ClusterOptions
+) -> Recomputation:
+    """Plan a prediction as it was planned when it was begun.
+
+    Parameters
+    ----------
+    output : Volume
+        What is stored, with provenance that is whole.
+    region : Box
+        Part of the volume.
+    basis : Basis
+        Input, model and mask; they are those of the output.
+    device : str
+        Where to compute.
+    cluster : ClusterOptions
+        Workers and memory.
+
+    Returns
+    -------
+    Recomputation
+        Nothing is computed yet.
+
+    Raises
+    ------
+    TilenetError
+        When something that is needed is not at hand.
+    """
+    needed = {"--model": basis.model, "--source": basis.source}
+    if output.attributes["mask"] is not None:
+        needed["--mask"] = basis.mask
+    _check_at_hand([name for name, given in needed.items() if given is None])
+    assert basis.model is not None
+    assert basis.source is not None
+    # Whoever made it may have been allowed another voxel size; that is no longer the question.
+    choices = Choices(device=device, ignore_voxel_size=True)
+    job = check_job(basis.source, basis.model, mask=basis.mask, choices=choices)
+    plan = plan_job(job, region, cluster, output)
+    check_inputs(job, plan)
+    return Recomputation(output=output, job=job, plan=plan)
+
+
+def _check_at_hand(missing: Sequence[str]) -> None:
+    if missing:
+        problem = f"needs {' and '.join(missing)}: an output knows what made it by digests only"
+        raise InvalidData("--recompute", problem, "Give what the prediction was made of.")

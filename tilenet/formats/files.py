@@ -1,0 +1,343 @@
+"""Files, and stacks of files along z, read box by box.
+
+Sources hold places and facts only, so that they can be pickled. Every process opens the files
+that it reads when it first needs them, and keeps the latest :data:`MAX_OPEN` open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import RegionOutside, TilenetError, UnreadableBlock, UnreadableVolume
+from tilenet.formats.axes import AxisMap, StoredArray, choose_axes, readable_dtype
+from tilenet.formats.hdf5 import open_hdf5
+from tilenet.formats.npy import open_npy, open_npz
+from tilenet.formats.png import open_png
+from tilenet.formats.tiff import open_tiff
+from tilenet.geometry import ZYX, Box
+from tilenet.volumes import is_of_system
+
+#: Files kept open in a process: many sections of a stack, few of the 256 that macOS allows.
+MAX_OPEN = 64
+
+#: Files are told apart by their sizes and this many samples of this many bytes, spread evenly.
+SAMPLES, SAMPLE_BYTES = 64, 4096
+
+TIFF = (".tif", ".tiff", ".btf", ".tf8")
+PNG = (".png",)
+HDF5 = (".h5", ".hdf5", ".hdf")
+
+#: How each kind of file is opened.
+OPENERS: dict[str, Callable[[str, str | None], StoredArray]] = {
+    **dict.fromkeys(TIFF, open_tiff),
+    **dict.fromkeys(PNG, open_png),
+    **dict.fromkeys(HDF5, open_hdf5),
+    ".npy": open_npy,
+    ".npz": open_npz,
+}
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """An array in one file, seen as (z, y, x).
+
+    Parameters
+    ----------
+    location : str
+        What the user called it.
+    path : str
+        The file, absolute.
+    inner : str or None
+        Name of the array inside the file.
+    axes : AxisMap
+        What its axes are.
+    shape, piece_shape : tuple of int
+        Voxels of the volume, and of what is decoded as one piece, (z, y, x).
+    dtype : dtype
+        Of the values that :meth:`read` gives.
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x), when the file says so.
+    """
+
+    location: str
+    path: str
+    inner: str | None
+    axes: AxisMap
+    shape: ZYX
+    piece_shape: ZYX
+    dtype: np.dtype[Any]
+    voxel_size: tuple[float, float, float] | None
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Read the voxels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x)
+            A fresh array.
+
+        Raises
+        ------
+        RegionOutside
+            When the box leaves the volume.
+        UnreadableBlock
+            When stored bytes are missing or cannot be decoded.
+        """
+        check_inside(box, self.shape)
+        try:
+            stored = _open(self.path, self.inner)
+            if self.axes.along_zyx(stored.sizes) != self.shape:
+                raise ValueError("the file has changed since it was opened")
+            return self.axes.arrange(stored.read(self.axes.ranges(box)))
+        except TilenetError:
+            raise
+        except Exception as error:  # decoders raise what they like
+            damaged = not is_of_system(error)
+            raise UnreadableBlock(self.location, str(box), _line(error), damaged) from error
+
+    def identity(self) -> dict[str, Any]:
+        """Recognise the content without reading it all, independent of where it lies.
+
+        Returns
+        -------
+        dict
+            Shape, data type, what of the file is read, and a SHA-256 over its size and samples.
+        """
+        return {
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "axes": "".join(self.axes.names),
+            "channel": self.axes.channel,
+            "inner": self.inner,
+            "sha256_of_samples": fingerprint([self.path]),
+        }
+
+
+def open_file(
+    path: str,
+    inner: str | None = None,
+    *,
+    location: str | None = None,
+    axes: str | None = None,
+    channel: int | None = None,
+) -> FileSource:
+    """Open an array in one file.
+
+    Parameters
+    ----------
+    path : str
+        The file, absolute.
+    inner : str, optional
+        Name of the array inside the file.
+    location : str, optional
+        What the user called it; the path by default.
+    axes : str, optional
+        Meaning of the stored axes, where the file does not say or is wrong.
+    channel : int, optional
+        Channel to read, where there are several.
+
+    Returns
+    -------
+    FileSource
+        Only headers have been read.
+
+    Raises
+    ------
+    UnreadableVolume, AmbiguousVolume
+        When the file cannot be read, or in several ways.
+    """
+    location = path if location is None else location
+    stored = _open(path, inner)
+    chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
+    return FileSource(
+        location,
+        path,
+        inner,
+        chosen,
+        shape=chosen.along_zyx(stored.sizes),
+        piece_shape=chosen.along_zyx(stored.pieces),
+        dtype=readable_dtype(stored.dtype),
+        voxel_size=stored.voxel_size if chosen.agrees_with(stored.names) else None,
+    )
+
+
+def _open(path: str, inner: str | None) -> StoredArray:
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        cure = "Check that its disk is there and that you may read it"
+        raise UnreadableVolume(path, f"cannot be opened: {error.strerror}", cure) from error
+    return _open_version(path, inner, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=MAX_OPEN)
+def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> StoredArray:
+    del version  # a file that was written anew is opened anew
+    suffix = Path(path).suffix.lower()
+    try:
+        return OPENERS[suffix](path, inner)
+    except TilenetError:
+        raise
+    except Exception as error:  # a damaged header can fail anywhere in the library that reads it
+        cure = "Copy it again, close programs that write to it, or save it anew"
+        raise UnreadableVolume(path, f"cannot be read as {suffix}: {_line(error)}", cure) from error
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
+        text = f"more memory is asked for than there is ({text})"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def check_inside(box: Box, shape: ZYX) -> None:
+    """Refuse a box that leaves its volume.
+
+    Parameters
+    ----------
+    box : Box
+        Any box.
+    shape : tuple of int
+        Of the volume, (z, y, x).
+
+    Raises
+    ------
+    RegionOutside
+        When some of it lies outside.
+    """
+    whole = Box.of_shape(shape)
+    if not whole.contains(box):
+        raise RegionOutside(str(box), str(whole))
+
+
+def fingerprint(paths: Sequence[str]) -> str:
+    """Recognise the content of files, whatever they are called.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The files, in order.
+
+    Returns
+    -------
+    str
+        SHA-256 of their sizes and of samples spread evenly over all of them.
+    """
+    sizes = [Path(path).stat().st_size for path in paths]
+    ends = list(accumulate(sizes))
+    digest = hashlib.sha256(repr(sizes).encode())
+    for i in range(SAMPLES):
+        position = i * ends[-1] // SAMPLES
+        which = bisect_right(ends, position)
+        with Path(paths[which]).open("rb") as file:
+            file.seek(position - ends[which] + sizes[which])
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class StackSource:
+    """Files one after the other along z.
+
+    Parameters
+    ----------
+    location : str
+        What the user called it.
+    folder : str
+        Absolute path that all the names are relative to.
+    names : tuple of str
+        The files, in order.
+    stops : tuple of int
+        For each file, the first section that is not in it or in one before it.
+    shape, piece_shape : tuple of int
+        Voxels of the volume, and of what is decoded as one piece, (z, y, x).
+    dtype : dtype
+        Of the values that :meth:`read` gives.
+    voxel_size : tuple of float or None
+        Nanometres, (z, y, x), when all files say the same.
+    axes : str or None
+        Meaning of the axes in each file, as the user gave it.
+    channel : int or None
+        Channel to read.
+    """
+
+    location: str
+    folder: str
+    names: tuple[str, ...]
+    stops: tuple[int, ...]
+    shape: ZYX
+    piece_shape: ZYX
+    dtype: np.dtype[Any]
+    voxel_size: tuple[float, float, float] | None
+    axes: str | None
+    channel: int | None
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Read the voxels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x)
+            A fresh array.
+
+        Raises
+        ------
+        RegionOutside
+            When the box leaves the volume.
+        UnreadableBlock
+            When stored bytes are missing or cannot be decoded.
+        """
+        check_inside(box, self.shape)
+        out = np.empty(box.shape, self.dtype)
+        for index in range(bisect_right(self.stops, box.start[0]), len(self.stops)):
+            start = self.stops[index - 1] if index else 0
+            if start >= box.stop[0]:
+                break
+            whole = Box((start, 0, 0), (self.stops[index], *self.shape[1:]))
+            part = whole.intersect(box)
+            values = self._open_part(index, whole).read(part.relative_to((start, 0, 0)))
+            out[part.relative_to(box.start).slices] = values
+        return out
+
+    def _open_part(self, index: int, whole: Box) -> FileSource:
+        path = str(Path(self.folder) / self.names[index])
+        part = open_file(path, axes=self.axes, channel=self.channel)
+        if part.shape != whole.shape or part.dtype != self.dtype:
+            raise UnreadableBlock(path, str(whole), "the file has changed since it was opened")
+        return part
+
+    def identity(self) -> dict[str, Any]:
+        """Recognise the content without reading it all, independent of where it lies.
+
+        Returns
+        -------
+        dict
+            Shape, data type, what of the files is read, and a SHA-256 over sizes and samples.
+        """
+        return {
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "axes": self.axes,
+            "channel": self.channel,
+            "sha256_of_samples": fingerprint([str(Path(self.folder) / n) for n in self.names]),
+        }

@@ -1,0 +1,51 @@
+"""What a worker runs to copy one block of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.formats.source import Source
+from tilenet.geometry import Box
+from tilenet.volumes import (
+    OutputReference,
+)
+from tilenet.worker import BlockReport, Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTask:
+    """Copy one block of a source into a volume.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    output : OutputReference
+        The output, created already.
+    run : str
+        Name of the run.
+    """
+
+    source: Source
+    output: OutputReference
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Copy a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+        """
+        clock = Clock()
+        values = self.source.read(box)
+        clock.phase("read")
+        self.output.write(box, values, self.run)
+        clock.phase("write")
+        return BlockReport(box, clock.seconds)

@@ -1,0 +1,343 @@
+"""Volumes in foreign files, read box by box: what ``tilenet ingest`` converts into OME-Zarr.
+
+TIFF, PNG, HDF5, NumPy and Zarr. A box costs the pages, strips, tiles or chunks that it touches;
+the whole volume is never in memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from natsort import natsorted, ns
+
+from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.formats.axes import readable_dtype
+from tilenet.formats.files import (
+    HDF5,
+    OPENERS,
+    PNG,
+    TIFF,
+    FileSource,
+    StackSource,
+    check_inside,
+    open_file,
+)
+from tilenet.geometry import ZYX, Box
+from tilenet.volumes import Volume, identify, open_volume
+from tilenet.volumes.stores import is_remote, local_path
+
+#: Files that hold an array under a name, written as file:name.
+_INNER = re.compile(
+    rf"(?P<path>.+(?:{'|'.join(map(re.escape, (*HDF5, '.npz')))})):(?P<inner>.+)", re.I
+)
+
+#: A folder that holds one of these is Zarr.
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+_ACCEPTED = (
+    f"Give a file ending in {', '.join(OPENERS)} (FILE.h5:/DATASET, FILE.npz:NAME), "
+    'a folder of TIFF or PNG files, a quoted pattern such as "sections/*.tif", or a Zarr'
+)
+
+
+class Source(Protocol):
+    """A volume that gives boxes; it can be pickled and be read from several threads."""
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+
+    @property
+    def shape(self) -> ZYX:
+        """Voxels, (z, y, x)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the values, in native byte order."""
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Nanometres, (z, y, x), when the file says so reliably."""
+
+    @property
+    def piece_shape(self) -> ZYX:
+        """Shape of what is decoded as one piece; whole pieces are decoded once only."""
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Read the voxels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x)
+            A fresh array.
+
+        Raises
+        ------
+        RegionOutside
+            When the box leaves the volume.
+        UnreadableBlock
+            When stored bytes are missing or cannot be decoded.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """Recognise the content without reading it all, independent of where it lies.
+
+        Returns
+        -------
+        dict
+            What two volumes of the same content have in common, to be stored as JSON.
+        """
+
+
+def open_source(
+    location: str,
+    *,
+    axes: str | None = None,
+    channel: int | None = None,
+    level: str | None = None,
+) -> Source:
+    """Open a volume of any kind for reading.
+
+    Parameters
+    ----------
+    location : str
+        A file (``FILE.h5:/DATASET`` and ``FILE.npz:NAME`` for arrays inside one), a folder or a
+        glob pattern of TIFF or PNG files, one after the other along z in natural order, or a
+        Zarr, local or by URL.
+    axes : str, optional
+        Meaning of the stored axes of each file, for example "zyx", where the file does not say or
+        is wrong. Axes of length 1 that a TIFF file has are not counted.
+    channel : int, optional
+        Channel to read, where there are several.
+    level : str, optional
+        Path or index of a pyramid level of a Zarr; the finest by default.
+
+    Returns
+    -------
+    Source
+        Only headers have been read.
+
+    Raises
+    ------
+    UnreadableVolume
+        When there is nothing, or nothing readable.
+    AmbiguousVolume
+        When there are several readings of it.
+    """
+    location = str(location)
+    match = _INNER.fullmatch(location)
+    name, inner = (match["path"], match["inner"]) if match else (location, None)
+    if is_remote(location):
+        _refuse_remote_file(location, name)
+        return _open_zarr(location, axes=axes, channel=channel, level=level)
+    try:
+        return _open_local(location, name, inner, axes=axes, channel=channel, level=level)
+    except PermissionError as error:
+        raise UnreadableVolume.unreachable(location, error) from error
+
+
+def _open_local(
+    location: str,
+    name: str,
+    inner: str | None,
+    *,
+    axes: str | None,
+    channel: int | None,
+    level: str | None,
+) -> Source:
+    path = _absolute(name)
+    if path.is_dir() and _is_zarr(path):
+        return _open_zarr(str(path), axes=axes, channel=channel, level=level)
+    if path.is_file():
+        _check_suffix(location, path)
+        _refuse_level(location, level)
+        return open_file(str(path), inner, location=location, axes=axes, channel=channel)
+    sections = _section_files(location, path)
+    _refuse_level(location, level)
+    return _open_stack(location, sections, axes=axes, channel=channel)
+
+
+def _absolute(name: str) -> Path:
+    if name.startswith("file://"):
+        return local_path(name)
+    # Links are not followed: the name of a link says the kind and the order, its target need not.
+    return Path(name).expanduser().absolute()
+
+
+def _refuse_remote_file(location: str, name: str) -> None:
+    if Path(name).suffix.lower() in OPENERS:
+        cure = "Copy it to a local disk"
+        raise UnreadableVolume(location, "is a file behind a URL; only Zarr is read there", cure)
+
+
+def _check_suffix(location: str, path: Path) -> None:
+    if path.suffix.lower() not in OPENERS:
+        problem = f"is of a kind that is not known: {path.suffix or 'no extension'}"
+        raise UnreadableVolume(location, problem, _ACCEPTED)
+
+
+def _refuse_level(location: str, level: str | None) -> None:
+    if level is not None:
+        cure = "Leave out --level; only Zarr volumes have levels"
+        raise UnreadableVolume(location, f"has no pyramid level {level!r}", cure)
+
+
+# -- stacks of files ------------------------------------------------------------------------------
+
+
+def _section_files(location: str, folder: Path) -> list[Path]:
+    if folder.is_dir():
+        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    elif glob.has_magic(location):
+        pattern = str(Path(location).expanduser())
+        found = [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207  pathlib's is relative only
+    else:
+        raise UnreadableVolume(location, "does not exist", f"Check the path. {_ACCEPTED}")
+    kinds = {
+        kind: [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+        for kind, suffixes in (("TIFF", TIFF), ("PNG", PNG))
+    }
+    if all(kinds.values()):
+        seen = tuple(f"{len(paths)} {kind}" for kind, paths in kinds.items())
+        cure = 'Choose with a quoted pattern, for example "sections/*.tif"'
+        raise AmbiguousVolume(location, "means files of several kinds", seen, cure)
+    paths = kinds["TIFF"] or kinds["PNG"]
+    if not paths:
+        raise UnreadableVolume(location, "means no TIFF or PNG file", _ACCEPTED)
+    return natsorted((path.absolute() for path in paths), alg=ns.PATH)
+
+
+def _open_stack(
+    location: str, paths: Sequence[Path], *, axes: str | None, channel: int | None
+) -> StackSource:
+    parts = [open_file(str(path), axes=axes, channel=channel) for path in paths]
+    first = parts[0]
+    for part in parts:
+        _check_alike(first, part)
+    folder = os.path.commonpath([path.parent for path in paths])
+    stops = np.cumsum([part.shape[0] for part in parts]).tolist()
+    same_size = all(part.voxel_size == first.voxel_size for part in parts)
+    return StackSource(
+        location,
+        folder,
+        tuple(str(path.relative_to(folder)) for path in paths),
+        tuple(stops),
+        shape=(stops[-1], *first.shape[1:]),
+        piece_shape=first.piece_shape,
+        dtype=first.dtype,
+        voxel_size=first.voxel_size if same_size else None,
+        axes=axes,
+        channel=channel,
+    )
+
+
+def _check_alike(first: FileSource, part: FileSource) -> None:
+    if part.shape[1:] == first.shape[1:] and part.dtype == first.dtype:
+        return
+    seen, wanted = (
+        f"{source.shape[1]} x {source.shape[2]} (y, x) {source.dtype}" for source in (part, first)
+    )
+    problem = f"has sections of {seen}, but {first.path}, which comes first, has {wanted}"
+    raise UnreadableVolume(part.path, problem, "Give sections of one size and data type")
+
+
+# -- Zarr -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ZarrSource:
+    """A Zarr volume, of several channels one.
+
+    Parameters
+    ----------
+    volume : Volume
+        Opened, seen as (z, y, x).
+    """
+
+    volume: Volume
+
+    @property
+    def location(self) -> str:
+        """Path or URL it was opened by."""
+        return self.volume.location
+
+    @property
+    def shape(self) -> ZYX:
+        """Voxels, (z, y, x)."""
+        return self.volume.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the values, in native byte order."""
+        return readable_dtype(self.volume.dtype)
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Nanometres, (z, y, x), when the metadata say so."""
+        return self.volume.voxel_size
+
+    @property
+    def piece_shape(self) -> ZYX:
+        """Shape of a chunk, (z, y, x)."""
+        return self.volume.chunk_shape
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Read the voxels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the volume.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x)
+            A fresh array.
+
+        Raises
+        ------
+        RegionOutside
+            When the box leaves the volume.
+        UnreadableBlock
+            When stored bytes cannot be read or decoded.
+        """
+        check_inside(box, self.shape)
+        return np.ascontiguousarray(self.volume.read(box), dtype=self.dtype)
+
+    def identity(self) -> dict[str, Any]:
+        """Recognise the content without reading it all, independent of where it lies.
+
+        Returns
+        -------
+        dict
+            See :func:`tilenet.volumes.identify`.
+        """
+        return identify(self.volume)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return folder.suffix == ".zarr" or any((folder / name).exists() for name in _ZARR_FILES)
+
+
+def _open_zarr(
+    location: str, *, axes: str | None, channel: int | None, level: str | None
+) -> ZarrSource:
+    volume = open_volume(location, axes=axes, channel=channel, level=level)
+    if volume.channels is not None:
+        choices = tuple(str(i) for i in range(volume.channels))
+        cure = "Choose one of them with --channel"
+        raise AmbiguousVolume(location, f"has {volume.channels} channels", choices, cure)
+    return ZarrSource(volume)

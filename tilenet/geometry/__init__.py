@@ -1,0 +1,5 @@
+"""Boxes, blocks and mirrored indices. Pure: the standard library only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

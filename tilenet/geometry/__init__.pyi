@@ -1,0 +1,12 @@
+from .blocks import BlockGrid as BlockGrid
+from .box import ALIGNMENT_REASON as ALIGNMENT_REASON
+from .box import AXES as AXES
+from .box import ZYX as ZYX
+from .box import Box as Box
+from .box import check_multiple as check_multiple
+from .box import nearest_multiples as nearest_multiples
+from .box import round_up as round_up
+from .box import zyx as zyx
+from .mirror import mirror_source as mirror_source
+from .mirror import mirrored_index as mirrored_index
+from .mirror import read_box_of as read_box_of

@@ -1,0 +1,106 @@
+"""Blocks of a volume: a lattice of boxes, computed when asked.
+
+Arithmetic on integers: a grid of 10^9 blocks costs as much as a grid of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from tilenet.geometry.box import ZYX, Box, zyx
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGrid(Sequence[Box]):
+    """The blocks of a region of a volume, in C order, each cropped to the volume.
+
+    Parameters
+    ----------
+    volume_shape : tuple of int
+        Shape of the volume, (z, y, x).
+    block_shape : tuple of int
+        Shape of a block, (z, y, x). Blocks at the volume's upper faces may be smaller.
+    region : Box, optional
+        Only blocks that touch this box; the whole volume by default.
+    """
+
+    volume_shape: ZYX
+    block_shape: ZYX
+    region: Box | None = None
+
+    @property
+    def lattice(self) -> Box:
+        """The blocks' coordinates on the lattice of block shapes."""
+        whole = Box.of_shape(self.volume_shape)
+        region = whole if self.region is None else self.region.intersect(whole)
+        snapped = region.snap_outward(self.block_shape)
+        return Box(
+            zyx(a // n for a, n in zip(snapped.start, self.block_shape, strict=True)),
+            zyx(b // n for b, n in zip(snapped.stop, self.block_shape, strict=True)),
+        )
+
+    @property
+    def covered(self) -> Box:
+        """The union of the blocks: the region snapped outward to whole blocks."""
+        start = zyx(a * n for a, n in zip(self.lattice.start, self.block_shape, strict=True))
+        stop = zyx(b * n for b, n in zip(self.lattice.stop, self.block_shape, strict=True))
+        return Box(start, stop).intersect(Box.of_shape(self.volume_shape))
+
+    def __len__(self) -> int:
+        return self.lattice.size
+
+    @overload
+    def __getitem__(self, index: int) -> Box: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Box]: ...
+    def __getitem__(self, index: int | slice) -> Box | Sequence[Box]:
+        if isinstance(index, slice):
+            return _View(self, range(len(self))[index])
+        lattice = self.lattice
+        position = range(lattice.size)[index]
+        return self.block_at(_unravel(position, lattice))
+
+    def block_at(self, coordinates: ZYX) -> Box:
+        """Give the block at a lattice position.
+
+        Parameters
+        ----------
+        coordinates : tuple of int
+            Position on the lattice of block shapes, (z, y, x).
+
+        Returns
+        -------
+        Box
+            The block, cropped to the volume.
+        """
+        start = zyx(c * n for c, n in zip(coordinates, self.block_shape, strict=True))
+        block = Box(start, zyx(a + n for a, n in zip(start, self.block_shape, strict=True)))
+        return block.intersect(Box.of_shape(self.volume_shape))
+
+
+@dataclass(frozen=True, slots=True)
+class _View(Sequence[Box]):
+    # A slice of a grid: as lazy as the grid.
+    grid: BlockGrid
+    indices: range
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Box: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Box]: ...
+    def __getitem__(self, index: int | slice) -> Box | Sequence[Box]:
+        if isinstance(index, slice):
+            return _View(self.grid, self.indices[index])
+        return self.grid[self.indices[index]]
+
+
+def _unravel(position: int, lattice: Box) -> ZYX:
+    _, height, width = lattice.shape
+    z, rest = divmod(position, height * width)
+    y, x = divmod(rest, width)
+    return zyx(a + n for a, n in zip(lattice.start, (z, y, x), strict=True))

@@ -1,0 +1,351 @@
+"""Model files: one ``.safetensors`` that says all that is needed to apply the network.
+
+The tensors are the weights; the header holds, as JSON under "tilenet", the format version, the
+architecture, the output channels, the intensity rule, the voxel size and the training record.
+Nothing is ever unpickled. PyTorch is loaded only when weights are: ``tilenet plan`` and
+``tilenet info`` read the header alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from safetensors import SafetensorError, safe_open
+
+from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile
+from tilenet.networks import UNetArchitecture
+from tilenet.volumes import Intensity
+from tilenet.volumes.stores import is_remote, write_durably
+
+if TYPE_CHECKING:
+    from tilenet.inference.unet import UNet
+
+#: Raised by one whenever an older tilenet could not read what we write.
+FORMAT_VERSION = 1
+
+Activation = Literal["softmax", "sigmoid", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChannel:
+    """What one channel of the network's output stands for.
+
+    Parameters
+    ----------
+    name : str
+        For example "membrane".
+    label : int or None
+        The value that stands for it in label volumes; ISBI 2012 has 0 membrane, 255 interior.
+    """
+
+    name: str
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """All that a model file says beside the weights.
+
+    Parameters
+    ----------
+    architecture : UNetArchitecture
+        The layers.
+    intensity : Intensity
+        Rule that normalises grey values.
+    outputs : tuple of OutputChannel
+        One per output channel of the network.
+    activation : {"softmax", "sigmoid", "linear"}
+        What turns scores into the output.
+    voxel_size : tuple of float or None
+        Of the training volume, nanometres, (z, y, x).
+    training : mapping
+        Record of the training, for people.
+
+    Raises
+    ------
+    InvalidData
+        When outputs and architecture disagree, the activation is unknown or the voxel size is
+        not one.
+    """
+
+    architecture: UNetArchitecture
+    intensity: Intensity = field(default_factory=Intensity)
+    outputs: tuple[OutputChannel, ...] = (OutputChannel("background"), OutputChannel("foreground"))
+    activation: Activation = "softmax"
+    voxel_size: tuple[float, float, float] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.outputs) != self.architecture.out_channels:
+            problem = (
+                f"are {len(self.outputs)}, but the network has {self.architecture.out_channels}"
+            )
+            raise InvalidData("Output channels", problem, "Name each output channel once.")
+        if self.activation not in ("softmax", "sigmoid", "linear"):
+            cure = "Choose softmax, sigmoid or linear."
+            raise InvalidData(f"Activation {self.activation!r}", "is unknown", cure)
+        size = self.voxel_size
+        if size is not None and not (len(size) == 3 and all(0 < v < math.inf for v in size)):
+            cure = "Give nanometres along z, y and x."
+            raise InvalidData(f"Voxel size {size}", "is not three positive numbers", cure)
+
+    @property
+    def stored_channels(self) -> tuple[str, ...] | None:
+        """Names of the channels that a prediction stores.
+
+        None for two softmax classes: their probabilities add up to one, so the second alone,
+        the foreground, is stored, as (z, y, x).
+        """
+        if self.activation == "softmax" and len(self.outputs) == 2:
+            return None
+        return tuple(output.name for output in self.outputs)
+
+    def to_json(self) -> str:
+        """Write the header as JSON.
+
+        Returns
+        -------
+        str
+            What :meth:`from_json` takes.
+        """
+        values = {
+            "format_version": FORMAT_VERSION,
+            "architecture": self.architecture.to_dict(),
+            "intensity": self.intensity.to_dict(),
+            "outputs": [{"name": o.name, "label": o.label} for o in self.outputs],
+            "activation": self.activation,
+            "voxel_size": self.voxel_size,
+            "training": dict(self.training),
+        }
+        return json.dumps(values, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read the header from JSON.
+
+        Parameters
+        ----------
+        text : str
+            What :meth:`to_json` gave.
+
+        Returns
+        -------
+        ModelHeader
+            The header.
+        """
+        values = json.loads(text)
+        version = values["format_version"]
+        if version != FORMAT_VERSION:
+            problem = f"is {version}, and this tilenet reads {FORMAT_VERSION}"
+            raise InvalidData("Format version", problem, "Use the tilenet that wrote it.")
+        size = values["voxel_size"]
+        return cls(
+            architecture=UNetArchitecture.from_dict(values["architecture"]),
+            intensity=Intensity.from_dict(values["intensity"]),
+            outputs=tuple(OutputChannel(**output) for output in values["outputs"]),
+            activation=cast(Activation, values["activation"]),
+            voxel_size=None if size is None else cast(Any, tuple(float(v) for v in size)),
+            training=dict(values["training"]),
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to be applied, and what its file says of it.
+
+    Parameters
+    ----------
+    network : UNet
+        In eval mode, float32: tensor (B, C, (Z,) Y, X) to scores.
+    header : ModelHeader
+        Everything else.
+    """
+
+    network: UNet
+    header: ModelHeader
+
+    @property
+    def architecture(self) -> UNetArchitecture:
+        """The layers of the network."""
+        return self.header.architecture
+
+    @property
+    def intensity(self) -> Intensity:
+        """Rule that normalises grey values; has ``mean`` and ``std``."""
+        return self.header.intensity
+
+
+def save_model(path: str | Path, network: UNet, header: ModelHeader | None = None) -> None:
+    """Write a model file; an existing one is replaced at once or not at all.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file, usually ``.safetensors``.
+    network : UNet
+        Its weights are stored as float32.
+    header : ModelHeader, optional
+        Says how to apply it; by default no normalisation, two classes, softmax.
+
+    Raises
+    ------
+    InvalidData
+        When the header describes another architecture than the network's.
+    """
+    from safetensors.torch import save
+
+    header = header or ModelHeader(network.architecture)
+    if header.architecture != network.architecture:
+        problem = "describes another architecture than the network's"
+        raise InvalidData("Model header", problem, "Build both from one UNetArchitecture.")
+    tensors = {
+        name: tensor.detach().cpu().float().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    write_durably(Path(path), save(tensors, metadata={"tilenet": header.to_json()}))
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """Read what a model file says, without its weights and without PyTorch.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    ModelHeader
+        Checked against the shapes of the stored weights.
+
+    Raises
+    ------
+    InvalidModelFile
+        When the file is missing, truncated, foreign, or contradicts itself.
+    """
+    try:
+        if is_remote(str(path)):
+            raise InvalidModelFile(str(path), "is a URL, and models are read from disk: copy it")
+        if not Path(path).is_file():
+            raise InvalidModelFile(str(path), "does not exist or is not a file")
+        Path(path).open("rb").close()  # safetensors gives another reason when it must not read
+    except OSError as error:
+        raise InvalidModelFile(str(path), f"cannot be read: {error.strerror or error}") from error
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            text = (file.metadata() or {}).get("tilenet")
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        problem = f"is not a safetensors file, or is truncated ({error})"
+        raise InvalidModelFile(str(path), problem) from error
+    if text is None:
+        raise InvalidModelFile(str(path), "is a safetensors file, but not of tilenet")
+    try:
+        header = ModelHeader.from_json(text)
+        _check_shapes(str(path), header.architecture, shapes)
+    except (InvalidData, ArchitectureError) as error:
+        raise InvalidModelFile(str(path), str(error).rstrip(".")) from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InvalidModelFile(str(path), f"has a broken header ({_brief(error)})") from error
+    return header
+
+
+def _brief(error: Exception) -> str:
+    text = repr(error)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str, Any]) -> None:
+    # Counted before they are listed: a header may claim more layers than any memory holds.
+    levels = len(architecture.channels)
+    layers = (2 * levels - 1) * architecture.convolutions + levels
+    if len(shapes) != 2 * layers:
+        problem = f"has {len(shapes)} tensors, but its architecture has {2 * layers}"
+        raise InvalidModelFile(path, problem)
+    stored = sum(math.prod(shape) for shape in shapes.values())
+    names = {
+        f"layers.{layer.name.replace('.', '_')}.{part}"
+        for layer in architecture.layers()
+        if layer.name
+        for part in ("weight", "bias")
+    }
+    if set(shapes) != names or stored != architecture.parameter_count:
+        problem = (
+            f"has {stored} weights in {len(shapes)} tensors, but its architecture has "
+            f"{architecture.parameter_count} in {len(names)}"
+        )
+        raise InvalidModelFile(path, problem)
+
+
+def load_model(path: str | Path) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A file written by :func:`save_model` or ``tilenet train``.
+
+    Returns
+    -------
+    Model
+        With ``.network`` (eval mode, float32), ``.architecture`` and ``.intensity``.
+
+    Raises
+    ------
+    InvalidModelFile
+        When the file is missing, truncated, foreign, or contradicts itself.
+    """
+    from safetensors.torch import load_file
+
+    from tilenet.inference.unet import UNet
+
+    header = read_header(path)
+    network = UNet(header.architecture)
+    try:
+        network.load_state_dict(load_file(str(path)))
+    except (RuntimeError, SafetensorError) as error:
+        problem = (
+            f"has weights that do not fit its architecture ({str(error).splitlines()[-1].strip()})"
+        )
+        raise InvalidModelFile(str(path), problem) from error
+    network.eval()
+    network.requires_grad_(False)
+    return Model(network, header)
+
+
+def model_sha256(path: str | Path) -> str:
+    """Identify a model by its file's content.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, hexadecimal.
+
+    Raises
+    ------
+    InvalidModelFile
+        When it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidModelFile(str(path), f"cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,342 @@
+"""What a worker runs to predict one block."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import ModelMismatch
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.inference.block_reader import Feed
+from tilenet.inference.block_writer import Rows
+from tilenet.inference.device_lock import DeviceLock
+from tilenet.inference.mask import enlarge, mask_box, mask_factor
+from tilenet.inference.model_file import load_model, model_sha256
+from tilenet.inference.worker_facts import Facts, check_facts
+from tilenet.networks import IDENTITY, Orientation, Settings, TileGrid, UNetArchitecture, fed_planes
+from tilenet.planning import granule, is_by_section, is_streamed, row_axis, writers
+from tilenet.volumes import (
+    Intensity,
+    OutputReference,
+    Volume,
+    VolumeReference,
+    read_finite,
+    reader,
+    writer,
+)
+from tilenet.worker import BlockReport, Clock, once
+
+if TYPE_CHECKING:
+    from tilenet.inference.predictor import Predictor
+
+T = TypeVar("T")
+
+#: Networks that a process remembers, one per run at once: those of earlier runs must not pile up on
+#: a device.
+NETWORKS = 2
+
+
+@once(NETWORKS)
+def _predictor(
+    path: str, sha256: str, settings: Settings, intensity: Intensity, facts: Facts
+) -> Predictor:
+    from tilenet.inference.predictor import Predictor
+
+    check_facts(facts, settings)
+    if model_sha256(path) != sha256:
+        problem = "was changed after the run began"
+        raise ModelMismatch(path, problem, "Start the command again.")
+    return Predictor(load_model(path), settings, intensity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictTask:
+    """Predict one block and store it.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The input.
+    output : OutputReference
+        The output, created already.
+    model, model_sha256 : str
+        The model file, and the content that it must have.
+    settings : Settings
+        Device, precision and threads.
+    intensity : Intensity
+        Rule that normalises grey values.
+    architecture : UNetArchitecture
+        The model's.
+    tile : tuple of int
+        Voxels that an evaluation keeps, (z, y, x).
+    run : str
+        Name of the run.
+    orientations : tuple of Orientation
+        Those whose predictions are averaged.
+    mask : VolumeReference or None
+        Where to predict; elsewhere 0 is stored.
+    facts : tuple of (str, object)
+        What :func:`numeric_facts` gave where the run began; a worker of another kind is refused.
+    """
+
+    source: VolumeReference
+    output: OutputReference
+    model: str
+    model_sha256: str
+    settings: Settings
+    intensity: Intensity
+    architecture: UNetArchitecture
+    tile: ZYX
+    run: str
+    orientations: tuple[Orientation, ...] = (IDENTITY,)
+    mask: VolumeReference | None = None
+    facts: Facts = ()
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Read, compute and write a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+
+        Raises
+        ------
+        UnreadableBlock, NonFiniteValues
+            When the input is corrupt there.
+        InvalidData
+            When the output was replaced.
+        WorkerUnfit
+            When the process differs from those that the run began with.
+        """
+        clock, output = Clock(), writer(self.output, self.run)
+        self.stream(box, output, self._write, clock)
+        # Whatever is computed is counted as such, so no second look at the mask is needed.
+        return BlockReport(box, clock.seconds, skipped="compute" not in clock.seconds)
+
+    def stream(
+        self, box: Box, like: Volume, take: Callable[[Box, npt.NDArray[Any]], None], clock: Clock
+    ) -> None:
+        """Compute a block, and hand on shard by shard what is to be stored.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+        like : Volume
+            Says shards and data type.
+        take : callable
+            Takes a shard's box and its voxels; called in several threads at once, in any order.
+        clock : Clock
+            Seconds per phase.
+        """
+        predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
+
+        shard_bytes = math.prod(shape) * (like.channels or 1) * like.dtype.itemsize
+
+        def cut(shard: Box, values: npt.NDArray[Any]) -> None:
+            take(shard, self._masked(shard, values))
+
+        rows = Rows(
+            cut,
+            box,
+            axis=row_axis(tiles, self.settings.axis),
+            shard=shape,
+            threads=writers(shard_bytes) if self.settings.queued_rows > 1 else 1,
+            queued=self.settings.queued_rows,
+            wait=functools.partial(_wait, predictor.turn, clock, "write"),
+        )
+        # The planes are closed first: what is left to be written needs no device.
+        with rows, contextlib.closing(self._planes(predictor, tiles, like.dtype, clock)) as planes:
+            for values in planes:
+                rows.add(values)
+                clock.phase("write")
+        clock.phase("write")
+
+    def compute(self, box: Box, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Compute a block without storing it.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+        dtype : dtype
+            Of the stored values.
+
+        Returns
+        -------
+        ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
+            What is stored.
+        """
+        predictor, tiles = self._load(), self._tiles(box)
+        axis = row_axis(tiles, self.settings.axis)
+        found = list(self._planes(predictor, tiles, np.dtype(dtype), Clock()))
+        values = found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
+        return self._masked(box, values)
+
+    def _load(self) -> Predictor:
+        return _predictor(self.model, self.model_sha256, self.settings, self.intensity, self.facts)
+
+    def _tiles(self, box: Box) -> TileGrid:
+        shape = reader(self.source, self.run).shape
+        return TileGrid(box, self.tile, self.architecture, shape, self.orientations)
+
+    def _planes(
+        self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
+    ) -> Generator[npt.NDArray[Any], None, None]:
+        # The planes of a block in order along the row axis, not masked yet.
+        if not self._has_inside(tiles.block):
+            channels = predictor.header.stored_channels
+            leading = () if channels is None else (len(channels),)
+            for plane in tiles.block.cut(row_axis(tiles, self.settings.axis), 1):
+                yield np.zeros((*leading, *plane.shape), dtype)
+            return
+        wait = functools.partial(_wait, predictor.turn, clock, "read")
+        with feed_of(reader(self.source, self.run), tiles, self.settings, wait) as feed:
+
+            def load(piece: slice) -> npt.NDArray[Any]:
+                clock.phase("compute")
+                planes = feed.planes(piece)
+                clock.phase("read")
+                return planes
+
+            # Held between planes too, so that one block is done before the next one is begun; but
+            # not while a plane is waited for, or a row of them is to be written: see _wait.
+            with predictor.turn:
+                clock.phase("wait")
+                for values in predictor.planes(load, tiles, dtype):
+                    clock.phase("compute")
+                    yield values
+
+    def _write(self, shard: Box, values: npt.NDArray[Any]) -> None:
+        self.output.write(shard, values, self.run)
+
+    def _masked(self, box: Box, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        inside = self._inside(box)
+        return values if inside is None else np.multiply(values, inside, out=values)
+
+    def _has_inside(self, box: Box) -> bool:
+        # A mask as fine as the volume is as large as a block, so section by section.
+        if self.mask is None:
+            return True
+        insides = (self._inside(section) for section in box.cut(0, 1))
+        return any(inside is not None and inside.any() for inside in insides)
+
+    def _inside(self, box: Box) -> npt.NDArray[np.bool_] | None:
+        if self.mask is None:
+            return None
+        mask, volume = reader(self.mask, self.run), reader(self.source, self.run)
+        factor = factor_of(volume, mask)
+        return enlarge(mask.read_whole(mask_box(box, factor)), box, factor)
+
+
+def _wait(turn: DeviceLock, clock: Clock, phase: str, future: Future[T]) -> T:
+    # Without the device: another task of this worker may compute meanwhile.
+    if not future.done():
+        with turn.away():
+            concurrent.futures.wait([future])
+            clock.phase(phase)
+        clock.phase("wait")
+    return future.result()
+
+
+def factor_of(volume: Volume, mask: Volume) -> ZYX:
+    """Give how many voxels of a volume one voxel of its mask covers.
+
+    Parameters
+    ----------
+    volume, mask : Volume
+        The input and its mask.
+
+    Returns
+    -------
+    tuple of int
+        From the voxel sizes where both state one, else from the shapes, (z, y, x).
+
+    Raises
+    ------
+    InvalidData
+        When the mask does not fit the volume.
+    """
+    ratio = None
+    if volume.voxel_size is not None and mask.voxel_size is not None:
+        ratio = tuple(m / v for m, v in zip(mask.voxel_size, volume.voxel_size, strict=True))
+    return mask_factor(volume.shape, mask.shape, ratio)
+
+
+def feed_of(
+    volume: Volume,
+    tiles: TileGrid,
+    settings: Settings,
+    wait: Callable[[Future[npt.NDArray[Any]]], npt.NDArray[Any]] = Future.result,
+) -> Feed:
+    """Begin to read a block's input.
+
+    Parameters
+    ----------
+    volume : Volume
+        The input.
+    tiles : TileGrid
+        The tiles of the block.
+    settings : Settings
+        Stream axis and slab.
+    wait : callable
+        Waits for what is read, and gives it.
+
+    Returns
+    -------
+    Feed
+        Its planes along the row axis; their first ones are being read.
+    """
+    architecture, box, axis = tiles.architecture, tiles.input_box, settings.axis
+    slab = settings.slab or tiles.input_shape[axis]
+    if is_by_section(tiles):
+        box = box.with_range(0, tiles.block.start[0], tiles.block.stop[0])
+    elif is_streamed(tiles):
+        law, start = architecture.laws[axis], box.start[axis]
+        count = fed_planes(law, box.shape[axis], slab, tiles.block.shape[axis])
+        box = box.with_range(axis, start, start + count)
+    rows = row_axis(tiles, axis)
+    return Feed(
+        functools.partial(read_finite, volume),
+        box,
+        volume.shape,
+        axis=rows,
+        granule=granule(tiles, slab, volume.chunk_shape[rows]),
+        wait=wait,
+    )
+
+
+def compute_block(task: PredictTask, dtype: str, block_info: Mapping[Any, Any]) -> npt.NDArray[Any]:
+    """Compute one chunk of a lazy Dask array.
+
+    Parameters
+    ----------
+    task : PredictTask
+        What to compute; its ``output`` is not used.
+    dtype : str
+        Of the values.
+    block_info : mapping
+        Given by ``dask.array.map_blocks``.
+
+    Returns
+    -------
+    ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
+        The chunk.
+    """
+    ranges = block_info[None]["array-location"][-3:]
+    return task.compute(Box(zyx(a for a, _ in ranges), zyx(b for _, b in ranges)), dtype)

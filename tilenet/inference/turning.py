@@ -1,0 +1,57 @@
+"""Sections turned by quarters and mirrored, and turned back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.networks import Orientation
+
+
+def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
+    """Turn sections.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., y, x), any dtype
+        As they lie in the volume.
+    orientation : Orientation
+        How they are to be seen.
+
+    Returns
+    -------
+    ndarray, shape (..., y, x) or (..., x, y)
+        As the network sees them; ``values`` themselves where nothing is turned.
+    """
+    if orientation.transposed or any(orientation.flips):
+        values = values[_reversal(orientation)]
+        values = values.swapaxes(-1, -2) if orientation.transposed else values
+        # One memory layout for every evaluation; PyTorch takes no negative strides.
+        values = np.ascontiguousarray(values)
+    return values
+
+
+def turn_back(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
+    """Undo :func:`turn`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., y, x) or (..., x, y), any dtype
+        As the network sees them.
+    orientation : Orientation
+        How they are seen.
+
+    Returns
+    -------
+    ndarray, shape (..., y, x)
+        As they lie in the volume; shares memory with ``values``.
+    """
+    values = values.swapaxes(-1, -2) if orientation.transposed else values
+    back: npt.NDArray[Any] = values[_reversal(orientation)]
+    return back
+
+
+def _reversal(orientation: Orientation) -> tuple[Any, ...]:
+    return (..., *(slice(None, None, -1 if flipped else 1) for flipped in orientation.flips))

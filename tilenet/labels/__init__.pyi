@@ -1,0 +1,14 @@
+from .components import PLANAR as PLANAR
+from .components import LabelRule as LabelRule
+from .components import label as label
+from .joining import id_dtype as id_dtype
+from .joining import join as join
+from .label_task import ComponentsTask as ComponentsTask
+from .label_task import LabelTask as LabelTask
+from .separation import gap_margins as gap_margins
+from .separation import separate as separate
+from .weight_map import border_weights as border_weights
+from .weight_rule import ClassCounts as ClassCounts
+from .weight_rule import WeightRule as WeightRule
+from .weight_task import CountTask as CountTask
+from .weight_task import WeightTask as WeightTask

@@ -1,0 +1,129 @@
+"""What a worker runs to label one block: once to find what touches, once to store the ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.errors import InvalidData
+from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.labels.components import LabelRule, block_components, extend, label
+from tilenet.volumes import OutputReference, VolumeReference, read_finite, read_join, reader
+from tilenet.worker import BlockReport, Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentsTask:
+    """Label one block by itself, and report what it shares with others; nothing is stored.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    rule : LabelRule
+        What belongs together.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    rule: LabelRule
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Label a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`tilenet.labels.components.BlockComponents`.
+        """
+        clock, volume = Clock(), reader(self.source, self.run)
+        values = read_finite(volume, extend(box, volume.shape, self.rule))
+        clock.phase("read")
+        _, components = block_components(values, box, volume.shape, self.rule)
+        clock.phase("compute")
+        return BlockReport(box, clock.seconds, components)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTask:
+    """Label one block again, and store the ids that its labels got in the volume.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The masks.
+    output : OutputReference
+        The output, created already, with its join tables.
+    block : tuple of int
+        Shape of the blocks, (z, y, x), with which the tables were made.
+    rule : LabelRule
+        What belongs together.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    output: OutputReference
+    block: ZYX
+    rule: LabelRule
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Store a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+
+        Raises
+        ------
+        InvalidData
+            When the masks are not those that the tables were made from.
+        """
+        clock, volume = Clock(), reader(self.source, self.run)
+        values = read_finite(volume, extend(box, volume.shape, self.rule))
+        self.output.check()  # another volume's tables would be misread
+        ids = read_join(self.output.location, position(box, volume.shape, self.block))
+        clock.phase("read")
+        labels, first = label(self.rule.foreground(values), self.rule)
+        if len(first) != len(ids) - 1:
+            problem = f"changed while they were labelled: {box} had {len(ids) - 1} components"
+            cure = "Start anew with --overwrite."
+            raise InvalidData(f"Masks {volume.location}", f"{problem}, now {len(first)}", cure)
+        labels = labels[box.relative_to(box.start).slices]
+        clock.phase("compute")
+        self.output.write(box, ids[labels], self.run)
+        clock.phase("write")
+        return BlockReport(box, clock.seconds)
+
+
+def position(box: Box, volume_shape: ZYX, block: ZYX) -> int:
+    """Give the position of a block in its grid.
+
+    Parameters
+    ----------
+    box : Box
+        The block.
+    volume_shape, block : tuple of int
+        Shapes of the volume and of its blocks, (z, y, x).
+
+    Returns
+    -------
+    int
+        Its index in :class:`tilenet.geometry.BlockGrid`.
+    """
+    _, height, width = BlockGrid(volume_shape, block).lattice.shape
+    z, y, x = zyx(a // n for a, n in zip(box.start, block, strict=True))
+    return (z * height + y) * width + x

@@ -1,0 +1,108 @@
+"""What a worker runs for one block of a weight map: counting the classes, and weighing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from tilenet.geometry import ZYX, Box
+from tilenet.labels.weight_map import border_weights
+from tilenet.labels.weight_rule import ClassCounts, WeightRule
+from tilenet.volumes import OutputReference, Volume, VolumeReference, reader
+from tilenet.worker import BlockReport, Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountTask:
+    """Count the classes of one block, after the gap was made.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The instances.
+    rule : WeightRule
+        Gap and ignore label.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    rule: WeightRule
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Count a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`tilenet.labels.ClassCounts`.
+        """
+        clock = Clock()
+        margins = self.rule.gap_margins
+        labels, core = _read_around(reader(self.source, self.run), box, margins)
+        clock.phase("read")
+        counts = ClassCounts.of(self.rule.separate(labels)[core.slices], self.rule.ignore)
+        clock.phase("compute")
+        return BlockReport(box, clock.seconds, counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightTask:
+    """Compute the weights of one block and store them.
+
+    Parameters
+    ----------
+    source : VolumeReference
+        The instances.
+    output : OutputReference
+        The output, created already.
+    rule : WeightRule
+        What the weights are.
+    counts : ClassCounts
+        Of the whole volume.
+    run : str
+        Name of the run.
+    """
+
+    source: VolumeReference
+    output: OutputReference
+    rule: WeightRule
+    counts: ClassCounts
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Compute and store a block.
+
+        Parameters
+        ----------
+        box : Box
+            The block, inside the volume.
+
+        Returns
+        -------
+        BlockReport
+            Seconds per phase.
+        """
+        clock = Clock()
+        labels, core = _read_around(reader(self.source, self.run), box, self.rule.margins)
+        clock.phase("read")
+        weights = border_weights(labels, self.rule, counts=self.counts, core=core)
+        clock.phase("compute")
+        self.output.write(box, weights, self.run)
+        clock.phase("write")
+        return BlockReport(box, clock.seconds)
+
+
+def _read_around(
+    volume: Volume, box: Box, margins: tuple[ZYX, ZYX]
+) -> tuple[npt.NDArray[Any], Box]:
+    read = box.grow(*margins).intersect(Box.of_shape(volume.shape))
+    return volume.read_whole(read), box.relative_to(read.start)

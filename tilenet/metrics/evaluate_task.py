@@ -1,0 +1,210 @@
+"""What a worker runs to compare one block of a prediction with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilenet.errors import InvalidData
+from tilenet.geometry import Box
+from tilenet.metrics.arrays import check_instances, check_probabilities
+from tilenet.metrics.overlaps import segments
+from tilenet.metrics.pair_table import PairTable, SegTally
+from tilenet.metrics.tally import IsbiTally, tally_section
+from tilenet.volumes import VolumeReference, reader
+from tilenet.worker import BlockReport, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class SectionTally:
+    """What one section says.
+
+    Parameters
+    ----------
+    isbi : IsbiTally or None
+        For the figures of ISBI 2012.
+    seg : SegTally or None
+        For the SEG score.
+    lowest, highest : int
+        Smallest and largest label above 0; both 0 when there is none.
+    touching : int
+        Pairs of 4-neighbours with different labels above 0.
+    """
+
+    isbi: IsbiTally | None
+    seg: SegTally | None
+    lowest: int
+    highest: int
+    touching: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionTask:
+    """Compare the sections of a block, one after the other.
+
+    Parameters
+    ----------
+    prediction, truth : VolumeReference
+        What is compared, of one shape.
+    run : str
+        Name of the run.
+    isbi : bool
+        Tally for the figures of ISBI 2012; the prediction holds probabilities.
+    seg : bool
+        Tally for the SEG score.
+    threshold : float or None
+        Probabilities above it make instances for SEG; None when the prediction is instances.
+    invert : bool
+        The prediction is the probability of what is not interior.
+    """
+
+    prediction: VolumeReference
+    truth: VolumeReference
+    run: str
+    isbi: bool
+    seg: bool
+    threshold: float | None = None
+    invert: bool = False
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Compare a block.
+
+        Parameters
+        ----------
+        box : Box
+            Whole sections of the region that is evaluated.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a tuple of :class:`SectionTally`, one per section.
+
+        Raises
+        ------
+        InvalidData
+            When values are no probabilities or no labels.
+        """
+        clock = Clock()
+        predicted = reader(self.prediction, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box)
+        clock.phase("read")
+        tallies = tuple(self._tally(*pair) for pair in zip(predicted, labels, strict=True))
+        clock.phase("compute")
+        return BlockReport(box, clock.seconds, tallies)
+
+    def _tally(self, predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> SectionTally:
+        check_instances(labels, self.truth.location)
+        isbi, instances = None, predicted
+        if self.isbi or self.threshold is not None:
+            scores = probabilities(predicted, invert=self.invert)
+            check_probabilities(scores)
+            isbi = tally_section(labels, scores) if self.isbi else None
+            if self.threshold is not None:
+                instances = segments(scores.astype(np.float64) > self.threshold)
+        seg = self._seg(labels, instances) if self.seg else None
+        lowest, highest = label_range(labels)
+        return SectionTally(isbi, seg, lowest, highest, _touching(labels))
+
+    def _seg(self, labels: npt.NDArray[Any], instances: npt.NDArray[Any]) -> SegTally:
+        check_instances(instances, self.prediction.location)
+        return PairTable.of(labels, instances).seg()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairTask:
+    """Count the voxels that true and predicted instances share in a block.
+
+    Parameters
+    ----------
+    prediction, truth : VolumeReference
+        Instances, of one shape.
+    run : str
+        Name of the run.
+    """
+
+    prediction: VolumeReference
+    truth: VolumeReference
+    run: str
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Count in a block.
+
+        Parameters
+        ----------
+        box : Box
+            Inside the region that is evaluated.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`tilenet.metrics.PairTable`.
+
+        Raises
+        ------
+        InvalidData
+            When values are no numbers of instances.
+        """
+        clock = Clock()
+        predicted = reader(self.prediction, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box)
+        clock.phase("read")
+        check_instances(labels, self.truth.location)
+        check_instances(predicted, self.prediction.location)
+        table = PairTable.of(labels, predicted)
+        clock.phase("compute")
+        return BlockReport(box, clock.seconds, table)
+
+
+def probabilities(values: npt.NDArray[Any], *, invert: bool = False) -> npt.NDArray[Any]:
+    """Scale stored values to probabilities of interior.
+
+    Parameters
+    ----------
+    values : ndarray of uint8, bool or float
+        uint8 holds 255 p, as predictions store it.
+    invert : bool
+        Give 1 - p.
+
+    Returns
+    -------
+    ndarray of float32 or float64, same shape
+        p; of uint8 in float32, as the official figures hold an image of 32 bits.
+
+    Raises
+    ------
+    InvalidData
+        When the dtype holds no probabilities.
+    """
+    if values.dtype == np.uint8:
+        grey = 255 - values if invert else values
+        return grey.astype(np.float32) / np.float32(255)
+    if values.dtype.kind not in "bf":
+        problem = f"the dtype {values.dtype} holds no probabilities"
+        raise InvalidData("prediction", problem, "Give uint8 (255 p) or floating-point values.")
+    exact = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+    return 1 - exact if invert else exact
+
+
+def label_range(labels: npt.NDArray[Any]) -> tuple[int, int]:
+    """Give the smallest and the largest label above 0.
+
+    Parameters
+    ----------
+    labels : ndarray of int or bool
+        Any shape.
+
+    Returns
+    -------
+    tuple of int
+        Both 0 when there is no label above 0.
+    """
+    positive = labels[labels > 0]
+    return (int(positive.min()), int(positive.max())) if positive.size else (0, 0)
+
+
+def _touching(labels: npt.NDArray[Any]) -> int:
+    neighbours = (labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])
+    return sum(int(((a != b) & (a > 0) & (b > 0)).sum()) for a, b in neighbours)

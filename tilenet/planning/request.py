@@ -1,0 +1,91 @@
+"""What is to be predicted, and with what: the question that a plan answers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.geometry import ZYX, Box
+from tilenet.networks import IDENTITY, Orientation, UNetArchitecture
+
+#: Memory of a GPU where the user says nothing: that of the paper's.
+DEVICE_BYTES = 6 * 10**9
+
+#: A block lasts about this long where the user says nothing.
+BLOCK_SECONDS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be predicted, and with what.
+
+    Parameters
+    ----------
+    volume_shape : tuple of int
+        Voxels, (z, y, x).
+    region : Box
+        The part to predict.
+    architecture : UNetArchitecture
+        The network.
+    input_bytes : int
+        Bytes of a stored voxel, all channels.
+    output_bytes : int
+        Bytes of an output voxel, all channels.
+    chunk_shape : tuple of int
+        Voxels of a chunk of the input, (z, y, x).
+    chunk_bytes : int
+        Bytes of a decoded chunk of the input, all channels that it holds.
+    output_channels : int
+        Channels that are stored, each in objects of its own.
+    masked : bool
+        Whether a mask says where to predict.
+    precision : str
+        Data type inside the network; one of :data:`tilenet.networks.VALUE_BYTES`.
+    device : str
+        "cpu" or "cuda".
+    workers, slots, threads : int
+        Worker processes, tasks at once in each, and threads of each evaluation.
+    memory : int
+        Bytes that one worker may use.
+    device_memory : int
+        Bytes that an evaluation may use on a GPU.
+    block, shard : tuple of int, optional
+        Block and shard shape chosen by the user, (z, y, x).
+    block_seconds : float
+        How long a block is to last, about: what a preemption loses.
+    orientations : tuple of Orientation
+        Those whose predictions are averaged.
+    rate : float or None
+        Operations per second of a worker, all workers computing; None where it was not measured.
+    read_rate, write_rate : float or None
+        Bytes of voxels per second that a worker decodes, and encodes and stores.
+    start_seconds : float or None
+        Seconds until a new worker's first evaluation begins.
+    measured : str
+        The device and the day that the rates were measured on; empty where they are assumed.
+    """
+
+    volume_shape: ZYX
+    region: Box
+    architecture: UNetArchitecture
+    input_bytes: int
+    output_bytes: int
+    chunk_shape: ZYX = (1, 1, 1)
+    chunk_bytes: int = 0
+    output_channels: int = 1
+    masked: bool = False
+    precision: str = "float32"
+    device: str = "cpu"
+    workers: int = 1
+    slots: int = 2
+    threads: int = 1
+    memory: int = 4 * 2**30
+    device_memory: int = DEVICE_BYTES
+    block: ZYX | None = None
+    shard: ZYX | None = None
+    block_seconds: float = BLOCK_SECONDS
+    orientations: tuple[Orientation, ...] = (IDENTITY,)
+    rate: float | None = None
+    read_rate: float | None = None
+    write_rate: float | None = None
+    start_seconds: float | None = None
+    measured: str = ""

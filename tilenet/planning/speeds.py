@@ -1,0 +1,211 @@
+"""How fast a worker computes, reads and writes: measured, or assumed. Pure.
+
+What is assumed is on the careful side: a plan that rests on it promises too little rather than too
+much. How a rate is measured stands in :mod:`tilenet.inference.speed_test`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from tilenet.planning.request import Request
+
+#: Operations per second that are assumed where nothing was measured, per core and per GPU, by
+#: precision. CPU: a core with AVX2 in float32 (one with AVX-512 was measured at 72e9), twice that
+#: in bfloat16 (150e9 to 200e9 with AVX-512 BF16; without such instructions it is slower than
+#: float32), and what one measured in float64 and float16, which PyTorch's CPU kernels are slow in
+#: (8e9 to 12e9, 1e9 to 7e9). GPU: half of what an H100 is to reach in bfloat16, and a data-centre
+#: GPU's float32 without TF32; none of them was measured.
+ASSUMED_RATES = {
+    "cpu": {"float64": 8e9, "float32": 4e10, "bfloat16": 8e10, "float16": 2e9},
+    "cuda": {"float64": 5e12, "float32": 2e13, "bfloat16": 7e13, "float16": 7e13},
+}
+
+#: Bytes per second of decoded voxels that a worker is assumed to read and to write durably, zstd.
+#: Measured: 360e6 and 100e6 for two cores together, and a worker of a GPU has several cores.
+ASSUMED_READ = {"cpu": 1.5e8, "cuda": 3e8}
+ASSUMED_WRITE = {"cpu": 4e7, "cuda": 8e7}
+
+#: Seconds that a worker is assumed to take until its first evaluation begins: its process, its
+#: imports, its network.
+ASSUMED_START = 10.0
+
+#: Twice the threads give 2 to this power times the rate: two processes of one thread were 10 to
+#: 14 % faster than one of two threads.
+THREAD_EXPONENT = 0.82
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast one worker is, while all workers of its machine work.
+
+    Parameters
+    ----------
+    compute : float
+        Floating-point operations per second.
+    read, write : float
+        Bytes of voxels per second, decoded and encoded.
+    start : float
+        Seconds until its first evaluation begins.
+    measured : str
+        The device and the day that they were measured on; empty where they are assumed.
+    """
+
+    compute: float
+    read: float
+    write: float
+    start: float
+    measured: str = ""
+
+
+def kind(device: str) -> str:
+    """Give the kind of a device, as the tables of assumed rates have it.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" or "cuda:N".
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda".
+    """
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def assumed_rates(request: Request) -> Rates:
+    """Give the rates that are assumed.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+
+    Returns
+    -------
+    Rates
+        By kind of device, precision and threads.
+    """
+    device = kind(request.device)
+    threads = request.threads**THREAD_EXPONENT if device == "cpu" else 1.0
+    return Rates(
+        compute=ASSUMED_RATES[device][request.precision] * threads,
+        read=ASSUMED_READ[device],
+        write=ASSUMED_WRITE[device],
+        start=ASSUMED_START,
+    )
+
+
+def rates_of(request: Request) -> Rates:
+    """Give the rates to plan with.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+
+    Returns
+    -------
+    Rates
+        What it states; what it does not state is assumed.
+    """
+    assumed = assumed_rates(request)
+    return Rates(
+        compute=request.rate or assumed.compute,
+        read=request.read_rate or assumed.read,
+        write=request.write_rate or assumed.write,
+        start=request.start_seconds or assumed.start,
+        measured=request.measured,
+    )
+
+
+def with_rates(request: Request, rates: Rates) -> Request:
+    """State measured rates.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+    rates : Rates
+        Those of one of its workers.
+
+    Returns
+    -------
+    Request
+        With these rates.
+    """
+    return dataclasses.replace(
+        request,
+        rate=rates.compute,
+        read_rate=rates.read,
+        write_rate=rates.write,
+        start_seconds=rates.start,
+        measured=rates.measured,
+    )
+
+
+def planning_rate(request: Request) -> float:
+    """Give the operations per second that shapes are chosen by.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+
+    Returns
+    -------
+    float
+        Of a worker, rounded to a power of two: a measurement's noise must not change a plan.
+    """
+    return _rounded(rates_of(request).compute)
+
+
+def operations_per_byte(request: Request) -> float:
+    """Give how many operations a worker executes while it decodes a byte.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+
+    Returns
+    -------
+    float
+        A power of two, for the same reason.
+    """
+    rates = rates_of(request)
+    return _rounded(rates.compute / rates.read)
+
+
+def voxels_within(request: Request, seconds: float, operations: float) -> float:
+    """Give how many voxels a worker reads, computes and writes in a time, about.
+
+    Parameters
+    ----------
+    request : Request
+        What is to be predicted, and with what.
+    seconds : float
+        The time.
+    operations : float
+        Per voxel.
+
+    Returns
+    -------
+    float
+        By rates that are rounded to powers of two.
+    """
+    rates = rates_of(request)
+    computing = operations / planning_rate(request)
+    reading = request.input_bytes / _rounded(rates.read)
+    writing = request.output_bytes / _rounded(rates.write)
+    # On CPUs decoding and encoding take the cores that compute; beside a GPU they do not.
+    if kind(request.device) == "cpu":
+        return seconds / (computing + reading + writing)
+    return seconds / max(computing, reading + writing)
+
+
+def _rounded(rate: float) -> float:
+    return float(2.0 ** round(math.log2(rate)))

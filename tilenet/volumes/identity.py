@@ -1,0 +1,111 @@
+"""Recognising an input without reading it all, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tilenet.errors import UnreadableVolume
+from tilenet.geometry import Box, zyx
+from tilenet.volumes.listing import lattice
+from tilenet.volumes.stores import stored_sizes
+from tilenet.volumes.volume import Volume
+
+#: At most this many shards are looked at.
+SAMPLES = 256
+
+
+def sampled_shards(volume: Volume) -> dict[str, Box]:
+    """Choose shards spread evenly over a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    dict
+        Key of a stored object, relative to the array, to the voxels that it holds.
+    """
+    counts = lattice(volume.array)
+    total = math.prod(counts)
+    chosen = {}
+    for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
+        coordinates = _unravel(pick, counts)
+        by_axis = dict(zip(volume.layout.axes, coordinates, strict=True))
+        start = zyx(
+            by_axis.get(axis, 0) * step
+            for axis, step in zip("zyx", volume.write_shape, strict=True)
+        )
+        stop = zyx(a + n for a, n in zip(start, volume.write_shape, strict=True))
+        box = Box(start, stop).intersect(Box.of_shape(volume.shape))
+        chosen[volume.array.metadata.encode_chunk_key(coordinates)] = box
+    return chosen
+
+
+def _unravel(pick: int, counts: Sequence[int]) -> tuple[int, ...]:
+    # Not NumPy's, whose integers end where a damaged shape goes on.
+    coordinates = []
+    for count in reversed(counts):
+        pick, position = divmod(pick, count)
+        coordinates.append(position)
+    return tuple(reversed(coordinates))
+
+
+def identify(volume: Volume) -> dict[str, Any]:
+    """Recognise a volume's content, independent of where it lies.
+
+    It compares the normalised metadata and the stored sizes of up to :data:`SAMPLES` shards. It
+    cannot tell voxels that were changed in place such that no sampled shard changed its size.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    dict
+        JSON values.
+
+    Raises
+    ------
+    UnreadableVolume
+        When the system does not let us look at them.
+    """
+    keys = list(sampled_shards(volume))
+    try:
+        sizes = stored_sizes(volume.array, keys)
+    except OSError as error:
+        raise UnreadableVolume.unreachable(volume.location, error) from error
+    return {
+        "shape": list(volume.array.shape),
+        "dtype": str(volume.dtype),
+        "axes": "".join(volume.layout.axes),
+        "channel": volume.layout.channel,
+        "chunks": list(volume.array.chunks),
+        "shards": list(volume.array.shards or volume.array.chunks),
+        "fill_value": str(volume.array.fill_value),
+        "stored_bytes": dict(zip(keys, sizes, strict=True)),
+    }
+
+
+def fingerprint(volume: Volume) -> str:
+    """Give the identity of a volume as one short text.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any volume.
+
+    Returns
+    -------
+    str
+        SHA-256 of :func:`identify`, hexadecimal.
+    """
+    text = json.dumps(identify(volume), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

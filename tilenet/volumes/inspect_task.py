@@ -1,0 +1,78 @@
+"""What a worker runs to verify one block: decode all that is stored of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilenet.geometry import BlockGrid, Box
+from tilenet.volumes.inspection import Bounds, Flaw, check_shard, views
+from tilenet.volumes.references import VolumeReference, reader
+from tilenet.worker import BlockReport, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found in a block.
+
+    Parameters
+    ----------
+    flaws : tuple of Flaw
+        What is wrong.
+    objects : int
+        Stored objects that were looked at, or compared.
+    near : int
+        Those of them that another numeric plan made, and that differ within the tolerance.
+    farthest : float
+        By how much these differ at most, as stored.
+    """
+
+    flaws: tuple[Flaw, ...]
+    objects: int
+    near: int = 0
+    farthest: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckTask:
+    """Decode all that is stored of one block.
+
+    Parameters
+    ----------
+    output : VolumeReference
+        What is verified.
+    run : str
+        Name of the run.
+    bounds : Bounds or None
+        What its values can be.
+    region : Box or None
+        Only what lies in whole shards of this part is looked at.
+    """
+
+    output: VolumeReference
+    run: str
+    bounds: Bounds | None = None
+    region: Box | None = None
+
+    def __call__(self, box: Box) -> BlockReport:
+        """Check a block.
+
+        Parameters
+        ----------
+        box : Box
+            Whole shards, or up to the volume's edge.
+
+        Returns
+        -------
+        BlockReport
+            Its value is a :class:`Checked`.
+        """
+        clock, volume = Clock(), reader(self.output, self.run)
+        part = box if self.region is None else box.intersect(self.region)
+        found = [
+            check_shard(view, shard, self.bounds)
+            for shard in BlockGrid(volume.shape, volume.write_shape, part)
+            for view in views(volume)
+        ]
+        clock.phase("read")
+        flaws = tuple(flaw for flaw in found if flaw is not None)
+        return BlockReport(box, clock.seconds, Checked(flaws, len(found)))

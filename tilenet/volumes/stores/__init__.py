@@ -1,0 +1,5 @@
+"""Bytes on disks and in object stores, as Zarr asks for them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
