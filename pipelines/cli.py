@@ -50,50 +50,18 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in the order of use.
-
-        Parameters
-        ----------
-        ctx : click.Context
-            Given by Click.
-
-        Returns
-        -------
-        list of str
-            Names.
-        """
+        """List the commands in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command.
-
-        Parameters
-        ----------
-        ctx : click.Context
-            Given by Click.
-        cmd_name : str
-            Its name.
-
-        Returns
-        -------
-        click.Command or None
-            None when there is no such command.
-        """
+        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them.
-
-        Parameters
-        ----------
-        ctx : click.Context
-            Given by Click.
-        formatter : click.HelpFormatter
-            Where it goes.
-        """
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 

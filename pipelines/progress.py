@@ -46,37 +46,13 @@ class Reporter(Protocol):
     ) -> None: ...
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        result : BlockReport or str
-            What its task said, or why it failed for good.
-        """
+        """Count one block."""
 
     def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
-        """Hear that a block failed and is tried again.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        problem : str
-            Why it failed.
-        noted : bool
-            Whether a note has said so.
-        """
+        """Hear that a block failed and is tried again."""
 
     def note(self, text: str) -> None:
-        """Say something without spoiling the display.
-
-        Parameters
-        ----------
-        text : str
-            One line.
-        """
+        """Say something without spoiling the display."""
 
 
 def make_reporter(name: str, total: int, done: int) -> Reporter:
@@ -130,31 +106,13 @@ class LineReporter:
         self._line()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        result : BlockReport or str
-            What its task said, or why it failed for good.
-        """
+        """Count one block."""
         self._count(box, isinstance(result, str))
         if time.monotonic() - self._last >= LINE_SECONDS:
             self._line()
 
     def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
-        """Say that a block failed and is tried again, or count it with the next that is said.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        problem : str
-            Why it failed.
-        noted : bool
-            Whether a note has said so.
-        """
+        """Say that a block failed and is tried again, or count it with the next that is said."""
         self.retried += 1
         if noted:
             return
@@ -166,13 +124,7 @@ class LineReporter:
         self._unsaid, self._told = 0, time.monotonic()
 
     def note(self, text: str) -> None:
-        """Say something.
-
-        Parameters
-        ----------
-        text : str
-            One line.
-        """
+        """Say something."""
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def _count(self, box: Box, failed: bool) -> None:
@@ -264,27 +216,13 @@ class BarReporter(LineReporter):
         self._bar.stop()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        result : BlockReport or str
-            What its task said, or why it failed for good.
-        """
+        """Count one block."""
         self._count(box, isinstance(result, str))
         text = rate(self.voxels / max(1e-9, time.monotonic() - self.start)) + trouble(self)
         self._bar.update(self._task, advance=1, rate=text)
 
     def note(self, text: str) -> None:
-        """Say something above the bar.
-
-        Parameters
-        ----------
-        text : str
-            One line.
-        """
+        """Say something above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
 

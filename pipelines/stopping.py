@@ -36,13 +36,7 @@ class Stop:
         return self.signal is not None
 
     def check(self) -> None:
-        """Go no further when a stop was asked for: before something is begun, or overwritten.
-
-        Raises
-        ------
-        Stopped
-            By a signal.
-        """
+        """Go no further when a stop was asked for: before something is begun, or overwritten."""
         if self.signal is not None:
             raise Stopped(self.signal)
 

@@ -26,18 +26,7 @@ class Portable:
     task: Callable[..., Any]
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run the task.
-
-        Parameters
-        ----------
-        *arguments
-            Its own.
-
-        Returns
-        -------
-        object
-            What it returns.
-        """
+        """Run the task."""
         try:
             return self.task(*arguments)
         except Exception as error:

@@ -79,13 +79,7 @@ class Clock:
         self._last = time.perf_counter()
 
     def phase(self, name: str) -> None:
-        """Count the time since the last call.
-
-        Parameters
-        ----------
-        name : str
-            The phase that it was spent in.
-        """
+        """Count the time since the last call."""
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now

@@ -59,29 +59,6 @@ def answer(client: Client, asked: Any, seconds: float, whom: str) -> Any:
     """Wait for an answer, and say so.
 
     The time is counted in looks: a command that was held meanwhile has not been waiting.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    asked : coroutine
-        The question, of one of the client's methods with ``asynchronous=True``.
-    seconds : float
-        To wait at most.
-    whom : str
-        Who is asked, for messages.
-
-    Returns
-    -------
-    object
-        The answer.
-
-    Raises
-    ------
-    TimeoutError
-        When there is none in time.
-    Stopped
-        When a signal came while there was none.
     """
     future = asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop)
     waited = said = 0.0

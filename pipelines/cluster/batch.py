@@ -27,23 +27,7 @@ DEATH_SECONDS = 60
 
 
 def load_library(system: System) -> Any:
-    """Import what dask-jobqueue knows of a batch system; the first time in the main thread.
-
-    Parameters
-    ----------
-    system : str
-        The batch system.
-
-    Returns
-    -------
-    type
-        Its class of jobs.
-
-    Raises
-    ------
-    InvalidData
-        When dask-jobqueue is not installed.
-    """
+    """Import what dask-jobqueue knows of a batch system; the first time in the main thread."""
     if importlib.util.find_spec("dask_jobqueue") is None:
         problem = f"jobs of {system} need dask-jobqueue, and it is not installed"
         cure = "Install it: pip install 'tilenet[jobqueue]'."

@@ -131,18 +131,7 @@ def _capacity(device: str, dask_worker: Any) -> tuple[int, int | None, str]:
 
 
 def check_workers(client: Client) -> None:
-    """See that every worker has tilenet, and of this version.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-
-    Raises
-    ------
-    InvalidData
-        Naming the worker and what it has.
-    """
+    """See that every worker has tilenet, and of this version."""
     for worker, found in ask_workers(client, _version_asker()).items():
         if found == __version__:
             continue
@@ -152,20 +141,7 @@ def check_workers(client: Client) -> None:
 
 
 def check_memory(client: Client, needed: int) -> None:
-    """See that every worker has the memory that the plan needs, and so has this machine.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    needed : int
-        Bytes of each worker.
-
-    Raises
-    ------
-    WorkerTooSmall
-        Naming both figures.
-    """
+    """See that every worker has the memory that the plan needs, and so has this machine."""
     workers = survey(client)
     for worker in workers:
         # Dask gives a worker what the machine has at most, whatever it was promised.

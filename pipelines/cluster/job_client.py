@@ -22,29 +22,7 @@ from tilenet.errors import InvalidData
 
 @contextlib.contextmanager
 def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
-    """Start workers in jobs, and leave none behind.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        With ``batch``.
-    stop : Stop
-        Ends the wait for the first worker.
-
-    Yields
-    ------
-    distributed.Client
-        Connected, with at least one worker.
-
-    Raises
-    ------
-    InvalidData
-        When the library or the batch system's commands are missing.
-    QueueRefused, JobsNotStarted, JobsFailed
-        When the batch system gives no workers, at the beginning or later.
-    Stopped
-        When a signal arrived before there were any.
-    """
+    """Start workers in jobs, and leave none behind."""
     assert options.batch is not None
     load_library(options.batch.system)
     _check_interface(options.batch.interface)

@@ -154,20 +154,7 @@ class Jobs:
             self._thread.join()
 
     def wait(self, stop: Stop) -> None:
-        """Wait for the first worker.
-
-        Parameters
-        ----------
-        stop : Stop
-            Ends the wait.
-
-        Raises
-        ------
-        QueueRefused, JobsNotStarted, JobsFailed
-            When there will be none.
-        Stopped
-            When a signal arrived.
-        """
+        """Wait for the first worker."""
         while not self._ready.wait(_WAKE_SECONDS):
             if stop.signal is not None:
                 raise Stopped(stop.signal)

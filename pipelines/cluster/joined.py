@@ -37,25 +37,7 @@ _CURE = (
 
 @contextlib.contextmanager
 def joined_client(options: ClusterOptions) -> Iterator[Client]:
-    """Join a running scheduler.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        With ``scheduler``.
-
-    Yields
-    ------
-    distributed.Client
-        Connected, with at least one worker.
-
-    Raises
-    ------
-    InvalidData
-        When the scheduler cannot be reached or has no workers.
-    SchedulerLost
-        When it ended in the meantime.
-    """
+    """Join a running scheduler."""
     address = find_address(str(options.scheduler))
     # Dask prints a traceback of its own when a scheduler is lost; what we say of it is enough.
     with (
@@ -78,23 +60,7 @@ def joined_client(options: ClusterOptions) -> Iterator[Client]:
 
 
 def find_address(scheduler: str) -> str:
-    """Give the address of a scheduler.
-
-    Parameters
-    ----------
-    scheduler : str
-        The address, or the path of a scheduler file.
-
-    Returns
-    -------
-    str
-        The address.
-
-    Raises
-    ------
-    InvalidData
-        When it is no address, and the file is missing or is not a scheduler file.
-    """
+    """Give the address of a scheduler."""
     if not (scheduler.endswith(".json") or Path(scheduler).is_file()):
         if _ADDRESS.fullmatch(scheduler) is None:
             problem = "is neither a file nor an address such as tcp://host:8786"

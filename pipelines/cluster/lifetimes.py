@@ -20,39 +20,13 @@ STAGGER_SHARE, STAGGER_SECONDS = 1 / 10, 600
 
 
 def lifetime_of(walltime: int, slots: int, block_seconds: float = BLOCK_SECONDS) -> int:
-    """Give how long the workers of a job take blocks.
-
-    Parameters
-    ----------
-    walltime : int
-        Seconds until the job is killed.
-    slots : int
-        Blocks at once of a worker.
-    block_seconds : float
-        Of a block; fewer than a block is planned to last by default do not count.
-
-    Returns
-    -------
-    int
-        Seconds.
-    """
+    """Give how long the workers of a job take blocks."""
     left = (slots + SPARE_BLOCKS) * max(block_seconds, BLOCK_SECONDS)
     return walltime - int(min(left, walltime * SHARE_LEFT))
 
 
 def stagger_of(lifetime: int) -> int:
-    """Give by how much the lifetimes of jobs differ at most.
-
-    Parameters
-    ----------
-    lifetime : int
-        Seconds.
-
-    Returns
-    -------
-    int
-        Seconds.
-    """
+    """Give by how much the lifetimes of jobs differ at most."""
     return min(STAGGER_SECONDS, int(lifetime * STAGGER_SHARE))
 
 

@@ -27,16 +27,6 @@ def local_client(options: ClusterOptions) -> Iterator[Client]:
 
     GPU workers offer Dask's resource GPU, one of it per slot: several blocks share a device, one
     computing while others are read and written. Each worker sees one device.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        How many, and what each may use.
-
-    Yields
-    ------
-    distributed.Client
-        Connected to all of them.
     """
     listen()
     with (
@@ -76,13 +66,7 @@ def _start_once(options: ClusterOptions) -> LocalCluster:
 
 
 def visible_gpus() -> int:
-    """Count the GPUs that this process may use.
-
-    Returns
-    -------
-    int
-        Those that CUDA_VISIBLE_DEVICES leaves of the machine's.
-    """
+    """Count the GPUs that this process may use."""
     import torch
 
     return torch.cuda.device_count()

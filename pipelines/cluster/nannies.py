@@ -64,13 +64,7 @@ def last_words() -> tuple[str, ...]:
 
 
 def dask_setup(nanny: Any) -> None:
-    """Set up a nanny.
-
-    Parameters
-    ----------
-    nanny : distributed.Nanny
-        The nanny.
-    """
+    """Set up a nanny."""
     # Once for a process, whatever the number of its nannies.
     atexit.unregister(end_workers)
     atexit.register(end_workers)
@@ -80,13 +74,7 @@ def dask_setup(nanny: Any) -> None:
 
 
 async def end_in_vain(nanny: Any) -> None:
-    """End a nanny whose worker dies before it has come up, time after time.
-
-    Parameters
-    ----------
-    nanny : distributed.Nanny
-        The nanny.
-    """
+    """End a nanny whose worker dies before it has come up, time after time."""
     deaths, last = 0, None
     while nanny.status not in (Status.closing, Status.closed, Status.failed):
         await asyncio.sleep(_LOOK)

@@ -29,38 +29,14 @@ Phase = Literal["waiting", "running", "ending", "ended"]
 
 @dataclass(frozen=True)
 class Listed:
-    """What the queue says of a job.
+    """What the queue says of a job."""
 
-    Parameters
-    ----------
-    phase : {"waiting", "running", "ending", "ended"}
-        Where it is; one that is ending may be queued again afterwards.
-    words : str
-        The same in the system's own words, with its reason.
-    """
-
-    phase: Phase
-    words: str
+    phase: Phase  # where it is; one that is ending may be queued again afterwards
+    words: str  # the same in the system's own words, with its reason
 
 
 def submit(job: Any) -> str:
-    """Submit a job.
-
-    Parameters
-    ----------
-    job : dask_jobqueue.core.Job
-        The job.
-
-    Returns
-    -------
-    str
-        Its number.
-
-    Raises
-    ------
-    QueueRefused
-        When the system does not take it.
-    """
+    """Submit a job."""
     answer = _run(shlex.split(job.submit_command), script=job.job_script())
     match = re.search(job.job_id_regexp, answer)
     if match is None:
@@ -69,43 +45,13 @@ def submit(job: Any) -> str:
 
 
 def cancel(job: Any, numbers: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended meanwhile do not matter.
-
-    Parameters
-    ----------
-    job : dask_jobqueue.core.Job
-        One of them: it knows the command.
-    numbers : sequence of str
-        Numbers of them all.
-
-    Raises
-    ------
-    QueueRefused
-        When the command fails.
-    """
+    """Cancel jobs; those that have ended meanwhile do not matter."""
     if numbers:
         _run([*shlex.split(job.cancel_command), *numbers])
 
 
 def cancel_named(job: Any, system: str, name: str, known: Sequence[str]) -> str | None:
-    """Cancel the jobs of a name.
-
-    Parameters
-    ----------
-    job : dask_jobqueue.core.Job
-        Any: it knows the command.
-    system : str
-        The batch system.
-    name : str
-        Name of the jobs.
-    known : sequence of str
-        Numbers of those to cancel where the queue does not tell, as a last resort.
-
-    Returns
-    -------
-    str or None
-        Why there may be jobs still; None where the queue says that there are none.
-    """
+    """Cancel the jobs of a name."""
     alive, ending, trouble = list(known), False, "they go on"
     try:
         phases = {n: job.phase for n, job in listed(system, name).items() if job.phase != "ended"}
@@ -122,43 +68,14 @@ def cancel_named(job: Any, system: str, name: str, known: Sequence[str]) -> str 
 
 
 def check_installed(job: Any) -> None:
-    """See that the batch system's commands are on this machine.
-
-    Parameters
-    ----------
-    job : dask_jobqueue.core.Job
-        A job.
-
-    Raises
-    ------
-    InvalidData
-        When jobs cannot be submitted here.
-    """
+    """See that the batch system's commands are on this machine."""
     if shutil.which(job.submit_command) is None:
         cure = "Run it on a machine that submits jobs, or with another --cluster."
         raise InvalidData("Cluster", f"there is no {job.submit_command} on this machine", cure)
 
 
 def listed(system: str, name: str) -> dict[str, Listed]:
-    """Ask the queue for the jobs of a name.
-
-    Parameters
-    ----------
-    system : str
-        The batch system.
-    name : str
-        Name of the jobs.
-
-    Returns
-    -------
-    dict
-        What it says, by the job's number; jobs that it has forgotten are not there.
-
-    Raises
-    ------
-    QueueRefused
-        When it does not answer, or what it says cannot be read.
-    """
+    """Ask the queue for the jobs of a name."""
     try:
         return _ASK[system](name)
     except (ValueError, LookupError, ET.ParseError) as error:
@@ -166,20 +83,7 @@ def listed(system: str, name: str) -> dict[str, Listed]:
 
 
 def end_of_log(folder: Path, number: str) -> list[str]:
-    """Give the last lines that a job wrote.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where the jobs' output goes.
-    number : str
-        The job.
-
-    Returns
-    -------
-    list of str
-        The file, and up to five lines of it.
-    """
+    """Give the last lines that a job wrote."""
     # Systems name them 7.log, name-7.log, name.o7 or 7.server.OU; job 7 is not job 17.
     own = re.compile(rf"(?:^|[-_.]|\.[oe]){re.escape(number)}(?!\w)")
     logs = [path for path in folder.iterdir() if own.search(path.name)]
@@ -216,18 +120,7 @@ def _ask_slurm(name: str) -> dict[str, Listed]:
 
 
 def read_slurm(text: str) -> dict[str, Listed]:
-    """Read what ``squeue --format=%i|%T|%r`` prints.
-
-    Parameters
-    ----------
-    text : str
-        Number, state and reason of a job on each line.
-
-    Returns
-    -------
-    dict
-        By number.
-    """
+    """Read what ``squeue --format=%i|%T|%r`` prints."""
     waiting = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD")
     running = ("RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT")
     return _table(text, waiting, running)
@@ -240,18 +133,7 @@ def _ask_lsf(name: str) -> dict[str, Listed]:
 
 
 def read_lsf(text: str) -> dict[str, Listed]:
-    """Read what ``bjobs -o "jobid stat pend_reason delimiter='|'"`` prints.
-
-    Parameters
-    ----------
-    text : str
-        Number, state and reason of a job on each line.
-
-    Returns
-    -------
-    dict
-        By number.
-    """
+    """Read what ``bjobs -o "jobid stat pend_reason delimiter='|'"`` prints."""
     waiting, running = ("PEND", "PSUSP", "WAIT"), ("RUN", "USUSP", "SSUSP", "PROV", "UNKWN")
     return _table(text, waiting, running)
 
@@ -282,18 +164,7 @@ def _ask_pbs(name: str) -> dict[str, Listed]:
 
 
 def read_pbs(text: str) -> dict[str, Listed]:
-    """Read what ``qstat -f`` of PBS prints.
-
-    Parameters
-    ----------
-    text : str
-        A paragraph for each job; long lines go on after a tab.
-
-    Returns
-    -------
-    dict
-        By number, without the server's name.
-    """
+    """Read what ``qstat -f`` of PBS prints."""
     found = {}
     for paragraph in re.split(r"^Job Id:", text.replace("\n\t", ""), flags=re.MULTILINE)[1:]:
         number = re.split(r"[.\s]", paragraph.strip())[0]
@@ -315,20 +186,7 @@ def _ask_sge(name: str) -> dict[str, Listed]:
 
 
 def read_sge(text: str, name: str) -> dict[str, Listed]:
-    """Read what ``qstat -xml`` of Grid Engine prints.
-
-    Parameters
-    ----------
-    text : str
-        XML.
-    name : str
-        Name of the jobs that are asked for.
-
-    Returns
-    -------
-    dict
-        By number.
-    """
+    """Read what ``qstat -xml`` of Grid Engine prints."""
     found = {}
     text = text[max(0, text.find("<?xml")) :]  # a site or a wrapper may say something before it
     for job in ET.fromstring(text).iter("job_list"):  # noqa: S314  (of the system itself)

@@ -13,18 +13,7 @@ from tilenet.errors import InvalidData
 
 
 def security(tls: Tls | None) -> Security | None:
-    """Give Dask's form of the files.
-
-    Parameters
-    ----------
-    tls : Tls or None
-        The files; the same for every role.
-
-    Returns
-    -------
-    distributed.Security or None
-        Which refuses connections that are not encrypted.
-    """
+    """Give Dask's form of the files."""
     if tls is None:
         return None
     roles = ("client", "scheduler", "worker")
@@ -34,18 +23,7 @@ def security(tls: Tls | None) -> Security | None:
 
 
 def check_tls(tls: Tls) -> None:
-    """See that the files are there, are what they should be, and belong together.
-
-    Parameters
-    ----------
-    tls : Tls
-        The files.
-
-    Raises
-    ------
-    InvalidData
-        Naming the file that is wrong, or the two that do not match.
-    """
+    """See that the files are there, are what they should be, and belong together."""
     for option, path in (("--tls-ca", tls.ca), ("--tls-cert", tls.cert), ("--tls-key", tls.key)):
         _check_readable(option, path)
     _authority(tls)

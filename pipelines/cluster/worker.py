@@ -24,13 +24,7 @@ _running: set[asyncio.Task[None]] = set()
 
 
 def dask_setup(worker: Any) -> None:
-    """Set up a worker process.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        The worker.
-    """
+    """Set up a worker process."""
     # Signals often reach the whole process group; only the command may decide what they mean.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -45,11 +39,6 @@ def dask_teardown(worker: Any) -> None:
 
     Its command was killed, or does not want the block any more. Python would wait for the block's
     threads all the same, and the job for its process.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        The worker.
     """
     if ENDS in os.environ and worker.active_threads:
         os._exit(0)
@@ -67,18 +56,7 @@ def _take_gpu(name: str) -> None:
 
 
 def position(name: str) -> int:
-    """Give the place of a worker among those of its machine or job.
-
-    Parameters
-    ----------
-    name : str
-        Its name: a number on this machine, and job7-2 for the third worker of a job.
-
-    Returns
-    -------
-    int
-        From 0; 0 for the only one.
-    """
+    """Give the place of a worker among those of its machine or job."""
     match = re.search(r"(?:^|-)(\d+)$", name)
     return int(match[1]) if match else 0
 
@@ -88,13 +66,6 @@ async def end_in_time(worker: Any, ends: float) -> None:
 
     Dask's own ``--lifetime`` gives the running blocks to other workers at once, so that each is
     computed twice. Here the worker takes no further block, finishes those that run, and leaves.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        The worker.
-    ends : float
-        When, seconds since 1970.
     """
     await asyncio.sleep(max(0.0, ends - time.time()))
     worker.status = Status.paused

@@ -44,25 +44,14 @@ BLOCK_COPIES = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IngestOptions:
-    """What the user chose of how to store.
+    """What the user chose of how to store."""
 
-    Parameters
-    ----------
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x).
-    chunk, shard : tuple of int or None
-        Voxels, (z, y, x).
-    codec : str
-        Compressor.
-    overwrite : bool
-        Replace a Zarr that is there.
-    """
-
-    voxel_size: tuple[float, float, float] | None = None
+    voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
+    # chunk, shard: voxels, (z, y, x).
     chunk: ZYX | None = None
     shard: ZYX | None = None
-    codec: str = "zstd"
-    overwrite: bool = False
+    codec: str = "zstd"  # compressor
+    overwrite: bool = False  # replace a Zarr that is there
 
 
 @click.command()
@@ -96,20 +85,7 @@ def ingest(
 
 
 def describe_source(source: Source, options: IngestOptions) -> str:
-    """Echo what was understood of a source.
-
-    Parameters
-    ----------
-    source : Source
-        What is read.
-    options : IngestOptions
-        What the user chose.
-
-    Returns
-    -------
-    str
-        Shape, type and voxel size, axis by axis.
-    """
+    """Echo what was understood of a source."""
     size = options.voxel_size or source.voxel_size
     stated = "voxel size not stated (--voxel-size)"
     if size is not None:
@@ -122,29 +98,7 @@ def describe_source(source: Source, options: IngestOptions) -> str:
 def run_ingest(
     source: Source, output: str, options: IngestOptions, cluster: ClusterOptions
 ) -> Summary:
-    """Copy a source into a new volume, or go on with one that was begun.
-
-    Parameters
-    ----------
-    source : Source
-        What is read.
-    output : str
-        Path or URL.
-    options : IngestOptions
-        What the user chose.
-    cluster : ClusterOptions
-        Where to run.
-
-    Returns
-    -------
-    Summary
-        What became of the blocks.
-
-    Raises
-    ------
-    TilenetError
-        Before anything is written, when something does not fit.
-    """
+    """Copy a source into a new volume, or go on with one that was begun."""
     if isinstance(source, ZarrSource):
         check_whole(source.volume, Box.of_shape(source.shape))
     inside = source.location
@@ -173,25 +127,7 @@ def run_ingest(
 
 
 def new_volume(source: Source, options: IngestOptions) -> NewVolume:
-    """Describe the volume that a source becomes.
-
-    Parameters
-    ----------
-    source : Source
-        What is read.
-    options : IngestOptions
-        What the user chose.
-
-    Returns
-    -------
-    NewVolume
-        With chunks and shards that suit the voxels' proportions.
-
-    Raises
-    ------
-    UnalignedBlock
-        When the chosen shard is not whole chunks.
-    """
+    """Describe the volume that a source becomes."""
     size = options.voxel_size or source.voxel_size
     chunk, shard = storage_shapes(source.shape, size, chunk=options.chunk, shard=options.shard)
     attributes = {"kind": "volume", "source": source.identity()}
@@ -207,27 +143,7 @@ def new_volume(source: Source, options: IngestOptions) -> NewVolume:
 
 
 def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
-    """Choose blocks of whole shards that decode no piece of the source twice, if memory allows.
-
-    Parameters
-    ----------
-    source : Source
-        Its ``piece_shape`` is what is decoded as one.
-    new : NewVolume
-        The output.
-    cluster : ClusterOptions
-        Memory of a worker.
-
-    Returns
-    -------
-    tuple of int
-        Voxels, (z, y, x).
-
-    Raises
-    ------
-    NotEnoughMemory
-        When a single shard does not fit.
-    """
+    """Choose blocks of whole shards that decode no piece of the source twice, if memory allows."""
     allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots / BLOCK_COPIES
     voxel = source.dtype.itemsize
     block = new.shard

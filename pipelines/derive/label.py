@@ -59,22 +59,13 @@ VOXEL_BYTES = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """What the user chose of how to store.
+    """What the user chose of how to store."""
 
-    Parameters
-    ----------
-    chunk, shard : tuple of int or None
-        Voxels, (z, y, x).
-    codec : str
-        Compressor.
-    overwrite : bool
-        Replace a Zarr that is there.
-    """
-
+    # chunk, shard: voxels, (z, y, x).
     chunk: ZYX | None = None
     shard: ZYX | None = None
-    codec: str = "zstd"
-    overwrite: bool = False
+    codec: str = "zstd"  # compressor
+    overwrite: bool = False  # replace a Zarr that is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,31 +149,7 @@ def label_rule(
     invert: bool,
     by_value: bool,
 ) -> LabelRule:
-    """Make the rule that the options describe.
-
-    Parameters
-    ----------
-    per_section : bool
-        Sections are images of their own.
-    connectivity : str or None
-        Number of neighbours.
-    threshold : float or None
-        Values above it are foreground.
-    invert : bool
-        Values not above it are foreground instead.
-    by_value : bool
-        Join voxels of equal value.
-
-    Returns
-    -------
-    LabelRule
-        What belongs together.
-
-    Raises
-    ------
-    InvalidData
-        When options contradict one another.
-    """
+    """Make the rule that the options describe."""
     number = int(connectivity or (4 if per_section else 6))
     if per_section != (number in PLANAR):
         problem = f"{number} is within a section" if number in PLANAR else f"{number} is in 3-D"
@@ -212,33 +179,7 @@ def run_label(
     cluster: ClusterOptions,
     part: Part | None = None,
 ) -> Summary:
-    """Label a volume, or go on with an output that was begun.
-
-    Parameters
-    ----------
-    source : VolumeReference
-        The masks.
-    output : str
-        Path or URL.
-    rule : LabelRule
-        What belongs together.
-    options : LabelOptions
-        How to store.
-    cluster : ClusterOptions
-        Where to run.
-    part : Part, optional
-        Compute a share of the blocks only; the first pass is part 1's.
-
-    Returns
-    -------
-    Summary
-        What became of the blocks.
-
-    Raises
-    ------
-    TilenetError
-        Before anything is written, when something does not fit or a block fails in the first pass.
-    """
+    """Label a volume, or go on with an output that was begun."""
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
     grid, run = share_of(job.grid, part), uuid.uuid4().hex

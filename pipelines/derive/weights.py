@@ -65,25 +65,14 @@ CUT_OFF = 1e-6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightOptions:
-    """What the user chose beside the rule.
+    """What the user chose beside the rule."""
 
-    Parameters
-    ----------
-    single_instance : bool
-        Allow a volume that holds one instance only.
-    chunk, shard : tuple of int or None
-        Voxels, (z, y, x).
-    codec : str
-        Compressor.
-    overwrite : bool
-        Replace a Zarr that is there.
-    """
-
-    single_instance: bool = False
+    single_instance: bool = False  # allow a volume that holds one instance only
+    # chunk, shard: voxels, (z, y, x).
     chunk: ZYX | None = None
     shard: ZYX | None = None
-    codec: str = "zstd"
-    overwrite: bool = False
+    codec: str = "zstd"  # compressor
+    overwrite: bool = False  # replace a Zarr that is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +146,7 @@ def weights(
 
 
 def labelled_per_section(volume: Volume) -> bool:
-    """Tell whether ``tilenet label`` made instances of every section alone.
-
-    Parameters
-    ----------
-    volume : Volume
-        Instances.
-
-    Returns
-    -------
-    bool
-        False where nothing says so.
-    """
+    """Tell whether ``tilenet label`` made instances of every section alone."""
     rule = volume.attributes.get("rule")
     if volume.attributes.get("kind") != "instances" or not isinstance(rule, Mapping):
         return False
@@ -176,20 +154,7 @@ def labelled_per_section(volume: Volume) -> bool:
 
 
 def notes(volume: Volume, rule: WeightRule) -> list[str]:
-    """Say what a user should know before the work begins.
-
-    Parameters
-    ----------
-    volume : Volume
-        The instances.
-    rule : WeightRule
-        What the weights are.
-
-    Returns
-    -------
-    list of str
-        What is assumed of the voxels, and what the radius leaves out.
-    """
+    """Say what a user should know before the work begins."""
     said = []
     if volume.voxel_size is None:
         assumed = "pixels are taken as squares" if rule.per_section else "voxels are taken as cubes"
@@ -213,33 +178,7 @@ def run_weights(
     cluster: ClusterOptions,
     part: Part | None = None,
 ) -> Summary:
-    """Compute a weight map, or go on with one that was begun.
-
-    Parameters
-    ----------
-    source : VolumeReference
-        The instances.
-    output : str
-        Path or URL.
-    rule : WeightRule
-        What the weights are.
-    options : WeightOptions
-        How to store.
-    cluster : ClusterOptions
-        Where to run.
-    part : Part, optional
-        Compute a share of the blocks only; the first pass is part 1's.
-
-    Returns
-    -------
-    Summary
-        What became of the blocks.
-
-    Raises
-    ------
-    TilenetError
-        Before anything is written, when something does not fit or a block cannot be counted.
-    """
+    """Compute a weight map, or go on with one that was begun."""
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
     # Every part has to mean the same blocks, whatever memory its machine has: shards.

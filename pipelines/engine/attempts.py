@@ -27,68 +27,35 @@ DRAWN = 64
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that failed.
+    """A try that failed."""
 
-    Parameters
-    ----------
-    why : str
-        The error.
-    worker : str or None
-        Address of the worker that it was on; None where that is not known.
-    """
-
-    why: str
-    worker: str | None = None
+    why: str  # the error
+    worker: str | None = None  # address of the worker that it was on; None where that is not known
 
 
 @dataclass(eq=False)
 class Work:
-    """A block, and the tries that it had.
+    """A block, and the tries that it had."""
 
-    Parameters
-    ----------
-    box : Box
-        The block.
-    failures : list of Failure
-        Its tries that count.
-    avoided : set of str
-        Addresses of workers that it is not sent to again where there are others.
-    places : tuple of str
-        Addresses of the workers that it was sent to; empty where any may take it.
-    tried : bool
-        Whether it has failed before, whatever counts of that.
-    outages : set of int
-        Numbers of the outages that it was forgiven tries for.
-    """
-
-    box: Box
-    failures: list[Failure] = field(default_factory=list)
+    box: Box  # the block
+    failures: list[Failure] = field(default_factory=list)  # its tries that count
+    # Addresses of workers that it is not sent to again where there are others.
     avoided: set[str] = field(default_factory=set)
+    # Addresses of the workers that it was sent to; empty where any may take it.
     places: tuple[str, ...] = ()
-    tried: bool = False
+    tried: bool = False  # whether it has failed before, whatever counts of that
+    # Numbers of the outages that it was forgiven tries for.
     outages: set[int] = field(default_factory=set)
 
     def fail(self, failure: Failure) -> None:
-        """Count a try that failed.
-
-        Parameters
-        ----------
-        failure : Failure
-            What happened.
-        """
+        """Count a try that failed."""
         self.failures.append(failure)
         self.tried = True
         if failure.worker is not None:
             self.avoided.add(failure.worker)
 
     def forgive(self, worker: str) -> None:
-        """Count no try that failed on a worker, for that was the worker's fault.
-
-        Parameters
-        ----------
-        worker : str
-            Its address.
-        """
+        """Count no try that failed on a worker, for that was the worker's fault."""
         self.failures = [failure for failure in self.failures if failure.worker != worker]
 
 
@@ -119,40 +86,17 @@ class Backlog:
         return [work for _, work in self._waiting]
 
     def put_off(self, work: Work) -> None:
-        """Have a block tried again after a while.
-
-        Parameters
-        ----------
-        work : Work
-            With the try that failed.
-        """
+        """Have a block tried again after a while."""
         wait = WAITS[min(max(1, len(work.failures)), len(WAITS)) - 1]
         wait *= random.uniform(1 - CHANCE, 1 + CHANCE)  # noqa: S311
         self._waiting.append((self._clock() + wait, work))
 
     def put_back(self, work: Work) -> None:
-        """Have a block done without a wait: it was not its own fault that it was not.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-        """
+        """Have a block done without a wait: it was not its own fault that it was not."""
         self._waiting.append((self._clock(), work))
 
     def take(self, count: int) -> list[Work]:
-        """Give what is to be begun now: those whose wait is over first.
-
-        Parameters
-        ----------
-        count : int
-            So many at most.
-
-        Returns
-        -------
-        list of Work
-            None of them is in the backlog any more.
-        """
+        """Give what is to be begun now: those whose wait is over first."""
         now, taken, rest = self._clock(), list[Work](), list[tuple[float, Work]]()
         for due, work in self._waiting:
             if due <= now and len(taken) < count:
@@ -163,19 +107,7 @@ class Backlog:
         return taken + self._fresh(min(count - len(taken), MOST_WAITING - len(rest)))
 
     def take_one(self, *, untried: bool) -> list[Work]:
-        """Give one, whatever its wait, to see whether any can be done.
-
-        Parameters
-        ----------
-        untried : bool
-            Whether rather one that has not failed yet, for all that failed may be damaged; else one
-            that has: done by another worker, it says something of those that it failed on.
-
-        Returns
-        -------
-        list of Work
-            One, by chance; none where none is left.
-        """
+        """Give one, whatever its wait, to see whether any can be done."""
         if untried or not self._waiting:  # neighbours may be damaged together, so one of many
             for work in self._fresh(DRAWN - sum(not work.tried for work in self.waiting)):
                 self.put_back(work)

@@ -44,13 +44,7 @@ class Run:
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Fill in how a run ended, and how long it took.
-
-        Yields
-        ------
-        None
-            While it runs.
-        """
+        """Fill in how a run ended, and how long it took."""
         start = time.monotonic()
         try:
             yield
@@ -63,15 +57,7 @@ class Run:
             self.outcome.seconds["wall"] = time.monotonic() - start
 
     def finished(self, work: Work, report: BlockReport) -> None:
-        """Take what a block reported.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-        report : BlockReport
-            Its report.
-        """
+        """Take what a block reported."""
         if self.breaker.open:
             self.backlog.hurry()
         self.breaker.finished()
@@ -79,24 +65,7 @@ class Run:
         self.options.reporter.advance(work.box, report)
 
     def failed(self, work: Work, failure: Failure, slots: int, *, passing: bool) -> bool:
-        """Take a try that failed: the block is tried again, or given up.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-        failure : Failure
-            What happened.
-        slots : int
-            Blocks that are computed at once.
-        passing : bool
-            Whether it may pass by itself.
-
-        Returns
-        -------
-        bool
-            Whether the run pauses from now on.
-        """
+        """Take a try that failed: the block is tried again, or given up."""
         work.fail(failure)
         spent = len(work.failures) > self.options.retries
         if (
@@ -114,30 +83,12 @@ class Run:
         return False
 
     def give_up(self, work: Work, why: str) -> None:
-        """Count a block as failed for good.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-        why : str
-            Its last error.
-        """
+        """Count a block as failed for good."""
         self.outcome.failed.append((work.box, why))
         self.options.reporter.advance(work.box, why)
 
     def again(self, work: Work, why: str, *, noted: bool = False) -> None:
-        """Have a block tried again, unless the run stops.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-        why : str
-            Why it failed.
-        noted : bool
-            Whether a note has said so.
-        """
+        """Have a block tried again, unless the run stops."""
         if self.options.stop:  # not given up: the same command tries it again
             return
         self.outcome.retried += 1

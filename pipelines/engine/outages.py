@@ -45,19 +45,7 @@ _LASTING = (
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether what failed may go well later without a change of the block.
-
-    Parameters
-    ----------
-    error : BaseException
-        What the task raised.
-
-    Returns
-    -------
-    bool
-        False for values that no network takes, for damaged objects, and for errors of a program:
-        of these there may be many in a row, and the other blocks have to go on.
-    """
+    """Tell whether what failed may go well later without a change of the block."""
     if isinstance(error, UnreadableBlock):
         return not error.damaged
     return not isinstance(error, _LASTING)
@@ -114,23 +102,11 @@ class Breaker:
         return self.paused and self._clock() >= (self._until or 0.0)
 
     def probe(self, work: Work) -> None:
-        """Note which block is tried.
-
-        Parameters
-        ----------
-        work : Work
-            It is begun now.
-        """
+        """Note which block is tried."""
         self._probe = work
 
     def dropped(self, work: Work) -> None:
-        """Note that a block neither failed nor was finished, but is in flight no more.
-
-        Parameters
-        ----------
-        work : Work
-            The block; another may be tried in its place.
-        """
+        """Note that a block neither failed nor was finished, but is in flight no more."""
         if work is self._probe:
             self._probe = None
 
@@ -144,39 +120,11 @@ class Breaker:
         self._pauses, self._paused = 0, 0.0
 
     def counts(self, work: Work) -> bool:
-        """Tell whether failures of a block may still be an outage's.
-
-        Parameters
-        ----------
-        work : Work
-            The block.
-
-        Returns
-        -------
-        bool
-            False where it was forgiven several outages and others were done meanwhile.
-        """
+        """Tell whether failures of a block may still be an outage's."""
         return len(work.outages - {self._number}) < FORGIVEN
 
     def failed(self, work: Work, failure: Failure, slots: int, *, spent: bool = False) -> bool:
-        """Note that a block failed for what may pass.
-
-        Parameters
-        ----------
-        work : Work
-            The block; while the run is paused its try does not count.
-        failure : Failure
-            What happened; counted as a try already.
-        slots : int
-            Blocks that are computed at once.
-        spent : bool
-            Whether it was the block's last try.
-
-        Returns
-        -------
-        bool
-            Whether the run is paused from now on: nothing else is to be begun.
-        """
+        """Note that a block failed for what may pass."""
         was_probe, was_open = work is self._probe, self.open
         self._row.append((work, failure))
         if was_open:

@@ -23,13 +23,7 @@ class Reports(Protocol):
     """Keeps reports: a list, or what has them on disk."""
 
     def append(self, report: BlockReport, /) -> None:
-        """Keep a report.
-
-        Parameters
-        ----------
-        report : BlockReport
-            Of a finished block.
-        """
+        """Keep a report."""
 
     def __iter__(self) -> Iterator[BlockReport]: ...
 
@@ -85,15 +79,7 @@ class Outcome:
         return not (self.failed or self.stopped_by or self.ended_by)
 
     def add(self, report: BlockReport, keep: bool) -> None:
-        """Count a finished block.
-
-        Parameters
-        ----------
-        report : BlockReport
-            Its report.
-        keep : bool
-            Whether to keep the report itself.
-        """
+        """Count a finished block."""
         self.computed += 1
         self.voxels += report.box.size
         for phase, seconds in report.seconds.items():

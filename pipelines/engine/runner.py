@@ -50,37 +50,11 @@ class Runner:
 
         An error that ends it does not leave :func:`open_runner`: :attr:`outcome` has it, and what
         was done before.
-
-        Parameters
-        ----------
-        name : str
-            What is being done.
-        task : callable
-            Takes a box and returns a report.
-        grid : sequence of Box
-            All blocks.
-        missing : sequence of int
-            Positions of those to be done.
         """
         self._run(name, task, grid, missing, outcome=self.outcome)
 
     def run(self, name: str, task: Task, grid: Sequence[Box]) -> Outcome:
-        """Run a task over blocks that returns values, and show how far it is.
-
-        Parameters
-        ----------
-        name : str
-            What is being done.
-        task : callable
-            Takes a box and returns a report with a value.
-        grid : sequence of Box
-            All blocks.
-
-        Returns
-        -------
-        Outcome
-            What became of the blocks, with their reports.
-        """
+        """Run a task over blocks that returns values, and show how far it is."""
         every = range(len(grid))
         return self._run(name, task, grid, every, outcome=Outcome(), keep_reports=True)
 
@@ -102,32 +76,7 @@ class Runner:
     def collected(
         self, name: str, task: Task, grid: BlockGrid, *, command: str
     ) -> Iterator[Iterable[Any]]:
-        """Run a task that returns values, all of which are needed; they are kept on disk.
-
-        Parameters
-        ----------
-        name : str
-            What is being done.
-        task : callable
-            Takes a box and returns a report with a value.
-        grid : BlockGrid
-            The blocks.
-        command : str
-            The command that needs them, for messages.
-
-        Yields
-        ------
-        iterable
-            The values in the grid's order, not in that of arrival, read from disk whenever they
-            are gone through.
-
-        Raises
-        ------
-        BlocksFailed
-            When blocks failed.
-        Stopped
-            When a signal ended the run.
-        """
+        """Run a task that returns values, all of which are needed; they are kept on disk."""
         with SpooledReports() as reports:
             every, outcome = range(len(grid)), Outcome(reports=reports)
             self._run(name, task, grid, every, outcome=outcome, keep_reports=True)

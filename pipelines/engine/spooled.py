@@ -42,18 +42,7 @@ class SpooledReports:
         return len(self._index) // 4
 
     def append(self, report: BlockReport) -> None:
-        """Keep a report.
-
-        Parameters
-        ----------
-        report : BlockReport
-            Of a block that has none yet.
-
-        Raises
-        ------
-        InvalidData
-            When the temporary folder has no room.
-        """
+        """Keep a report."""
         try:
             begin = self._file.seek(0, 2)
             pickle.dump(report, self._file, protocol=pickle.HIGHEST_PROTOCOL)

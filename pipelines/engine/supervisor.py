@@ -82,42 +82,17 @@ class Limits:
     def expecting(
         cls, seconds: float, *, timeout: float | None, memory: int, outage: float = OUTAGE_SECONDS
     ) -> Self:
-        """Give the limits of a run whose blocks are expected to last so long.
-
-        Parameters
-        ----------
-        seconds : float
-            Of a block.
-        timeout : float or None
-            What the user says instead.
-        memory : int
-            Bytes that a worker has to have.
-        outage : float
-            Seconds that the run waits in all while block after block fails.
-
-        Returns
-        -------
-        Limits
-            Generous ones.
-        """
+        """Give the limits of a run whose blocks are expected to last so long."""
         block = timeout or max(AT_LEAST, GENEROUS * seconds)
         return cls(block=block, memory=memory, outage=outage)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a block is taken from its worker.
+    """Why a block is taken from its worker."""
 
-    Parameters
-    ----------
-    error : TilenetError
-        What happened.
-    final : bool
-        Whether it is not to be tried again.
-    """
-
-    error: TilenetError
-    final: bool = False
+    error: TilenetError  # what happened
+    final: bool = False  # whether it is not to be tried again
 
 
 @dataclass
@@ -187,34 +162,12 @@ class Keeper:
         self.unfit.finished()
 
     def label(self, worker: str) -> str:
-        """Say which worker it is, for messages.
-
-        Parameters
-        ----------
-        worker : str
-            Its address.
-
-        Returns
-        -------
-        str
-            The address, and the worker's name where it has one of its own.
-        """
+        """Say which worker it is, for messages."""
         name = self._known[worker].name if worker in self._known else worker
         return worker if name == worker else f"{worker} ({name})"
 
     def others(self, avoided: Container[str]) -> list[str]:
-        """Give the workers that take blocks, without some.
-
-        Parameters
-        ----------
-        avoided : container of str
-            Addresses.
-
-        Returns
-        -------
-        list of str
-            Addresses; none where no other was there at the last look.
-        """
+        """Give the workers that take blocks, without some."""
         return [
             worker.address
             for worker in self._there
@@ -225,32 +178,11 @@ class Keeper:
         ]
 
     def computes(self, key: str) -> bool:
-        """Tell whether a worker computes a block: also one that takes no further ones does.
-
-        Parameters
-        ----------
-        key : str
-            Of the block.
-
-        Returns
-        -------
-        bool
-            As it was at the last look.
-        """
+        """Tell whether a worker computes a block: also one that takes no further ones does."""
         return any(key in worker.executing for worker in self._there)
 
     def send_away(self, worker: str, why: str, *, for_good: bool) -> None:
-        """Send a worker away that computes no block, once, and say why.
-
-        Parameters
-        ----------
-        worker : str
-            Its address.
-        why : str
-            What it said.
-        for_good : bool
-            Whether another process on the same machine would fail as well.
-        """
+        """Send a worker away that computes no block, once, and say why."""
         if worker not in self._known:  # it failed before the first look
             self._known |= {seen.address: seen for seen in survey(self.client)}
         unknown = Seen(worker, worker, 1, 0, 0.0, frozenset(), frozenset())
@@ -258,42 +190,14 @@ class Keeper:
         self.unfit.send_away(seen, why, for_good=for_good, there=self._there)
 
     def hold(self, held: bool) -> None:
-        """Have jobs kept that have nothing to do because the run is paused.
-
-        Parameters
-        ----------
-        held : bool
-            Whether it is.
-        """
+        """Have jobs kept that have nothing to do because the run is paused."""
         if isinstance(getattr(self.client, "cluster", None), JobCluster):
             self.client.cluster.held = held
 
     def look(
         self, flying: Callable[[], Sequence[str]], *, paused: bool = False
     ) -> dict[str, Verdict]:
-        """Say which blocks are to be taken from their workers; then :meth:`replace` those.
-
-        Parameters
-        ----------
-        flying : callable
-            Gives the keys of the blocks in flight, in the order of submission.
-        paused : bool
-            Whether the run waits for something that is away: that time is no block's.
-
-        Returns
-        -------
-        dict
-            Verdicts by key.
-
-        Raises
-        ------
-        WorkersDied
-            When worker after worker dies and no block is finished.
-        WorkersGone
-            When no worker takes blocks, and none comes that does.
-        WorkersUnfit
-            When every worker was sent away.
-        """
+        """Say which blocks are to be taken from their workers; then :meth:`replace` those."""
         verdicts: dict[str, Verdict] = {}
         while self._events:
             verdicts |= self._bury(self._events.popleft(), flying)
@@ -424,13 +328,7 @@ class Keeper:
         return {key: Verdict(error) for key in hung}
 
     def replace(self) -> None:
-        """End the workers that hang, and have them replaced.
-
-        Raises
-        ------
-        WorkersDied
-            When worker after worker hangs or dies and no block is finished.
-        """
+        """End the workers that hang, and have them replaced."""
         while self._hung:
             worker = self._hung.pop()
             del self._paces[worker.address]

@@ -40,31 +40,13 @@ class Suspects:
         return set(self._records)
 
     def failed(self, worker: str, work: Work, failure: Failure) -> None:
-        """Note that a block failed on a worker.
-
-        Parameters
-        ----------
-        worker : str
-            Its address.
-        work : Work
-            The block.
-        failure : Failure
-            What happened.
-        """
+        """Note that a block failed on a worker."""
         record = self._records.setdefault(worker, _Record())
         record.again = record.again or record.refuted
         record.failed[work] = failure
 
     def finished(self, worker: str | None, work: Work) -> None:
-        """Note that a block was finished.
-
-        Parameters
-        ----------
-        worker : str or None
-            Address of the worker that finished it; None where that is not known.
-        work : Work
-            The block.
-        """
+        """Note that a block was finished."""
         if worker is None:
             return
         self._records.pop(worker, None)
@@ -77,34 +59,16 @@ class Suspects:
                 del self._records[address]
 
     def keep(self, workers: Container[str]) -> None:
-        """Forget workers that are not there any more.
-
-        Parameters
-        ----------
-        workers : container of str
-            Addresses of those that are.
-        """
+        """Forget workers that are not there any more."""
         for worker in [worker for worker in self._records if worker not in workers]:
             del self._records[worker]
 
     def forget(self, workers: set[str]) -> None:
-        """Hold nothing more against some workers.
-
-        Parameters
-        ----------
-        workers : set of str
-            Their addresses.
-        """
+        """Hold nothing more against some workers."""
         for worker in workers:
             self._records.pop(worker, None)
 
     def take_bad(self) -> dict[str, str]:
-        """Give the workers that turned out to be bad since the last call.
-
-        Returns
-        -------
-        dict
-            Their last errors by address.
-        """
+        """Give the workers that turned out to be bad since the last call."""
         bad, self._bad = self._bad, {}
         return bad

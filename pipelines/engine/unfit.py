@@ -48,19 +48,7 @@ class Unfit:
         self._in_a_row = self._awaited = 0
 
     def send_away(self, worker: Seen, why: str, *, for_good: bool, there: Sequence[Seen]) -> None:
-        """End a worker, and say so.
-
-        Parameters
-        ----------
-        worker : Seen
-            The worker.
-        why : str
-            What it said.
-        for_good : bool
-            Whether another process on the same machine would fail as well.
-        there : sequence of Seen
-            All workers: those of the same job end with it.
-        """
+        """End a worker, and say so."""
         if worker.address in self:
             return
         job = worker.name.split("-")[0] if isinstance(self._client.cluster, JobCluster) else None
@@ -86,18 +74,7 @@ class Unfit:
         replace_unfit(self._client, worker.address, worker.name, again=again)
 
     def check(self, there: Sequence[str]) -> None:
-        """See that some worker is left.
-
-        Parameters
-        ----------
-        there : sequence of str
-            Addresses of the workers that are there.
-
-        Raises
-        ------
-        WorkersUnfit
-            When every worker was sent away and none is awaited, with the commonest reason.
-        """
+        """See that some worker is left."""
         # Another one may come at the same address; what the old one left comes before that.
         back = self._gone.intersection(there)
         self._away -= back

@@ -54,18 +54,7 @@ def common_facts(client: Client, settings: Settings) -> dict[str, Any]:
 
 
 def differ(kinds: Sequence[Sequence[WorkerKind]]) -> InvalidData:
-    """Say what kinds of workers there are, how they differ, and what selects one.
-
-    Parameters
-    ----------
-    kinds : sequence of sequence of WorkerKind
-        The workers of each kind, most first.
-
-    Returns
-    -------
-    InvalidData
-        To be raised.
-    """
+    """Say what kinds of workers there are, how they differ, and what selects one."""
     most, *others = kinds
     here = most[0].facts
     text = "; ".join(
@@ -94,19 +83,7 @@ def _selection(kinds: Sequence[Sequence[WorkerKind]]) -> str:
 
 
 def slurm_selection(wanted: Sequence[str], unwanted: Sequence[str]) -> str:
-    """Give the option of sbatch that selects some nodes.
-
-    Parameters
-    ----------
-    wanted, unwanted : sequence of str
-        Names of nodes, none of them in both.
-
-    Returns
-    -------
-    str
-        A constraint on a feature that all wanted nodes have, and no other; where there is none,
-        the unwanted nodes are excluded.
-    """
+    """Give the option of sbatch that selects some nodes."""
     features = slurm_features([*wanted, *unwanted])
     common = frozenset.intersection(*(_of(features, node) for node in wanted))
     telling = common.difference(*(_of(features, node) for node in unwanted))

@@ -328,20 +328,7 @@ def _groups(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:
 
 
 def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
-    """Give everything as JSON values.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What was compared.
-    results : Results
-        What it gave.
-
-    Returns
-    -------
-    dict
-        Both volumes and how they were read, figures and curves.
-    """
+    """Give everything as JSON values."""
     wanted = comparison.wanted
     return {
         "command": "evaluate",

@@ -43,64 +43,27 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A checked comparison.
+    """A checked comparison."""
 
-    Parameters
-    ----------
-    prediction, truth : VolumeReference
-        What is compared.
-    predicted, true : Volume
-        The same, opened.
-    region : Box
-        Part to compare.
-    figures : tuple of str
-        Some of :data:`FIGURES`.
-    wanted : Judgement
-        What the user wants to know.
-    """
-
+    # prediction, truth: what is compared.
     prediction: VolumeReference
     truth: VolumeReference
+    # predicted, true: the same, opened.
     predicted: Volume
     true: Volume
-    region: Box
-    figures: tuple[str, ...]
-    wanted: Judgement
+    region: Box  # part to compare
+    figures: tuple[str, ...]  # some of :data:`FIGURES`
+    wanted: Judgement  # what the user wants to know
 
 
 def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
-    """Tell what the channels of a prediction of ours stand for.
-
-    Parameters
-    ----------
-    predicted : Volume
-        Any volume.
-
-    Returns
-    -------
-    list of mapping
-        "name" and "label" of each stored channel; empty when nothing says it.
-    """
+    """Tell what the channels of a prediction of ours stand for."""
     stated = predicted.attributes.get("output", {})
     return list(stated.get("channels", [])) if isinstance(stated, Mapping) else []
 
 
 def sections(region: Box, depth: int) -> Iterator[Box]:
-    """Cut a region into boxes of whole sections.
-
-    Parameters
-    ----------
-    region : Box
-        What is cut.
-    depth : int
-        Sections of a box; the first one ends at a multiple of it, and so no chunk of that depth
-        is read twice.
-
-    Yields
-    ------
-    Box
-        Along z, all of the region along the other axes.
-    """
+    """Cut a region into boxes of whole sections."""
     z, last = region.start[0], region.stop[0]
     while z < last:
         stop = min(last, (z // depth + 1) * depth)
@@ -109,18 +72,7 @@ def sections(region: Box, depth: int) -> Iterator[Box]:
 
 
 def describe(comparison: Comparison) -> str:
-    """Echo what was understood.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What is compared.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Echo what was understood."""
     wanted, dtype = comparison.wanted, comparison.predicted.dtype
     kind = "instances" if wanted.segmentation else "p = value / 255"
     if dtype.kind in "bf":

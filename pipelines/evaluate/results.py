@@ -28,30 +28,14 @@ PICTURES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure.
+    """One figure."""
 
-    Parameters
-    ----------
-    name : str
-        For programs.
-    title : str
-        For people.
-    value : float
-        The figure.
-    lower_is_better : bool
-        True of errors, False of scores.
-    threshold : float or None
-        Where it is reached; None when there is none.
-    unit : str
-        Of the value, where it has one.
-    """
-
-    name: str
-    title: str
-    value: float
-    lower_is_better: bool
-    threshold: float | None = None
-    unit: str = ""
+    name: str  # for programs
+    title: str  # for people
+    value: float  # the figure
+    lower_is_better: bool  # true of errors, False of scores
+    threshold: float | None = None  # where it is reached; None when there is none
+    unit: str = ""  # of the value, where it has one
 
     @property
     def kind(self) -> str:
@@ -59,13 +43,7 @@ class Figure:
         return "error, lower is better" if self.lower_is_better else "score, higher is better"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the figure as JSON values.
-
-        Returns
-        -------
-        dict
-            Value, which way is better, threshold and unit.
-        """
+        """Give the figure as JSON values."""
         return {
             "value": self.value,
             "better": "lower" if self.lower_is_better else "higher",
@@ -76,23 +54,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Results:
-    """What a comparison gave; None is what was not asked for.
+    """What a comparison gave; None is what was not asked for."""
 
-    Parameters
-    ----------
-    isbi : IsbiFigures or None
-        Of probabilities, by section.
-    seg : SegTally or None
-        Of instances, by section.
-    seg_threshold : float or None
-        Above which probabilities became instances.
-    volume_seg, adapted_rand, information : SegTally, AdaptedRand, InformationVariation or None
-        Of instances, in 3-D.
-    """
-
-    isbi: IsbiFigures | None = None
-    seg: SegTally | None = None
-    seg_threshold: float | None = None
+    isbi: IsbiFigures | None = None  # of probabilities, by section
+    seg: SegTally | None = None  # of instances, by section
+    seg_threshold: float | None = None  # above which probabilities became instances
+    # volume_seg, adapted_rand, information: of instances, in 3-D.
     volume_seg: SegTally | None = None
     adapted_rand: AdaptedRand | None = None
     information: InformationVariation | None = None
@@ -125,13 +92,7 @@ class Results:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all figures and curves as JSON values.
-
-        Returns
-        -------
-        dict
-            "figures" by name, "instances" that SEG is made of, and "curves" over thresholds.
-        """
+        """Give all figures and curves as JSON values."""
         tallies = {"seg": self.seg, "seg_3d": self.volume_seg}
         values: dict[str, Any] = {
             "figures": {figure.name: figure.to_dict() for figure in self.figures},
@@ -173,18 +134,7 @@ def _isbi_figures(isbi: IsbiFigures) -> list[Figure]:
 
 
 def figures_text(figures: Sequence[Figure]) -> str:
-    """Lay out figures for people.
-
-    Parameters
-    ----------
-    figures : sequence of Figure
-        What to show.
-
-    Returns
-    -------
-    str
-        A table without colour, so that it can be piped.
-    """
+    """Lay out figures for people."""
     grid = Table(box=None, pad_edge=False)
     for name in ("figure", "value", "", "threshold"):
         grid.add_column(name, justify="right" if name in ("value", "threshold") else "left")
@@ -199,18 +149,7 @@ def figures_text(figures: Sequence[Figure]) -> str:
 
 
 def check_plot(path: str) -> None:
-    """Refuse a picture that could not be drawn.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-
-    Raises
-    ------
-    InvalidData
-        When its kind is unknown, or matplotlib is not installed.
-    """
+    """Refuse a picture that could not be drawn."""
     if not path.lower().endswith(PICTURES):
         raise InvalidData(f"--plot {path}", "is no picture", f"End it in {', '.join(PICTURES)}.")
     if importlib.util.find_spec("matplotlib") is None:
@@ -219,17 +158,7 @@ def check_plot(path: str) -> None:
 
 
 def draw_curves(isbi: IsbiFigures, path: str, title: str) -> None:
-    """Draw the figures of ISBI 2012 over thresholds.
-
-    Parameters
-    ----------
-    isbi : IsbiFigures
-        The curves.
-    path : str
-        The picture to write.
-    title : str
-        What was compared.
-    """
+    """Draw the figures of ISBI 2012 over thresholds."""
     from matplotlib.figure import Figure as Sheet
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

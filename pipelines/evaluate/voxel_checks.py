@@ -20,18 +20,7 @@ SCANNED = 2**28
 
 
 def check_labels(comparison: Comparison) -> None:
-    """Refuse a truth that is empty, or has no instances where they are needed.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What is compared. The truth is read until that is known, or :data:`SCANNED` voxels.
-
-    Raises
-    ------
-    InvalidData
-        Naming the command that makes instances.
-    """
+    """Refuse a truth that is empty, or has no instances where they are needed."""
     lowest = highest = read = 0
     needs_two = comparison.figures != ("isbi",)
     for box in sections(comparison.region, depth=1):
@@ -46,20 +35,7 @@ def check_labels(comparison: Comparison) -> None:
 
 
 def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None:
-    """Refuse a truth that is empty, or has no instances where they are needed.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What is compared.
-    lowest, highest : int
-        Smallest and largest label above 0 in the region; 0 when there is none.
-
-    Raises
-    ------
-    InvalidData
-        Naming the command that makes instances.
-    """
+    """Refuse a truth that is empty, or has no instances where they are needed."""
     what = f"Truth {comparison.true.location}"
     if highest == 0:
         problem = f"has no label above 0 in {comparison.region}"
@@ -74,18 +50,7 @@ def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None
 
 
 def check_samples(comparison: Comparison) -> None:
-    """Refuse a prediction that is no probability, or that of something else than interior.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What is compared. Windows of a few sections are read.
-
-    Raises
-    ------
-    InvalidData
-        When values, classes or polarity are not those of the truth's interior.
-    """
+    """Refuse a prediction that is no probability, or that of something else than interior."""
     boxes = _sample_boxes(comparison.region)
     stored = np.concatenate([comparison.predicted.read(box) for box in boxes])
     labels = np.concatenate([comparison.true.read(box) for box in boxes])

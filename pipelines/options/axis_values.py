@@ -33,20 +33,7 @@ class AxisValues(click.ParamType[tuple[Any, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Read the three values.
-
-        Parameters
-        ----------
-        value : str or tuple
-            What the user wrote, or a value read already.
-        param, ctx : object
-            Passed on to Click's error.
-
-        Returns
-        -------
-        tuple
-            Three values, (z, y, x).
-        """
+        """Read the three values."""
         if isinstance(value, tuple):
             return value
         parts = self._by_axis([part.strip() for part in str(value).split(",")])

@@ -34,39 +34,13 @@ def bytes_option(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 def seconds_option(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Check a duration such as ``12:00:00`` or ``90min``.
-
-    Parameters
-    ----------
-    ctx, param : object
-        Given by Click.
-    value : str or None
-        What the user wrote.
-
-    Returns
-    -------
-    str or None
-        The same.
-    """
+    """Check a duration such as ``12:00:00`` or ``90min``."""
     _read(read_seconds, value)
     return value
 
 
 def address_option(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Check where to listen, for example ``127.0.0.1:8787``.
-
-    Parameters
-    ----------
-    ctx, param : object
-        Given by Click.
-    value : str or None
-        What the user wrote.
-
-    Returns
-    -------
-    str or None
-        The same.
-    """
+    """Check where to listen, for example ``127.0.0.1:8787``."""
     return _read(read_address, value)
 
 

@@ -126,25 +126,7 @@ def with_others(run: Callable[[], T], part: Part | None) -> T:
 
 
 def read_part(text: str, variables: Mapping[str, str]) -> Part:
-    """Read which part is meant.
-
-    Parameters
-    ----------
-    text : str
-        "17/100"; "auto", the place of an array job in its array; "auto/100", its number of 100.
-    variables : mapping
-        Environment of the process.
-
-    Returns
-    -------
-    Part
-        From 1 to the number of parts.
-
-    Raises
-    ------
-    ValueError
-        When it means none.
-    """
+    """Read which part is meant."""
     match = re.fullmatch(r"(\d+|auto)/(\d+)", text)
     if match is None and text != "auto":
         raise ValueError(f"{text!r} is not a part such as 17/100, auto or auto/100")

@@ -51,15 +51,7 @@ class Summary:
         return self.outcome.voxels / max(1e-9, self.outcome.seconds["wall"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the summary as JSON values.
-
-        Returns
-        -------
-        dict
-            Counts, seconds and the failed blocks with their errors; "retried" counts attempts,
-            "missing" the blocks that are not stored, and "stopped" says why the run ended early
-            where no block was given up for that.
-        """
+        """Give the summary as JSON values."""
         return {
             "command": self.command,
             "output": self.output,
@@ -94,25 +86,7 @@ class Summary:
         )
 
     def finish(self, *, as_json: bool = False) -> int:
-        """Print the summary, and tell the shell how it went.
-
-        Parameters
-        ----------
-        as_json : bool
-            Print JSON.
-
-        Returns
-        -------
-        int
-            Exit code: 0, or 130 and 143 after Ctrl-C and SIGTERM.
-
-        Raises
-        ------
-        BlocksFailed
-            When blocks failed, with all of them.
-        TilenetError
-            What ended the run.
-        """
+        """Print the summary, and tell the shell how it went."""
         click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
         self._report()
         failed = [(str(box), error) for box, error in self.outcome.failed]

@@ -78,22 +78,7 @@ def check_job(
 
 
 def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
-    """Refuse what a model cannot do, and a codec that there is not.
-
-    Parameters
-    ----------
-    model : str
-        The model file, for messages.
-    header : ModelHeader
-        What it says.
-    choices : Choices
-        What the user chose.
-
-    Raises
-    ------
-    TilenetError
-        Naming the choice.
-    """
+    """Refuse what a model cannot do, and a codec that there is not."""
     if choices.dtype == "uint8" and header.activation == "linear":
         problem = "gives scores without bounds, which uint8 cannot hold"
         raise ModelMismatch(model, problem, "Store them with --dtype float32.")
@@ -144,27 +129,7 @@ def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
 
 
 def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
-    """Look at what lies where the output goes.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    output : str
-        Path or URL.
-    overwrite : bool
-        Whether a Zarr that is there is to be replaced.
-
-    Returns
-    -------
-    Volume or None
-        The output that is to be continued; None when one is to be created.
-
-    Raises
-    ------
-    OutputExists, OutputInsideInput
-        When it is something else, or not apart from the input.
-    """
+    """Look at what lies where the output goes."""
     check_apart(output, job.source.location)
     check_apart(output, job.model)
     if job.mask is not None:

@@ -29,24 +29,12 @@ HOST_BYTES = 32 * 2**30
 
 @dataclass(frozen=True)
 class PaperVolume:
-    """An input that does not exist.
+    """An input that does not exist."""
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels, (z, y, x).
-    dtype : numpy.dtype
-        Data type of the values.
-    channels : int or None
-        Number of channels; None without such an axis.
-    chunk_shape : tuple of int
-        Voxels of a chunk, (z, y, x).
-    """
-
-    shape: ZYX
-    dtype: np.dtype[Any]
-    channels: int | None
-    chunk_shape: ZYX
+    shape: ZYX  # voxels, (z, y, x)
+    dtype: np.dtype[Any]  # data type of the values
+    channels: int | None  # number of channels; None without such an axis
+    chunk_shape: ZYX  # voxels of a chunk, (z, y, x)
 
     @property
     def chunk_bytes(self) -> int:
@@ -56,24 +44,12 @@ class PaperVolume:
 
 @dataclass(frozen=True)
 class PaperJob:
-    """A prediction of a volume that does not exist.
+    """A prediction of a volume that does not exist."""
 
-    Parameters
-    ----------
-    volume : PaperVolume
-        The input.
-    header : ModelHeader
-        Of the model, or of one with the same network.
-    choices : Choices
-        What the user chose.
-    mask : None
-        There is none.
-    """
-
-    volume: PaperVolume
-    header: ModelHeader
-    choices: Choices
-    mask: None = None
+    volume: PaperVolume  # the input
+    header: ModelHeader  # of the model, or of one with the same network
+    choices: Choices  # what the user chose
+    mask: None = None  # there is none
 
 
 def paper_job(
@@ -113,18 +89,7 @@ def paper_job(
 
 
 def describe_network(architecture: UNetArchitecture) -> str:
-    """Put a network into words.
-
-    Parameters
-    ----------
-    architecture : UNetArchitecture
-        Its layers.
-
-    Returns
-    -------
-    str
-        For example "2-D, depth 4, 64 channels".
-    """
+    """Put a network into words."""
     kind = "2-D" if architecture.is_planar else "3-D"
     return f"{kind}, depth {architecture.depth}, {architecture.channels[0]} channels"
 

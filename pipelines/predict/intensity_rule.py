@@ -60,20 +60,7 @@ class IntensityRule:
         return Intensity.window(first, second) if kind else Intensity(first, second)
 
     def known(self, header: ModelHeader, stored: Mapping[str, Any]) -> Intensity | None:
-        """Give the rule's numbers where they need no pass over the volume.
-
-        Parameters
-        ----------
-        header : ModelHeader
-            The model's.
-        stored : mapping
-            The intensity provenance of a begun output, or nothing.
-
-        Returns
-        -------
-        Intensity or None
-            None when the volume has to be measured first.
-        """
+        """Give the rule's numbers where they need no pass over the volume."""
         if self.text == "volume":
             # Computed once: an output that is continued keeps the numbers it was begun with.
             if stored.get("rule") != "volume" or stored.get("void") != self.void:
@@ -85,38 +72,12 @@ class IntensityRule:
         return replace(numbers, invert=invert)
 
     def to_dict(self, numbers: Intensity) -> dict[str, Any]:
-        """State the rule and its numbers.
-
-        Parameters
-        ----------
-        numbers : Intensity
-            What it came to.
-
-        Returns
-        -------
-        dict
-            JSON values.
-        """
+        """State the rule and its numbers."""
         return {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
 
 
 def doubt(volume: Volume, region: Box, intensity: Intensity) -> str | None:
-    """Look at the middle of a region, and say so where its grey values are unlike those trained on.
-
-    Parameters
-    ----------
-    volume : Volume
-        The input.
-    region : Box
-        What is predicted.
-    intensity : Intensity
-        How its grey values are normalised.
-
-    Returns
-    -------
-    str or None
-        A warning: values may be right there, and be void.
-    """
+    """Say so where grey values in the middle of a region are unlike those trained on."""
     sizes = zyx(min(n, most) for n, most in zip(region.shape, LOOKED_AT, strict=True))
     start = zyx(a + (n - m) // 2 for a, n, m in zip(region.start, region.shape, sizes, strict=True))
     box = Box(start, zyx(a + m for a, m in zip(start, sizes, strict=True)))

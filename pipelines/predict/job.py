@@ -232,24 +232,7 @@ def predict_task(
 
 
 def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) -> NewVolume:
-    """Describe the output volume.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    plan : Plan
-        Its plan.
-    dtype : str
-        Of the stored values.
-    attributes : mapping
-        Provenance.
-
-    Returns
-    -------
-    NewVolume
-        As large as the whole input, whatever the region.
-    """
+    """Describe the output volume."""
     return NewVolume(
         shape=job.volume.shape,
         dtype=dtype,

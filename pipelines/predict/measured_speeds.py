@@ -56,20 +56,7 @@ class Workplace:
         return self.cluster.machine or machine_name(self.device)
 
     def plan(self, request: Request, cache: RateCache | None = None) -> Plan:
-        """Plan by the rates that were measured here, if they were.
-
-        Parameters
-        ----------
-        request : Request
-            What is to be predicted.
-        cache : RateCache, optional
-            What was measured; the user's file by default.
-
-        Returns
-        -------
-        Plan
-            With rates where they are known.
-        """
+        """Plan by the rates that were measured here, if they were."""
         if cache is None:
             cache = RateCache.load()
             warn(cache)
@@ -84,18 +71,7 @@ class Workplace:
         return dataclasses.replace(plan, request=with_rates(plan.request, found))
 
     def rated(self, plan: Plan) -> Plan:
-        """State the rates of a plan that is given, if they were measured here.
-
-        Parameters
-        ----------
-        plan : Plan
-            The plan.
-
-        Returns
-        -------
-        Plan
-            Of the same shapes.
-        """
+        """State the rates of a plan that is given, if they were measured here."""
         cache = RateCache.load()
         warn(cache)
         found = cache.find(plan, self.machine, self.codec)
@@ -104,20 +80,7 @@ class Workplace:
         return dataclasses.replace(plan, request=with_rates(plan.request, found))
 
     def calibrated(self, request: Request, *, anew: bool) -> Plan:
-        """Plan by measured rates, and measure them where they are not known.
-
-        Parameters
-        ----------
-        request : Request
-            What is to be predicted.
-        anew : bool
-            Measure whatever is known.
-
-        Returns
-        -------
-        Plan
-            With rates, unless they cannot be measured here; stderr says why.
-        """
+        """Plan by measured rates, and measure them where they are not known."""
         cache = RateCache.load()
         warn(cache)
         for again in (anew, False):  # a plan by other rates may feed other slabs
@@ -133,32 +96,13 @@ class Workplace:
 
 
 def warn(cache: RateCache) -> None:
-    """Say in a line what is wrong with the user's file of measured rates.
-
-    Parameters
-    ----------
-    cache : RateCache
-        The file.
-    """
+    """Say in a line what is wrong with the user's file of measured rates."""
     if cache.problem is not None:
         _note(f"{cache.problem}.")
 
 
 def measured(plan: Plan, place: Workplace) -> Rates | None:
-    """Measure the rates of one worker while all of them work.
-
-    Parameters
-    ----------
-    plan : Plan
-        How the network will be fed.
-    place : Workplace
-        Where.
-
-    Returns
-    -------
-    Rates or None
-        None where it is impossible; stderr says why.
-    """
+    """Measure the rates of one worker while all of them work."""
     if place.cluster.batch is not None:
         _note("No job is submitted to measure its rates: they are assumed.")
         return None

@@ -17,18 +17,7 @@ from tilenet.volumes import CODECS, VolumeReference
 
 
 def prediction_options(function: F) -> F:
-    """Add the options that ``predict`` and ``plan`` share.
-
-    Parameters
-    ----------
-    function : callable
-        A command that takes ``region``, ``mask`` and ``choices``.
-
-    Returns
-    -------
-    callable
-        The command.
-    """
+    """Add the options that ``predict`` and ``plan`` share."""
     names = {field.name for field in dataclasses.fields(Choices)}
 
     @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512 (all of x).")

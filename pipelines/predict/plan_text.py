@@ -14,22 +14,7 @@ from tilenet.planning import Alternative, Costs, Plan, kind
 
 
 def plan_text(job: PlannedJob, costs: Costs, notes: Mapping[str, str] | None = None) -> str:
-    """Put a plan into words.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    costs : Costs
-        Its plan, and what that costs.
-    notes : mapping, optional
-        Further lines, by name.
-
-    Returns
-    -------
-    str
-        A table.
-    """
+    """Put a plan into words."""
     planned = costs.plan
     request = planned.request
     rows = {
@@ -104,20 +89,7 @@ def _time(costs: Costs) -> str:
 
 
 def alternatives_text(chosen: Costs, found: Sequence[Alternative]) -> str:
-    """Put what a plan was chosen over into words.
-
-    Parameters
-    ----------
-    chosen : Costs
-        The plan.
-    found : sequence of Alternative
-        What else there was.
-
-    Returns
-    -------
-    str
-        A table.
-    """
+    """Put what a plan was chosen over into words."""
     rows = [
         _figures("this plan", chosen, ""),
         *(_figures(a.what, a.costs, a.reason) for a in found),

@@ -23,22 +23,6 @@ def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any])
 
     Input shards that were corrupt and are restored change their size. That is no other input as
     long as no stored block was computed from them: their new sizes are noted in the output.
-
-    Parameters
-    ----------
-    job : Job
-        The prediction.
-    plan : Plan
-        Its plan, taken from the begun output.
-    begun : Volume
-        The output.
-    stated : mapping
-        What would determine the values of the missing blocks.
-
-    Raises
-    ------
-    ResumeRefused
-        Naming every condition that differs.
     """
     stored = dict(begun.attributes)
     restored = _restored_shards(job, plan, begun, stated)

@@ -71,24 +71,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A checked training.
+    """A checked training."""
 
-    Parameters
-    ----------
-    recipe : Recipe
-        How to train.
-    volumes : sequence of TrainingVolume
-        What on.
-    held_out : Box or None
-        Box of the first volume to validate on.
-    statistics : Statistics
-        Of the training regions.
-    """
-
-    recipe: Recipe
-    volumes: Sequence[TrainingVolume]
-    held_out: Box | None
-    statistics: Statistics
+    recipe: Recipe  # how to train
+    volumes: Sequence[TrainingVolume]  # what on
+    held_out: Box | None  # box of the first volume to validate on
+    statistics: Statistics  # of the training regions
 
     @property
     def architecture(self) -> UNetArchitecture:
@@ -114,27 +102,7 @@ def prepare(
     *,
     stopped: Callable[[], bool] = lambda: False,
 ) -> TrainingJob:
-    """Open and check everything, and pass once over the training regions.
-
-    Parameters
-    ----------
-    source, labels : VolumeReference
-        Grey values and labels of the first volume.
-    options : TrainingOptions
-        What the user chose.
-    stopped : callable
-        Asked now and then; true ends the pass over the volumes.
-
-    Returns
-    -------
-    TrainingJob
-        Nothing has been written.
-
-    Raises
-    ------
-    TilenetError
-        Whatever does not fit.
-    """
+    """Open and check everything, and pass once over the training regions."""
     recipe = read_recipe(options)
     more = [part for text in options.also for part in text.split(",")]
     maps = [] if options.weight_map is None else [options.weight_map]
@@ -180,23 +148,7 @@ def _check_before(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> UNetArch
 
 
 def read_recipe(options: TrainingOptions) -> Recipe:
-    """Read the recipe that the user chose, with what the user changed.
-
-    Parameters
-    ----------
-    options : TrainingOptions
-        Name or path, and changes.
-
-    Returns
-    -------
-    Recipe
-        Checked.
-
-    Raises
-    ------
-    InvalidRecipe
-        When there is no such recipe, or a key of it is unknown or impossible.
-    """
+    """Read the recipe that the user chose, with what the user changed."""
     values: dict[str, Any] = {}
     if options.config is not None:
         values = load_recipe(find_recipe(options.config))
@@ -214,13 +166,7 @@ def read_recipe(options: TrainingOptions) -> Recipe:
 
 
 def recipe_names() -> list[str]:
-    """List the recipes that come with tilenet.
-
-    Returns
-    -------
-    list of str
-        Names that ``--config`` takes.
-    """
+    """List the recipes that come with tilenet."""
     folder = resources.files("pipelines.train") / "recipes"
     return sorted(
         p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
@@ -228,23 +174,7 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """Find a recipe.
-
-    Parameters
-    ----------
-    name : str
-        Of one that comes with tilenet, or a path.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    InvalidRecipe
-        When there is none.
-    """
+    """Find a recipe."""
     if Path(name).is_file():  # the user's own, also under the name of one of ours
         return Path(name)
     known = recipe_names()

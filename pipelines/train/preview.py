@@ -23,20 +23,7 @@ _Picture = npt.NDArray[np.uint8]
 
 
 def write_preview(job: TrainingJob, folder: Path) -> str:
-    """Draw the first patches of a training.
-
-    Parameters
-    ----------
-    job : TrainingJob
-        The training.
-    folder : pathlib.Path
-        Made if it is not there.
-
-    Returns
-    -------
-    str
-        What was written.
-    """
+    """Draw the first patches of a training."""
     patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
     drawn = [patches.augmented(patches.sample(index)) for index in range(COUNT)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,20 +35,7 @@ def write_preview(job: TrainingJob, folder: Path) -> str:
 
 
 def sheet(patches: list[Patch], halo: tuple[int, int, int]) -> Image.Image:
-    """Draw patches, one per row: input with the output framed, classes, weights.
-
-    Parameters
-    ----------
-    patches : list of Patch
-        On the CPU.
-    halo : tuple of int
-        Context per side, (z, y, x).
-
-    Returns
-    -------
-    PIL.Image.Image
-        Middle sections of all patches.
-    """
+    """Draw patches, one per row: input with the output framed, classes, weights."""
     rows = []
     for patch in patches:
         middle = patch.classes.shape[1] // 2

@@ -84,13 +84,7 @@ class TrainingReporter:
         return float(np.mean(self.losses[-max(1, int(RECENT * len(self.losses))) :]))
 
     def step(self, step: Step) -> None:
-        """Count an update.
-
-        Parameters
-        ----------
-        step : Step
-            What it says of itself.
-        """
+        """Count an update."""
         self.losses.append(step.loss)
         if self._log is not None:
             for name in ("loss", "rate", "waiting"):
@@ -106,17 +100,7 @@ class TrainingReporter:
             self.note(f"Train: {step.done}/{self.steps} steps, {facts}, {left} left")
 
     def validation(self, done: int, figures: Figures, *, best: bool) -> None:
-        """Show a validation.
-
-        Parameters
-        ----------
-        done : int
-            Updates done.
-        figures : Figures
-            Of the held-out box.
-        best : bool
-            Whether it is the best so far.
-        """
+        """Show a validation."""
         self.note(f"Validation after {done} steps: {figures}{' (best so far)' if best else ''}")
         if self._log is not None:
             for name in ("loss", "pixel_error", "rand_error"):
@@ -125,13 +109,7 @@ class TrainingReporter:
                     self._log.add_scalar(f"validation/{name}", value, done)
 
     def note(self, text: str) -> None:
-        """Say something without spoiling the display.
-
-        Parameters
-        ----------
-        text : str
-            One line.
-        """
+        """Say something without spoiling the display."""
         if not self._bar.disable:
             self._bar.console.print(text, markup=False, highlight=False)
         elif not self.silent:
@@ -139,18 +117,7 @@ class TrainingReporter:
 
 
 def check_log(folder: str) -> None:
-    """Refuse a log that cannot be written.
-
-    Parameters
-    ----------
-    folder : str
-        Path.
-
-    Raises
-    ------
-    InvalidData
-        When TensorBoard is not installed, or this cannot be a folder.
-    """
+    """Refuse a log that cannot be written."""
     check_folder("--log", folder)
     if importlib.util.find_spec("tensorboard") is None:
         cure = "Install it: pip install 'tilenet[tensorboard]'."
@@ -158,18 +125,7 @@ def check_log(folder: str) -> None:
 
 
 def open_log(folder: str) -> SummaryWriter:
-    """Open a folder for TensorBoard.
-
-    Parameters
-    ----------
-    folder : str
-        Path.
-
-    Returns
-    -------
-    torch.utils.tensorboard.SummaryWriter
-        To be closed.
-    """
+    """Open a folder for TensorBoard."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(folder)

@@ -19,23 +19,7 @@ PATIENCE = timedelta(hours=6)
 
 @contextlib.contextmanager
 def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Join the other processes, if ``torchrun`` started any.
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-
-    Yields
-    ------
-    tuple of (Ranks, str)
-        This process among the others, and its device: with "cuda" one per process.
-
-    Raises
-    ------
-    InvalidData
-        When several processes are to share one GPU.
-    """
+    """Join the other processes, if ``torchrun`` started any."""
     from tilenet.training import ALONE, Ranks
 
     count = int(os.environ.get("WORLD_SIZE", "1"))

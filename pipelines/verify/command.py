@@ -107,35 +107,7 @@ def run_verify(
     seed: int | None = None,
     device: str = "cpu",
 ) -> Report:
-    """Verify an output.
-
-    Parameters
-    ----------
-    output : str
-        Path or URL.
-    basis : Basis
-        What it was made of, as far as it is at hand.
-    cluster : ClusterOptions
-        Where to compute.
-    region : sequence of (int, int or None), optional
-        Start and stop along (z, y, x); the whole volume by default.
-    recompute : float, optional
-        Share of the blocks to compute anew.
-    seed : int, optional
-        Decides which.
-    device : str
-        Where to recompute.
-
-    Returns
-    -------
-    Report
-        What was found.
-
-    Raises
-    ------
-    TilenetError
-        When it cannot be verified at all.
-    """
+    """Verify an output."""
     volume = open_volume(output)
     report = Report(output, kind_of(volume))
     _check_options(volume, report.kind, basis, recompute)

@@ -44,54 +44,22 @@ CURES = {
 
 @dataclass
 class Report:
-    """What was found.
+    """What was found."""
 
-    Parameters
-    ----------
-    output, kind : str
-        Path or URL, and what it is.
-    objects : int
-        Stored objects that were looked at.
-    flaws : list of Flaw
-        What is wrong.
-    notes : list of str
-        What should be known, and is not wrong.
-    seed : int or None
-        Decides which blocks were recomputed.
-    recomputed, blocks : int
-        Blocks that were recomputed, of so many.
-    deleted : list of str
-        Objects that were deleted.
-    """
-
+    # output, kind: path or URL, and what it is.
     output: str
     kind: str
-    objects: int = 0
-    flaws: list[Flaw] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seed: int | None = None
+    objects: int = 0  # stored objects that were looked at
+    flaws: list[Flaw] = field(default_factory=list)  # what is wrong
+    notes: list[str] = field(default_factory=list)  # what should be known, and is not wrong
+    seed: int | None = None  # decides which blocks were recomputed
+    # recomputed, blocks: blocks that were recomputed, of so many.
     recomputed: int = 0
     blocks: int = 0
-    deleted: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)  # objects that were deleted
 
     def add(self, outcome: Outcome) -> int:
-        """Take up what tasks found.
-
-        Parameters
-        ----------
-        outcome : Outcome
-            Of a run whose reports were kept.
-
-        Returns
-        -------
-        int
-            Objects that were looked at.
-
-        Raises
-        ------
-        Stopped
-            When a signal ended the run; what it found is taken up.
-        """
+        """Take up what tasks found."""
         found = sorted(outcome.reports, key=lambda report: report.box.start)
         self.flaws += [flaw for report in found for flaw in report.value.flaws]
         self.flaws += [Flaw("unchecked", "", str(box), why) for box, why in outcome.failed]
@@ -104,15 +72,7 @@ class Report:
         return sum(report.value.objects for report in found)
 
     def delete(self, *, bad: bool, different: bool) -> None:
-        """Delete objects, and note it where that fails.
-
-        Parameters
-        ----------
-        bad : bool
-            Those that are damaged, or hold what cannot be.
-        different : bool
-            Those that differ from what is computed anew by more than numeric plans do.
-        """
+        """Delete objects, and note it where that fails."""
         chosen = [flaw for flaw in self.flaws if bad and flaw.kind in DELETABLE]
         others = [flaw for flaw in self.flaws if flaw.kind == "different"]
         chosen += [flaw for flaw in others if different and not flaw.tolerable]
@@ -128,23 +88,7 @@ class Report:
         self.deleted = paths
 
     def finish(self, *, as_json: bool) -> int:
-        """Print what was found, and tell the shell.
-
-        Parameters
-        ----------
-        as_json : bool
-            Print JSON.
-
-        Returns
-        -------
-        int
-            Exit code 0.
-
-        Raises
-        ------
-        OutputDamaged
-            When something is wrong.
-        """
+        """Print what was found, and tell the shell."""
         for note in self.notes:
             click.echo(f"Note: {note}", err=True)
         values = {"ok": not self.flaws, **dataclasses.asdict(self)}

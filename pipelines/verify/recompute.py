@@ -48,38 +48,15 @@ METADATA = "zarr.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """What an output is said to have come from, as far as it is at hand.
+    """What an output is said to have come from, as far as it is at hand."""
 
-    Parameters
-    ----------
-    source : VolumeReference or None
-        The input.
-    model : str or None
-        The model file of a prediction.
-    mask : VolumeReference or None
-        The mask of a prediction.
-    """
-
-    source: VolumeReference | None = None
-    model: str | None = None
-    mask: VolumeReference | None = None
+    source: VolumeReference | None = None  # the input
+    model: str | None = None  # the model file of a prediction
+    mask: VolumeReference | None = None  # the mask of a prediction
 
 
 def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
-    """Compare what is at hand with what the output says that it came from.
-
-    Parameters
-    ----------
-    output : Volume
-        An output whose provenance is whole.
-    basis : Basis
-        What is at hand.
-
-    Yields
-    ------
-    Flaw
-        One for each field that differs.
-    """
+    """Compare what is at hand with what the output says that it came from."""
     said = output.attributes
     now: dict[str, Any] = {}
     if basis.model is not None:
@@ -118,21 +95,11 @@ def _as_flaws(differences: Mapping[str, tuple[object, object]]) -> Iterator[Flaw
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputation:
-    """A prediction that is computed again, in part.
+    """A prediction that is computed again, in part."""
 
-    Parameters
-    ----------
-    output : Volume
-        What is stored.
-    job : Job
-        The prediction.
-    plan : Plan
-        Under which it was computed.
-    """
-
-    output: Volume
-    job: Job
-    plan: Plan
+    output: Volume  # what is stored
+    job: Job  # the prediction
+    plan: Plan  # under which it was computed
 
     @property
     def intensity(self) -> Intensity:
@@ -145,22 +112,7 @@ class Recomputation:
         return settings(self.job, self.plan)
 
     def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
-        """Draw blocks of which all is stored, and nothing is known to be wrong.
-
-        Parameters
-        ----------
-        share : float
-            Of all blocks of the region; one block at least.
-        seed : int
-            Decides which.
-        bad : set of str
-            Objects that are missing or damaged, relative to the output.
-
-        Returns
-        -------
-        list of Box
-            In the order of the grid.
-        """
+        """Draw blocks of which all is stored, and nothing is known to be wrong."""
         grid = self.plan.grid
         order = random.Random(seed).sample(range(len(grid)), len(grid))  # noqa: S311
         whole = (i for i in order if bad.isdisjoint(self._objects(grid[i])))
@@ -171,18 +123,7 @@ class Recomputation:
         return (object_path(self.output, key) for key in self.output.shard_keys(block))
 
     def stated(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """State what the output's provenance would be if it were made now.
-
-        Parameters
-        ----------
-        facts : mapping
-            From :func:`pipelines.engine.common_facts`.
-
-        Returns
-        -------
-        dict
-            JSON values.
-        """
+        """State what the output's provenance would be if it were made now."""
         said = self.output.attributes["intensity"]
         rule = IntensityRule(said["rule"], said["void"])
         known = rule.known(self.job.header, said) or self.intensity
@@ -193,20 +134,7 @@ class Recomputation:
         return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
 
     def compare(self, facts: Mapping[str, Any]) -> tuple[list[Flaw], list[str]]:
-        """Compare what the output says with what would be said now.
-
-        Parameters
-        ----------
-        facts : mapping
-            From :func:`pipelines.engine.common_facts`.
-
-        Returns
-        -------
-        flaws : list of Flaw
-            Fields that determine values, and differ.
-        numeric : list of str
-            Differences of the numeric plan, under which values agree within a tolerance.
-        """
+        """Compare what the output says with what would be said now."""
         said, now = self.output.attributes, self.stated(facts)
         found = _differences(self.output, said, now)
         plan = {name: found.pop(name) for name in list(found) if name.startswith(PLAN)}
@@ -222,18 +150,7 @@ class Recomputation:
         return list(_as_flaws(found)), numeric
 
     def reasons(self, facts: Mapping[str, Any]) -> str:
-        """Say why bits may differ although all that decides them is the same.
-
-        Parameters
-        ----------
-        facts : mapping
-            From :func:`pipelines.engine.common_facts`.
-
-        Returns
-        -------
-        str
-            A sentence.
-        """
+        """Say why bits may differ although all that decides them is the same."""
         names = _explaining(self.output.attributes["numeric_plan"], facts)
         known = f"Known to differ: {', '.join(names)}" if names else "Nothing known differs"
         return (
@@ -242,20 +159,7 @@ class Recomputation:
         )
 
     def task(self, facts: Mapping[str, Any], *, exact: bool) -> RecomputeTask:
-        """Make what a worker runs.
-
-        Parameters
-        ----------
-        facts : mapping
-            From :func:`pipelines.engine.common_facts`.
-        exact : bool
-            Whether to compare bit for bit.
-
-        Returns
-        -------
-        RecomputeTask
-            Called with the box of a block.
-        """
+        """Make what a worker runs."""
         output = OutputReference(self.output.location, self.output.creation)
         predict = predict_task(
             self.job, self.plan, output, intensity=self.intensity, facts=facts, run=uuid.uuid4().hex
@@ -275,31 +179,7 @@ def _explaining(said: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 def prepare(
     output: Volume, region: Box, basis: Basis, *, device: str, cluster: ClusterOptions
 ) -> Recomputation:
-    """Plan a prediction as it was planned when it was begun.
-
-    Parameters
-    ----------
-    output : Volume
-        What is stored, with provenance that is whole.
-    region : Box
-        Part of the volume.
-    basis : Basis
-        Input, model and mask; they are those of the output.
-    device : str
-        Where to compute.
-    cluster : ClusterOptions
-        Workers and memory.
-
-    Returns
-    -------
-    Recomputation
-        Nothing is computed yet.
-
-    Raises
-    ------
-    TilenetError
-        When something that is needed is not at hand.
-    """
+    """Plan a prediction as it was planned when it was begun."""
     needed = {"--model": basis.model, "--source": basis.source}
     if output.attributes["mask"] is not None:
         needed["--mask"] = basis.mask

@@ -28,31 +28,15 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where blocks begin and end, axis by axis.
+    """Where blocks begin and end, axis by axis."""
 
-    Parameters
-    ----------
-    starts, stops : tuple of list of int
-        First voxels and ends of the blocks along z, y and x, ascending.
-    """
-
+    # starts, stops: first voxels and ends of the blocks along z, y and x, ascending.
     starts: tuple[list[int], ...]
     stops: tuple[list[int], ...]
 
     @classmethod
     def of(cls, grid: Sequence[Box]) -> Lattice:
-        """Find the lattice that blocks lie on.
-
-        Parameters
-        ----------
-        grid : sequence of Box
-            The blocks: all of a volume or region, or some of them.
-
-        Returns
-        -------
-        Lattice
-            The smallest.
-        """
+        """Find the lattice that blocks lie on."""
         if isinstance(grid, BlockGrid):  # a million blocks are not looked at one by one
             place = grid.lattice
             shape, ends = grid.block_shape, grid.covered.stop
@@ -110,50 +94,15 @@ class BlockMap:
             self.states[self.place(box.start)] = state
 
     def place(self, start: Sequence[int]) -> tuple[int, ...]:
-        """Give a block's place on the map.
-
-        Parameters
-        ----------
-        start : sequence of int
-            Its first voxel, (z, y, x).
-
-        Returns
-        -------
-        tuple of int
-            Index of ``states``.
-
-        Raises
-        ------
-        KeyError
-            When no block begins there.
-        """
+        """Give a block's place on the map."""
         return tuple(index[a] for index, a in zip(self._index, start, strict=True))
 
     def set(self, box: Box, state: int) -> None:
-        """Say what became of a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        state : int
-            One of the states above.
-        """
+        """Say what became of a block."""
         self.states[self.place(box.start)] = state
 
     def now(self, running: Iterable[Sequence[int]]) -> States:
-        """Copy the states, and mark the blocks that are being computed.
-
-        Parameters
-        ----------
-        running : iterable of (int, int, int)
-            First voxels of blocks that workers compute, as they last said.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x), uint8
-            The states; a block that has finished since is not running.
-        """
+        """Copy the states, and mark the blocks that are being computed."""
         states = self.states.copy()
         for start in running:
             # A worker may still speak of the pass before, whose blocks begin elsewhere.
@@ -163,33 +112,11 @@ class BlockMap:
         return states
 
     def voxels(self, state: int) -> int:
-        """Count the voxels of blocks in a state.
-
-        Parameters
-        ----------
-        state : int
-            Which one.
-
-        Returns
-        -------
-        int
-            Their voxels.
-        """
+        """Count the voxels of blocks in a state."""
         return int(self.lattice.sizes[self.states == state].sum())
 
 
 def count(states: States) -> dict[str, int]:
-    """Count blocks by state.
-
-    Parameters
-    ----------
-    states : ndarray, uint8
-        From :meth:`BlockMap.now`.
-
-    Returns
-    -------
-    dict
-        Blocks by the name of their state; together they are all blocks of the pass.
-    """
+    """Count blocks by state."""
     counts = np.bincount(states.ravel(), minlength=len(NAMES) + 1)
     return {name: int(counts[state]) for state, name in NAMES.items()}

@@ -58,15 +58,7 @@ class Figures:
         self._samples: deque[tuple[float, int]] = deque([(self._start, 0)])
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count a finished block.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        result : BlockReport or str
-            What its task said, or why it failed for good.
-        """
+        """Count a finished block."""
         with self._lock:
             self._left -= box.size
             self._changes += 1
@@ -93,40 +85,18 @@ class Figures:
         return max(NOW_SECONDS, NOW_BLOCKS * block)
 
     def retry(self, box: Box, problem: str) -> None:
-        """Count a block that failed and is tried again.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        problem : str
-            Why it failed.
-        """
+        """Count a block that failed and is tried again."""
         with self._lock:
             self._retries += 1
             self._last_retry = f"{box}: {problem}"
 
     def note(self, text: str) -> None:
-        """Keep what was said last.
-
-        Parameters
-        ----------
-        text : str
-            One line.
-        """
+        """Keep what was said last."""
         with self._lock:
             self._note = text
 
     def see(self, workers: int, slots: int, running: Iterable[Sequence[int]]) -> None:
-        """Take what the scheduler says of the workers.
-
-        Parameters
-        ----------
-        workers, slots : int
-            Worker processes, and blocks that they take at once together.
-        running : iterable of (int, int, int)
-            First voxels of the blocks that they compute.
-        """
+        """Take what the scheduler says of the workers."""
         with self._lock:
             self._pass_time()
             self._lanes = workers if self.one_by_one else slots
@@ -172,15 +142,7 @@ class Figures:
             return list(self._failures)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the figures as JSON values that are true together.
-
-        Returns
-        -------
-        dict
-            Blocks by state, which add up to their total; voxels; rates in voxels per second;
-            seconds elapsed, left (None where nobody can say) and per phase, summed over blocks;
-            the share of the time that the devices computed, by the blocks that are finished.
-        """
+        """Give the figures as JSON values that are true together."""
         with self._lock:
             end = self._pass_time()
             counts = count(self._map.now(self._running))

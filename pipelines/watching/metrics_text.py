@@ -12,18 +12,7 @@ Samples = Iterable[tuple[Mapping[str, str], float | None]]
 
 
 def metrics_text(status: Mapping[str, Any]) -> str:
-    """Put the status of a run into the text format.
-
-    Parameters
-    ----------
-    status : mapping
-        From :meth:`pipelines.watching.watch.Watch.to_dict`.
-
-    Returns
-    -------
-    str
-        Version 0.0.4 of the format. What is not known yet has no sample.
-    """
+    """Put the status of a run into the text format."""
     about = {name: str(status[name]) for name in ("command", "output", "tilenet")}
     parts = [_metric("info", "gauge", "What is being computed.", [(about, 1)])]
     parts += [_metric(name, kind, text, samples) for name, kind, text, samples in _of_pass(status)]

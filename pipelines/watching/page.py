@@ -40,13 +40,7 @@ class Watched(Protocol):
     passes: list[Figures]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the status as JSON values.
-
-        Returns
-        -------
-        dict
-            What ``status.json`` says.
-        """
+        """Give the status as JSON values."""
 
 
 class _MapOf:
@@ -107,18 +101,7 @@ def _page() -> bytes:
 
 
 def application(watch: Watched) -> web.Application:
-    """Make the web application of a run.
-
-    Parameters
-    ----------
-    watch : Watched
-        The run.
-
-    Returns
-    -------
-    tornado.web.Application
-        The page and what it asks for: ``status.json``, ``map.png`` and ``metrics``.
-    """
+    """Make the web application of a run."""
     known: dict[str, Any] = {"watch": watch, "map_": _MapOf(watch)}
     return web.Application(
         [
@@ -134,27 +117,7 @@ def application(watch: Watched) -> web.Application:
 
 @contextlib.contextmanager
 def serve(watch: Watched, client: Client, dashboard: str | None) -> Iterator[str]:
-    """Show the page of a run.
-
-    Parameters
-    ----------
-    watch : Watched
-        The run.
-    client : distributed.Client
-        Its cluster.
-    dashboard : str or None
-        Where to listen, HOST:PORT, when the scheduler is not in this process.
-
-    Yields
-    ------
-    str
-        The page's address.
-
-    Raises
-    ------
-    InvalidData
-        When it cannot listen there.
-    """
+    """Show the page of a run."""
     app = application(watch)
     if (server_of_dask := _own_application(client)) is not None:
         applications = server_of_dask.applications
@@ -175,18 +138,7 @@ def serve(watch: Watched, client: Client, dashboard: str | None) -> Iterator[str
 
 
 def dask_page(client: Client) -> str:
-    """Say where Dask's own pages are, seen from ours.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-
-    Returns
-    -------
-    str
-        Relative where both are on one server, so that it holds through a tunnel too.
-    """
+    """Say where Dask's own pages are, seen from ours."""
     return str(client.dashboard_link) if _own_application(client) is None else "status"
 
 

@@ -70,18 +70,7 @@ class _Layout:
 
 
 def draw_map(figures: Figures) -> Image.Image:
-    """Draw the map of a pass.
-
-    Parameters
-    ----------
-    figures : Figures
-        The pass.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGBA, transparent between the cells.
-    """
+    """Draw the map of a pass."""
     states, layers = figures.states, figures.layers
     if not states.size:  # nothing has begun yet
         return Image.new("RGBA", (1, 1))
@@ -107,20 +96,7 @@ def draw_map(figures: Figures) -> Image.Image:
 
 
 def bin_states(states: States) -> tuple[Colours, int]:
-    """Give every cell of the map its colour.
-
-    Parameters
-    ----------
-    states : ndarray, shape (z, y, x), uint8
-        The state of every block.
-
-    Returns
-    -------
-    ndarray, shape (panels, y, x, 4), uint8
-        Red, green, blue and opacity.
-    int
-        Layers of a panel.
-    """
+    """Give every cell of the map its colour."""
     layers, height, width = states.shape
     side = math.ceil(max(height, width) / SIDE)
     cells = math.ceil(height / side) * math.ceil(width / side)
@@ -181,36 +157,12 @@ def _enlarge(panel: Colours, cell: int) -> Colours:
 
 
 def map_png(figures: Figures) -> bytes:
-    """Draw the map of a pass as a PNG file.
-
-    Parameters
-    ----------
-    figures : Figures
-        The pass.
-
-    Returns
-    -------
-    bytes
-        The file.
-    """
+    """Draw the map of a pass as a PNG file."""
     return _png(draw_map(figures))
 
 
 def report_png(figures: Figures, title: str) -> bytes:
-    """Draw the map on white, with a title and a legend, for a run report.
-
-    Parameters
-    ----------
-    figures : Figures
-        The pass.
-    title : str
-        One line.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
-    """
+    """Draw the map on white, with a title and a legend, for a run report."""
     drawn, margin, line = draw_map(figures), 24, 28
     counts = figures.to_dict()["blocks"]
     width = max(drawn.width, 900) + 2 * margin
@@ -232,18 +184,7 @@ def report_png(figures: Figures, title: str) -> bytes:
 
 
 def on_white(state: int) -> tuple[int, int, int]:
-    """Give the colour that a state has on a white background.
-
-    Parameters
-    ----------
-    state : int
-        Which one.
-
-    Returns
-    -------
-    tuple of int
-        Red, green and blue.
-    """
+    """Give the colour that a state has on a white background."""
     share = FAINT / 255 if state == MISSING else 1.0
     red, green, blue = (round(255 + (value - 255) * share) for value in COLOURS[state])
     return red, green, blue

@@ -47,24 +47,7 @@ class Watch:
     def reporter(
         self, name: str, grid: Sequence[Box], missing: Sequence[int], *, one_by_one: bool = False
     ) -> Reporter:
-        """Begin a pass over blocks.
-
-        Parameters
-        ----------
-        name : str
-            What is being done.
-        grid : sequence of Box
-            All blocks.
-        missing : sequence of int
-            Positions of those to be done.
-        one_by_one : bool
-            Whether one block of a worker computes at a time, as those that share a device do.
-
-        Returns
-        -------
-        Reporter
-            A context manager that tells the terminal, and this watch.
-        """
+        """Begin a pass over blocks."""
         shown = make_reporter(name, len(grid), len(grid) - len(missing))
         figures = Figures(name, grid, missing, one_by_one=one_by_one)
         self.passes.append(figures)
@@ -93,13 +76,7 @@ class Watch:
             self.passes[-1].see(self.workers["count"], self.workers["slots"], running)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the status as JSON values.
-
-        Returns
-        -------
-        dict
-            The command, its workers, and the figures of the pass that runs.
-        """
+        """Give the status as JSON values."""
         return {
             "command": self.command,
             "output": self.output,
@@ -196,11 +173,5 @@ def _ask(watch: Watch, over: threading.Event) -> None:
 
 
 def now_text() -> str:
-    """Give the time as ISO 8601 in seconds, with the offset from UTC.
-
-    Returns
-    -------
-    str
-        For example "2026-11-25T19:30:00+00:00".
-    """
+    """Give the time as ISO 8601 in seconds, with the offset from UTC."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

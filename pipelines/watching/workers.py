@@ -18,19 +18,7 @@ LISTED = 200
 
 
 def ask_workers(client: Client) -> list[dict[str, Any]]:
-    """Ask the scheduler for its workers.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-
-    Returns
-    -------
-    list of dict
-        Of every worker its name, host, slots, bytes in use and allowed, share of a core in use,
-        and the keys of this client's tasks that it computed when it was last heard of.
-    """
+    """Ask the scheduler for its workers."""
     workers: list[dict[str, Any]] = ask(client, client.run_on_scheduler, _asker(client.id))
     return workers
 
@@ -59,36 +47,14 @@ def _asker(client_id: str) -> Callable[..., list[dict[str, Any]]]:
 
 
 def running_blocks(workers: Sequence[dict[str, Any]]) -> list[tuple[int, ...]]:
-    """Find the blocks that workers compute.
-
-    Parameters
-    ----------
-    workers : sequence of dict
-        From :func:`ask_workers`.
-
-    Returns
-    -------
-    list of (int, int, int)
-        Their first voxels.
-    """
+    """Find the blocks that workers compute."""
     keys = (key for worker in workers for key in worker["running"])
     found = (_START.search(key) for key in keys)
     return [tuple(int(n) for n in match.groups()) for match in found if match]
 
 
 def summarise(workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Give the workers as JSON values.
-
-    Parameters
-    ----------
-    workers : sequence of dict
-        From :func:`ask_workers`.
-
-    Returns
-    -------
-    dict
-        Their number, blocks that they compute, bytes in use, and the first of them one by one.
-    """
+    """Give the workers as JSON values."""
     listed = [{**worker, "running": len(worker["running"])} for worker in workers[:LISTED]]
     return {
         "count": len(workers),

@@ -24,112 +24,47 @@ _EXAMPLES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array in an open file, with its own axes.
+    """An array in an open file, with its own axes."""
 
-    Parameters
-    ----------
-    sizes : tuple of int
-        Its shape.
-    dtype : dtype
-        Its stored data type.
-    pieces : tuple of int
-        Shape of what is decoded as one piece; 1 along an axis where any range costs the same.
-    read : callable
-        Takes one slice per axis, with start and stop, and gives a fresh array with as many axes;
-        safe to call from several threads. It raises anything when stored bytes are damaged.
-    names : str or None
-        What the file says of its axes, one letter each.
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x).
-    """
-
-    sizes: tuple[int, ...]
-    dtype: np.dtype[Any]
+    sizes: tuple[int, ...]  # its shape
+    dtype: np.dtype[Any]  # its stored data type
+    # Shape of what is decoded as one piece; 1 along an axis where any range costs the same.
     pieces: tuple[int, ...]
+    # Takes one slice per axis, with start and stop, and gives a fresh array with as many
+    # axes; safe to call from several threads. It raises anything when stored bytes are
+    # damaged.
     read: Callable[[Sequence[slice]], npt.NDArray[Any]]
-    names: str | None = None
-    voxel_size: tuple[float, float, float] | None = None
+    names: str | None = None  # what the file says of its axes, one letter each
+    voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
 
 
 @dataclass(frozen=True, slots=True)
 class AxisMap:
-    """How a stored array is seen as (z, y, x).
+    """How a stored array is seen as (z, y, x)."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        One of z, y, x, c or :data:`DROPPED` per stored axis.
-    channel : int
-        Position along c that is read.
-    """
-
-    names: tuple[str, ...]
-    channel: int = 0
+    names: tuple[str, ...]  # one of z, y, x, c or :data:`DROPPED` per stored axis
+    channel: int = 0  # position along c that is read
 
     def along_zyx(self, sizes: Sequence[int]) -> ZYX:
-        """Give the sizes along z, y and x.
-
-        Parameters
-        ----------
-        sizes : sequence of int
-            One per stored axis.
-
-        Returns
-        -------
-        tuple of int
-            Sizes, (z, y, x); 1 where there is no such axis.
-        """
+        """Give the sizes along z, y and x."""
         by_name = dict(zip(self.names, sizes, strict=True))
         return zyx(by_name.get(name, 1) for name in "zyx")
 
     def agrees_with(self, named: str | None) -> bool:
-        """Tell whether z, y and x are where the file says that they are.
-
-        Parameters
-        ----------
-        named : str or None
-            What the file says, one letter per axis.
-
-        Returns
-        -------
-        bool
-            True also when the file says nothing.
-        """
+        """Tell whether z, y and x are where the file says that they are."""
         return named is None or all(
             letter not in "zyx" or letter == name
             for letter, name in zip(named.lower(), self.names, strict=True)
         )
 
     def ranges(self, box: Box) -> tuple[slice, ...]:
-        """Give the part of the stored array that holds a box.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the volume.
-
-        Returns
-        -------
-        tuple of slice
-            One per stored axis, with start and stop.
-        """
+        """Give the part of the stored array that holds a box."""
         by_name = dict(zip("zyx", box.slices, strict=True))
         by_name["c"] = slice(self.channel, self.channel + 1)
         return tuple(by_name.get(name, slice(0, 1)) for name in self.names)
 
     def arrange(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Bring what was read with :meth:`ranges` into (z, y, x).
-
-        Parameters
-        ----------
-        values : ndarray
-            One axis per stored axis.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x)
-            Contiguous, in native byte order; bool becomes uint8 of 0 and 1.
-        """
+        """Bring what was read with :meth:`ranges` into (z, y, x)."""
         spatial = [name for name in self.names if name in "zyx"]
         values = values[tuple(slice(None) if name in "zyx" else 0 for name in self.names)]
         values = values.transpose([spatial.index(name) for name in "zyx" if name in spatial])
@@ -139,38 +74,12 @@ class AxisMap:
 
 
 def readable_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Give the data type that values of a stored type are read as.
-
-    Parameters
-    ----------
-    stored : dtype
-        As the file has it.
-
-    Returns
-    -------
-    dtype
-        In native byte order; uint8 for bool.
-    """
+    """Give the data type that values of a stored type are read as."""
     return np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("=")
 
 
 def check_values(location: str, sizes: Sequence[int], stored: np.dtype[Any] | None) -> None:
-    """Refuse an array that holds no voxels, or none that are real numbers.
-
-    Parameters
-    ----------
-    location : str
-        Where it lies, for the message.
-    sizes : sequence of int
-        Its shape.
-    stored : dtype or None
-        Its data type; None when nothing can represent it.
-
-    Raises
-    ------
-    UnreadableVolume
-        When it is empty, or of complex numbers, Python objects, text or records.
-    """
+    """Refuse an array that holds no voxels, or none that are real numbers."""
     if 0 in sizes:
         cure = "Give a volume that has voxels"
         raise UnreadableVolume(location, f"is empty: shape {tuple(sizes)}", cure)
@@ -188,34 +97,7 @@ def choose_axes(
     given: str | None,
     channel: int | None,
 ) -> AxisMap:
-    """Decide what the axes of a stored array are.
-
-    Parameters
-    ----------
-    location : str
-        Where it lies, for messages.
-    sizes : sequence of int
-        Its shape.
-    named : str or None
-        What the file says, one letter per axis; letters other than t, c, s, z, y and x stand for
-        an axis whose meaning the file does not know.
-    given : str or None
-        What the caller says, one of t, c, z, y and x per axis.
-    channel : int or None
-        Channel to read; needed when there are several.
-
-    Returns
-    -------
-    AxisMap
-        The only reading, or the one that the caller chose.
-
-    Raises
-    ------
-    AmbiguousVolume
-        When there are several readings, several channels, or several time points.
-    UnreadableVolume
-        When the array has fewer than two axes or ``given`` is no list of axes.
-    """
+    """Decide what the axes of a stored array are."""
     if len(sizes) < 2:
         cure = "Give a volume with the axes z, y, x, or a section with y, x"
         raise UnreadableVolume(location, f"has {len(sizes)} axes of sizes {tuple(sizes)}", cure)

@@ -49,55 +49,21 @@ OPENERS: dict[str, Callable[[str, str | None], StoredArray]] = {
 
 @dataclass(frozen=True)
 class FileSource:
-    """An array in one file, seen as (z, y, x).
+    """An array in one file, seen as (z, y, x)."""
 
-    Parameters
-    ----------
-    location : str
-        What the user called it.
-    path : str
-        The file, absolute.
-    inner : str or None
-        Name of the array inside the file.
-    axes : AxisMap
-        What its axes are.
-    shape, piece_shape : tuple of int
-        Voxels of the volume, and of what is decoded as one piece, (z, y, x).
-    dtype : dtype
-        Of the values that :meth:`read` gives.
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x), when the file says so.
-    """
-
-    location: str
-    path: str
-    inner: str | None
-    axes: AxisMap
+    location: str  # what the user called it
+    path: str  # the file, absolute
+    inner: str | None  # name of the array inside the file
+    axes: AxisMap  # what its axes are
+    # shape, piece_shape: voxels of the volume, and of what is decoded as one piece, (z, y,
+    # x).
     shape: ZYX
     piece_shape: ZYX
-    dtype: np.dtype[Any]
-    voxel_size: tuple[float, float, float] | None
+    dtype: np.dtype[Any]  # of the values that :meth:`read` gives
+    voxel_size: tuple[float, float, float] | None  # nanometres, (z, y, x), when the file says so
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the volume.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x)
-            A fresh array.
-
-        Raises
-        ------
-        RegionOutside
-            When the box leaves the volume.
-        UnreadableBlock
-            When stored bytes are missing or cannot be decoded.
-        """
+        """Read the voxels of a box."""
         check_inside(box, self.shape)
         try:
             stored = _open(self.path, self.inner)
@@ -111,13 +77,7 @@ class FileSource:
             raise UnreadableBlock(self.location, str(box), _line(error), damaged) from error
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies.
-
-        Returns
-        -------
-        dict
-            Shape, data type, what of the file is read, and a SHA-256 over its size and samples.
-        """
+        """Recognise the content without reading it all, independent of where it lies."""
         return {
             "shape": list(self.shape),
             "dtype": str(self.dtype),
@@ -136,31 +96,7 @@ def open_file(
     axes: str | None = None,
     channel: int | None = None,
 ) -> FileSource:
-    """Open an array in one file.
-
-    Parameters
-    ----------
-    path : str
-        The file, absolute.
-    inner : str, optional
-        Name of the array inside the file.
-    location : str, optional
-        What the user called it; the path by default.
-    axes : str, optional
-        Meaning of the stored axes, where the file does not say or is wrong.
-    channel : int, optional
-        Channel to read, where there are several.
-
-    Returns
-    -------
-    FileSource
-        Only headers have been read.
-
-    Raises
-    ------
-    UnreadableVolume, AmbiguousVolume
-        When the file cannot be read, or in several ways.
-    """
+    """Open an array in one file."""
     location = path if location is None else location
     stored = _open(path, inner)
     chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
@@ -206,38 +142,14 @@ def _line(error: Exception) -> str:
 
 
 def check_inside(box: Box, shape: ZYX) -> None:
-    """Refuse a box that leaves its volume.
-
-    Parameters
-    ----------
-    box : Box
-        Any box.
-    shape : tuple of int
-        Of the volume, (z, y, x).
-
-    Raises
-    ------
-    RegionOutside
-        When some of it lies outside.
-    """
+    """Refuse a box that leaves its volume."""
     whole = Box.of_shape(shape)
     if not whole.contains(box):
         raise RegionOutside(str(box), str(whole))
 
 
 def fingerprint(paths: Sequence[str]) -> str:
-    """Recognise the content of files, whatever they are called.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        The files, in order.
-
-    Returns
-    -------
-    str
-        SHA-256 of their sizes and of samples spread evenly over all of them.
-    """
+    """Recognise the content of files, whatever they are called."""
     sizes = [Path(path).stat().st_size for path in paths]
     ends = list(accumulate(sizes))
     digest = hashlib.sha256(repr(sizes).encode())
@@ -252,61 +164,24 @@ def fingerprint(paths: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class StackSource:
-    """Files one after the other along z.
+    """Files one after the other along z."""
 
-    Parameters
-    ----------
-    location : str
-        What the user called it.
-    folder : str
-        Absolute path that all the names are relative to.
-    names : tuple of str
-        The files, in order.
-    stops : tuple of int
-        For each file, the first section that is not in it or in one before it.
-    shape, piece_shape : tuple of int
-        Voxels of the volume, and of what is decoded as one piece, (z, y, x).
-    dtype : dtype
-        Of the values that :meth:`read` gives.
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x), when all files say the same.
-    axes : str or None
-        Meaning of the axes in each file, as the user gave it.
-    channel : int or None
-        Channel to read.
-    """
-
-    location: str
-    folder: str
-    names: tuple[str, ...]
-    stops: tuple[int, ...]
+    location: str  # what the user called it
+    folder: str  # absolute path that all the names are relative to
+    names: tuple[str, ...]  # the files, in order
+    stops: tuple[int, ...]  # for each file, the first section that is not in it or in one before it
+    # shape, piece_shape: voxels of the volume, and of what is decoded as one piece, (z, y,
+    # x).
     shape: ZYX
     piece_shape: ZYX
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  # of the values that :meth:`read` gives
+    # Nanometres, (z, y, x), when all files say the same.
     voxel_size: tuple[float, float, float] | None
-    axes: str | None
-    channel: int | None
+    axes: str | None  # meaning of the axes in each file, as the user gave it
+    channel: int | None  # channel to read
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the volume.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x)
-            A fresh array.
-
-        Raises
-        ------
-        RegionOutside
-            When the box leaves the volume.
-        UnreadableBlock
-            When stored bytes are missing or cannot be decoded.
-        """
+        """Read the voxels of a box."""
         check_inside(box, self.shape)
         out = np.empty(box.shape, self.dtype)
         for index in range(bisect_right(self.stops, box.start[0]), len(self.stops)):
@@ -327,13 +202,7 @@ class StackSource:
         return part
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies.
-
-        Returns
-        -------
-        dict
-            Shape, data type, what of the files is read, and a SHA-256 over sizes and samples.
-        """
+        """Recognise the content without reading it all, independent of where it lies."""
         return {
             "shape": list(self.shape),
             "dtype": str(self.dtype),

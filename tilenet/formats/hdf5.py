@@ -25,27 +25,7 @@ _LISTED = 20
 
 
 def open_hdf5(path: str, inner: str | None) -> StoredArray:
-    """Open a dataset of an HDF5 file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    inner : str or None
-        Path of the dataset; None takes the only one.
-
-    Returns
-    -------
-    StoredArray
-        Its header has been read.
-
-    Raises
-    ------
-    UnreadableVolume
-        When h5py or something that the dataset needs is missing.
-    AmbiguousVolume
-        When there is no such dataset, or several and none was named.
-    """
+    """Open a dataset of an HDF5 file."""
     try:
         import h5py
     except ImportError as error:

@@ -31,18 +31,7 @@ class IngestTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Copy a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Seconds per phase.
-        """
+        """Copy a block."""
         clock = Clock()
         values = self.source.read(box)
         clock.phase("read")

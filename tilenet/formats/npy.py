@@ -14,25 +14,7 @@ from tilenet.formats.axes import StoredArray, check_values
 
 
 def open_npy(path: str, inner: str | None = None) -> StoredArray:
-    """Open an ``.npy`` file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    inner : str, optional
-        Not used: there are no names inside.
-
-    Returns
-    -------
-    StoredArray
-        Mapped into memory, nothing read yet.
-
-    Raises
-    ------
-    UnreadableVolume
-        When it holds anything but real numbers.
-    """
+    """Open an ``.npy`` file."""
     del inner
     values = np.lib.format.open_memmap(path, mode="r")
     check_values(path, values.shape, values.dtype)
@@ -41,28 +23,7 @@ def open_npy(path: str, inner: str | None = None) -> StoredArray:
 
 
 def open_npz(path: str, inner: str | None) -> StoredArray:
-    """Open an array of an ``.npz`` file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    inner : str or None
-        Name of the array; None takes the only one.
-
-    Returns
-    -------
-    StoredArray
-        Its header has been read. A reading decompresses from the start of the array up to where
-        it ends, and keeps only what was asked for.
-
-    Raises
-    ------
-    UnreadableVolume
-        When it holds anything but real numbers.
-    AmbiguousVolume
-        When there is no such array, or several and none was named.
-    """
+    """Open an array of an ``.npz`` file."""
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     wanted = inner or (names[0] if len(names) == 1 else None)

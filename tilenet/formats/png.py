@@ -19,25 +19,7 @@ _CURE = "Save it as greyscale of 8 or 16 bits, for example in Fiji"
 
 
 def open_png(path: str, inner: str | None = None) -> StoredArray:
-    """Open a PNG file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    inner : str, optional
-        Not used: there are no names inside.
-
-    Returns
-    -------
-    StoredArray
-        Its header has been read; it is decoded whole at every reading.
-
-    Raises
-    ------
-    UnreadableVolume
-        When its values cannot be had as stored.
-    """
+    """Open a PNG file."""
     del inner
     # Not Image.open: it refuses large sections as decompression bombs.
     with PngImageFile(path) as image:

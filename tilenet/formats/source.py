@@ -72,34 +72,10 @@ class Source(Protocol):
         """Shape of what is decoded as one piece; whole pieces are decoded once only."""
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the volume.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x)
-            A fresh array.
-
-        Raises
-        ------
-        RegionOutside
-            When the box leaves the volume.
-        UnreadableBlock
-            When stored bytes are missing or cannot be decoded.
-        """
+        """Read the voxels of a box."""
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies.
-
-        Returns
-        -------
-        dict
-            What two volumes of the same content have in common, to be stored as JSON.
-        """
+        """Recognise the content without reading it all, independent of where it lies."""
 
 
 def open_source(
@@ -295,36 +271,12 @@ class ZarrSource:
         return self.volume.chunk_shape
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the volume.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x)
-            A fresh array.
-
-        Raises
-        ------
-        RegionOutside
-            When the box leaves the volume.
-        UnreadableBlock
-            When stored bytes cannot be read or decoded.
-        """
+        """Read the voxels of a box."""
         check_inside(box, self.shape)
         return np.ascontiguousarray(self.volume.read(box), dtype=self.dtype)
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies.
-
-        Returns
-        -------
-        dict
-            See :func:`tilenet.volumes.identify`.
-        """
+        """Recognise the content without reading it all, independent of where it lies."""
         return identify(self.volume)
 
 

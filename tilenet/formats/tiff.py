@@ -59,27 +59,7 @@ logging.getLogger("tifffile").propagate = False  # users see our errors, not its
 
 
 def open_tiff(path: str, inner: str | None = None) -> StoredArray:
-    """Open the one image of a TIFF file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    inner : str, optional
-        Not used: a TIFF file has no names inside.
-
-    Returns
-    -------
-    StoredArray
-        Its pages as one array; only their headers have been read.
-
-    Raises
-    ------
-    UnreadableVolume
-        When it is damaged, or needs a decoder that is not installed.
-    AmbiguousVolume
-        When it holds several images.
-    """
+    """Open the one image of a TIFF file."""
     del inner
     with contextlib.ExitStack() as stack:
         with _complaints.listen() as messages:

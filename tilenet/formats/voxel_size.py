@@ -37,18 +37,7 @@ _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 
 
 def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
-    """Read the voxel size of a TIFF file.
-
-    Parameters
-    ----------
-    file : tifffile.TiffFile
-        Open.
-
-    Returns
-    -------
-    tuple of float or None
-        Nanometres, (z, y, x); None unless ImageJ or OME metadata state all three and the unit.
-    """
+    """Read the voxel size of a TIFF file."""
     if file.is_ome:
         return _from_ome(file.ome_metadata or "")
     if file.is_imagej:
@@ -57,18 +46,7 @@ def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
 
 
 def hdf5_voxel_size(attributes: Mapping[str, Any]) -> VoxelSize | None:
-    """Read the voxel size of an HDF5 dataset.
-
-    Parameters
-    ----------
-    attributes : mapping
-        Those of the dataset.
-
-    Returns
-    -------
-    tuple of float or None
-        Nanometres, (z, y, x), from ``element_size_um``; None without it.
-    """
+    """Read the voxel size of an HDF5 dataset."""
     sizes = attributes.get("element_size_um")
     if sizes is None:
         return None

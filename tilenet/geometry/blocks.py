@@ -63,18 +63,7 @@ class BlockGrid(Sequence[Box]):
         return self.block_at(_unravel(position, lattice))
 
     def block_at(self, coordinates: ZYX) -> Box:
-        """Give the block at a lattice position.
-
-        Parameters
-        ----------
-        coordinates : tuple of int
-            Position on the lattice of block shapes, (z, y, x).
-
-        Returns
-        -------
-        Box
-            The block, cropped to the volume.
-        """
+        """Give the block at a lattice position."""
         start = zyx(c * n for c, n in zip(coordinates, self.block_shape, strict=True))
         block = Box(start, zyx(a + n for a, n in zip(start, self.block_shape, strict=True)))
         return block.intersect(Box.of_shape(self.volume_shape))

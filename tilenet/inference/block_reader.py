@@ -73,18 +73,7 @@ class Feed:
         self._reader.shutdown(cancel_futures=True)
 
     def planes(self, piece: slice) -> Array:
-        """Give a range of planes; ranges have to be asked for in ascending order.
-
-        Parameters
-        ----------
-        piece : slice
-            Planes, counted from the start of the input box.
-
-        Returns
-        -------
-        ndarray, shape (..., z, y, x), the stored dtype
-            The planes, mirrored along the other axes too.
-        """
+        """Give a range of planes; ranges have to be asked for in ascending order."""
         while self._held and self._held_stop(0) <= self._lowest[piece.start]:
             self._held.popleft()
         source = self._source[piece]

@@ -78,18 +78,7 @@ class Rows:
             self._writers.shutdown(cancel_futures=True)
 
     def add(self, values: Array) -> None:
-        """Take the next planes.
-
-        Parameters
-        ----------
-        values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-            All of the block in the other axes. They must not be changed afterwards.
-
-        Raises
-        ------
-        TilenetError, OSError
-            When a shard of an earlier row could not be written.
-        """
+        """Take the next planes."""
         dimension = self._axis - 3
         while values.shape[dimension]:
             depth = self._rows[0].shape[self._axis]

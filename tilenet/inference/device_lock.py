@@ -42,13 +42,7 @@ class DeviceLock:
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Let another task compute for as long as this one waits.
-
-        Yields
-        ------
-        None
-            The lock is free; whoever did not hold it does not hold it afterwards either.
-        """
+        """Let another task compute for as long as this one waits."""
         if self._holder != threading.get_ident():
             yield
             return

@@ -43,19 +43,7 @@ class DeviceIntensity:
         self._std = torch.full((), std, dtype=dtype, device=device)
 
     def apply(self, values: Tensor) -> Tensor:
-        """Normalise grey values.
-
-        Parameters
-        ----------
-        values : Tensor, any shape, any real dtype
-            Grey values on the device; left as they are.
-
-        Returns
-        -------
-        Tensor, same shape, ``dtype``
-            The bits that :meth:`Intensity.apply` gives; but where -0.0 is clipped at 0, the sign of
-            zero is as NumPy's version has it there.
-        """
+        """Normalise grey values."""
         low, high = self.intensity.low, self.intensity.high
         result = values.to(self.dtype, copy=True)
         if low is not None or high is not None:

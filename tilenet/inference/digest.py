@@ -27,22 +27,7 @@ CASES: tuple[tuple[UNetArchitecture, ZYX, int, int], ...] = (
 
 @functools.cache
 def digest(device: str, dtype: torch.dtype, threads: int) -> str:
-    """Run the networks once, as a prediction runs its own.
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-    dtype : torch.dtype
-        To compute in.
-    threads : int
-        CPU threads of an evaluation.
-
-    Returns
-    -------
-    str
-        Alike where all bits are; remembered for the life of the process.
-    """
+    """Run the networks once, as a prediction runs its own."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     if device != "cpu":

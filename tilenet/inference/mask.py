@@ -12,26 +12,7 @@ from tilenet.geometry import ZYX, Box, zyx
 
 
 def mask_factor(volume_shape: ZYX, mask_shape: ZYX, ratio: tuple[float, ...] | None = None) -> ZYX:
-    """Give how many voxels of the volume one voxel of the mask covers.
-
-    Parameters
-    ----------
-    volume_shape, mask_shape : tuple of int
-        Voxels, (z, y, x).
-    ratio : tuple of float, optional
-        Voxel size of the mask / of the volume, (z, y, x), where both are known. Without it the
-        factors are those by which the shapes divide; 30 sections behind 2 of a mask are 15 each.
-
-    Returns
-    -------
-    tuple of int
-        The whole factor along each axis, (z, y, x).
-
-    Raises
-    ------
-    InvalidData
-        When no whole factor makes the mask cover the volume exactly once.
-    """
+    """Give how many voxels of the volume one voxel of the mask covers."""
     if ratio is None:
         factor = zyx(-(-v // m) for v, m in zip(volume_shape, mask_shape, strict=True))
     else:
@@ -46,20 +27,7 @@ def mask_factor(volume_shape: ZYX, mask_shape: ZYX, ratio: tuple[float, ...] | N
 
 
 def mask_box(box: Box, factor: ZYX) -> Box:
-    """Give the voxels of the mask that cover a box of the volume.
-
-    Parameters
-    ----------
-    box : Box
-        Box of the volume.
-    factor : tuple of int
-        From :func:`mask_factor`.
-
-    Returns
-    -------
-    Box
-        Box of the mask.
-    """
+    """Give the voxels of the mask that cover a box of the volume."""
     snapped = box.snap_outward(factor)
     return Box(
         zyx(a // f for a, f in zip(snapped.start, factor, strict=True)),
@@ -68,22 +36,7 @@ def mask_box(box: Box, factor: ZYX) -> Box:
 
 
 def enlarge(values: npt.NDArray[Any], box: Box, factor: ZYX) -> npt.NDArray[np.bool_]:
-    """Repeat mask voxels so that they cover a box of the volume.
-
-    Parameters
-    ----------
-    values : ndarray, shape (z, y, x), any dtype
-        The mask in :func:`mask_box`; nonzero is inside.
-    box : Box
-        Box of the volume.
-    factor : tuple of int
-        From :func:`mask_factor`.
-
-    Returns
-    -------
-    ndarray of bool, shape of ``box``
-        True where the volume is to be predicted.
-    """
+    """Repeat mask voxels so that they cover a box of the volume."""
     inside: npt.NDArray[np.bool_] = values != 0
     origin = mask_box(box, factor).start
     for axis in range(3):

@@ -107,13 +107,7 @@ class ModelHeader:
         return tuple(output.name for output in self.outputs)
 
     def to_json(self) -> str:
-        """Write the header as JSON.
-
-        Returns
-        -------
-        str
-            What :meth:`from_json` takes.
-        """
+        """Write the header as JSON."""
         values = {
             "format_version": FORMAT_VERSION,
             "architecture": self.architecture.to_dict(),
@@ -127,18 +121,7 @@ class ModelHeader:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read the header from JSON.
-
-        Parameters
-        ----------
-        text : str
-            What :meth:`to_json` gave.
-
-        Returns
-        -------
-        ModelHeader
-            The header.
-        """
+        """Read the header from JSON."""
         values = json.loads(text)
         version = values["format_version"]
         if version != FORMAT_VERSION:

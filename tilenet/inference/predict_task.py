@@ -102,27 +102,7 @@ class PredictTask:
     facts: Facts = ()
 
     def __call__(self, box: Box) -> BlockReport:
-        """Read, compute and write a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Seconds per phase.
-
-        Raises
-        ------
-        UnreadableBlock, NonFiniteValues
-            When the input is corrupt there.
-        InvalidData
-            When the output was replaced.
-        WorkerUnfit
-            When the process differs from those that the run began with.
-        """
+        """Read, compute and write a block."""
         clock, output = Clock(), writer(self.output, self.run)
         self.stream(box, output, self._write, clock)
         # Whatever is computed is counted as such, so no second look at the mask is needed.
@@ -131,19 +111,7 @@ class PredictTask:
     def stream(
         self, box: Box, like: Volume, take: Callable[[Box, npt.NDArray[Any]], None], clock: Clock
     ) -> None:
-        """Compute a block, and hand on shard by shard what is to be stored.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-        like : Volume
-            Says shards and data type.
-        take : callable
-            Takes a shard's box and its voxels; called in several threads at once, in any order.
-        clock : Clock
-            Seconds per phase.
-        """
+        """Compute a block, and hand on shard by shard what is to be stored."""
         predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
 
         shard_bytes = math.prod(shape) * (like.channels or 1) * like.dtype.itemsize
@@ -168,20 +136,7 @@ class PredictTask:
         clock.phase("write")
 
     def compute(self, box: Box, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Compute a block without storing it.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-        dtype : dtype
-            Of the stored values.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
-            What is stored.
-        """
+        """Compute a block without storing it."""
         predictor, tiles = self._load(), self._tiles(box)
         axis = row_axis(tiles, self.settings.axis)
         found = list(self._planes(predictor, tiles, np.dtype(dtype), Clock()))
@@ -284,24 +239,7 @@ def feed_of(
     settings: Settings,
     wait: Callable[[Future[npt.NDArray[Any]]], npt.NDArray[Any]] = Future.result,
 ) -> Feed:
-    """Begin to read a block's input.
-
-    Parameters
-    ----------
-    volume : Volume
-        The input.
-    tiles : TileGrid
-        The tiles of the block.
-    settings : Settings
-        Stream axis and slab.
-    wait : callable
-        Waits for what is read, and gives it.
-
-    Returns
-    -------
-    Feed
-        Its planes along the row axis; their first ones are being read.
-    """
+    """Begin to read a block's input."""
     architecture, box, axis = tiles.architecture, tiles.input_box, settings.axis
     slab = settings.slab or tiles.input_shape[axis]
     if is_by_section(tiles):

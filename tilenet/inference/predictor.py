@@ -89,22 +89,7 @@ class Predictor:
     def predict(
         self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> npt.NDArray[Any]:
-        """Compute a block in memory.
-
-        Parameters
-        ----------
-        padded : ndarray, shape (z, y, x) or (c, z, y, x), any real dtype
-            Grey values of the tiles' common input box.
-        tiles : TileGrid
-            The tiles of the block.
-        dtype : dtype
-            Of the stored values: uint8, float16 or float32.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
-            See :meth:`planes`.
-        """
+        """Compute a block in memory."""
         axis = row_axis(tiles, self.settings.axis)
         found = list(self.planes(functools.partial(_planes_of, padded, axis), tiles, dtype))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
@@ -112,25 +97,7 @@ class Predictor:
     def planes(
         self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> Iterator[npt.NDArray[Any]]:
-        """Compute a block plane by plane.
-
-        Parameters
-        ----------
-        load : callable
-            Gives a range of planes of the tiles' common input box along their row axis, as an
-            ndarray of shape (z, y, x) or (c, z, y, x); asked for in ascending order.
-        tiles : TileGrid
-            The tiles of the block.
-        dtype : dtype
-            Of the stored values: uint8, float16 or float32.
-
-        Yields
-        ------
-        ndarray, shape (z, y, x) or (channels, z, y, x), ``dtype``
-            The next planes of the block: foreground probability of two softmax classes, or all
-            channels; its mean over the tiles' orientations. As uint8 a probability p is stored as
-            255 p, rounded to the nearest whole number, halves to even. See :mod:`block_order`.
-        """
+        """Compute a block plane by plane."""
         torch.set_num_threads(self.settings.threads)
         if is_by_section(tiles):
             parts = ((section, load(slice(n, n + 1))) for n, section in enumerate(sections(tiles)))
@@ -308,30 +275,7 @@ def check_device(name: str) -> torch.device:
 
 
 def numeric_facts(device: str, precision: str = "float32", threads: int = 1) -> dict[str, Any]:
-    """Tell what else decides the last bits of a result, and what explains it.
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-    precision : str
-        Of the network.
-    threads : int
-        CPU threads of an evaluation.
-
-    Returns
-    -------
-    dict
-        ``device``, ``torch``, ``cudnn`` (on CUDA), ``arithmetic`` and ``digest``, which decide;
-        ``processor`` (on CPUs), the variables of
-        :data:`tilenet.networks.VARIABLES` that are set, and ``tilenet``, which explain. JSON
-        values.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When there is no such device.
-    """
+    """Tell what else decides the last bits of a result, and what explains it."""
     found = check_device(device)
     # Not the version itself: whoever unpickles that loads PyTorch.
     facts: dict[str, Any] = {"torch": str(torch.__version__), "arithmetic": ARITHMETIC}

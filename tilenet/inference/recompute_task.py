@@ -52,18 +52,7 @@ class RecomputeTask:
     exact: bool
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compute and compare a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`Checked`.
-        """
+        """Compute and compare a block."""
         location, run = self.predict.output.location, self.predict.run
         clock, volume = Clock(), _stored(VolumeReference(location), run)
         found, one = list[tuple[Box, list[Difference | None]]](), threading.Lock()
@@ -99,18 +88,13 @@ class RecomputeTask:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """By how much stored values differ from computed ones.
+    """By how much stored values differ from computed ones."""
 
-    Parameters
-    ----------
-    count, size : int
-        Voxels that differ, of so many.
-    largest, allowed : float
-        The largest difference, and what is allowed between numeric plans, as stored.
-    """
-
+    # count, size: voxels that differ, of so many.
     count: int
     size: int
+    # largest, allowed: the largest difference, and what is allowed between numeric plans, as
+    # stored.
     largest: float
     allowed: float
 
@@ -130,21 +114,7 @@ class Difference:
 def difference(
     stored: npt.NDArray[Any], computed: npt.NDArray[Any], tolerance: float
 ) -> Difference | None:
-    """Say by how much stored values differ from computed ones.
-
-    Parameters
-    ----------
-    stored, computed : ndarray, shape (z, y, x), of one dtype
-        The values.
-    tolerance : float
-        Largest difference between numeric plans, of probabilities: of uint8, 255 times as much,
-        rounded up; of scores, relative to the largest.
-
-    Returns
-    -------
-    Difference or None
-        None where they are alike in every bit.
-    """
+    """Say by how much stored values differ from computed ones."""
     # Plane by plane: float64 copies of a shard would be many times what the plan counts.
     bits = np.dtype(f"u{stored.dtype.itemsize}")
     count, largest, scale = 0, 0.0, 1.0

@@ -55,13 +55,7 @@ class RateCache:
 
     @classmethod
     def load(cls) -> RateCache:
-        """Read the user's file.
-
-        Returns
-        -------
-        RateCache
-            Empty where there is none, or none that can be read.
-        """
+        """Read the user's file."""
         path = cache_folder() / "calibration.json"
         try:
             values = json.loads(path.read_text())
@@ -83,22 +77,7 @@ class RateCache:
         return cls(path, entries)
 
     def find(self, plan: Plan, machine: str, codec: str) -> Rates | None:
-        """Give the rates that were measured for a plan.
-
-        Parameters
-        ----------
-        plan : Plan
-            How the network is fed, and by how many workers.
-        machine : str
-            From :func:`machine_name`.
-        codec : str
-            Compressor of the output.
-
-        Returns
-        -------
-        Rates or None
-            Those of the slab that is most alike; None where none is near.
-        """
+        """Give the rates that were measured for a plan."""
         key, shape = _key(plan, machine, codec), _fed(plan)
         near = [
             (_distance(shape, _shape(entry)), -n, entry)
@@ -109,24 +88,7 @@ class RateCache:
         return None if entry is None or distance > math.log2(NEAR) else _rates(entry)
 
     def add(self, plan: Plan, machine: str, codec: str, rates: Rates) -> RateCache:
-        """Remember rates.
-
-        Parameters
-        ----------
-        plan : Plan
-            The plan that they were measured for.
-        machine : str
-            From :func:`machine_name`.
-        codec : str
-            Compressor of the output.
-        rates : Rates
-            Of one worker.
-
-        Returns
-        -------
-        RateCache
-            With them; its problem is set where the file could not be written.
-        """
+        """Remember rates."""
         key, fed = _key(plan, machine, codec), _fed(plan)
         new = {"key": key, "fed": asdict(fed), "rates": asdict(rates)}
         others = (e for e in self.entries if (e["key"], e["fed"]) != (new["key"], new["fed"]))
@@ -143,13 +105,7 @@ class RateCache:
 
 
 def cache_folder() -> Path:
-    """Give the folder of the user's measured rates.
-
-    Returns
-    -------
-    pathlib.Path
-        ``TILENET_CACHE``, or ``tilenet`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
+    """Give the folder of the user's measured rates."""
     chosen = os.environ.get("TILENET_CACHE")
     if chosen:
         return Path(chosen)
@@ -183,13 +139,7 @@ def machine_name(device: str) -> str:
 
 
 def cpu_name() -> str:
-    """Give the model of this machine's processor.
-
-    Returns
-    -------
-    str
-        As the system says it.
-    """
+    """Give the model of this machine's processor."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

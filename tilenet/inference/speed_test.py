@@ -43,41 +43,23 @@ SHARD_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ComputeTrial:
-    """The evaluation that is measured.
+    """The evaluation that is measured."""
 
-    Parameters
-    ----------
-    architecture : UNetArchitecture
-        The network, with random weights.
-    settings : Settings
-        Device, precision, threads, stream axis and slab.
-    input_shape : tuple of int
-        Its cross-section; along the stream axis the shortest input that is legal, (z, y, x).
-    """
-
-    architecture: UNetArchitecture
-    settings: Settings
+    architecture: UNetArchitecture  # the network, with random weights
+    settings: Settings  # device, precision, threads, stream axis and slab
+    # Its cross-section; along the stream axis the shortest input that is legal, (z, y, x).
     input_shape: ZYX
 
 
 @dataclass(frozen=True, slots=True)
 class StoreTrial:
-    """The shards that are written and read.
+    """The shards that are written and read."""
 
-    Parameters
-    ----------
-    shard, chunk : tuple of int
-        Voxels, (z, y, x).
-    dtype : str
-        Of the stored values.
-    codec : str
-        Compressor.
-    """
-
+    # shard, chunk: voxels, (z, y, x).
     shard: ZYX
     chunk: ZYX
-    dtype: str
-    codec: str
+    dtype: str  # of the stored values
+    codec: str  # compressor
 
 
 def compute_trial(plan: Plan, device: str) -> ComputeTrial | None:
@@ -170,18 +152,7 @@ def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> floa
 
 
 def slab_operations(trial: ComputeTrial) -> int:
-    """Count the operations of a slab in the steady state.
-
-    Parameters
-    ----------
-    trial : ComputeTrial
-        What is evaluated.
-
-    Returns
-    -------
-    int
-        Floating-point operations.
-    """
+    """Count the operations of a slab in the steady state."""
     shape, axis = trial.input_shape, trial.settings.axis
     slab = trial.settings.slab or shape[axis]
     longer = _operations(trial.architecture, shape, axis, slab)
@@ -189,18 +160,7 @@ def slab_operations(trial: ComputeTrial) -> int:
 
 
 def steady_stream(trial: ComputeTrial) -> Iterator[Tensor | None]:
-    """Feed a network with noise, slab after slab, without an end.
-
-    Parameters
-    ----------
-    trial : ComputeTrial
-        What to evaluate.
-
-    Yields
-    ------
-    Tensor or None
-        What each slab gives: nothing until the queues are filled, then as many planes as it has.
-    """
+    """Feed a network with noise, slab after slab, without an end."""
     architecture, settings = trial.architecture, trial.settings
     slab = settings.slab or trial.input_shape[settings.axis]
     stream = Stream(_network(trial))

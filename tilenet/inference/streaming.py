@@ -50,23 +50,7 @@ class StreamedNetwork:
     def evaluate(
         self, load: Callable[[slice], Tensor], size: int, slab: int | None
     ) -> Iterator[Tensor]:
-        """Evaluate the network once.
-
-        Parameters
-        ----------
-        load : callable
-            Gives the input's planes in a range along the stream axis, as a Tensor of shape
-            (C, Z, Y, X); one section where a planar network is fed along y or x.
-        size : int
-            Input planes, legal for the network.
-        slab : int or None
-            Planes at once, a multiple of the alignment; None takes the whole input at once.
-
-        Yields
-        ------
-        Tensor, shape (classes, Z, Y, X)
-            Scores: those planes along the stream axis that are complete, in order.
-        """
+        """Evaluate the network once."""
         stream = Stream(self)
         for piece in slabs(self.architecture.laws[self.axis], size, slab or size):
             scores = stream.feed(load(piece))
@@ -165,18 +149,7 @@ class Stream:
         ]
 
     def feed(self, x: Tensor) -> Tensor | None:
-        """Take the next planes of the input.
-
-        Parameters
-        ----------
-        x : Tensor, shape (C, Z, Y, X)
-            A slab: all of the input in the other axes.
-
-        Returns
-        -------
-        Tensor, shape (classes, Z, Y, X), or None
-            The planes of the output that are complete now, if any.
-        """
+        """Take the next planes of the input."""
         sections = len(self._order) == 2
         inside = x[:, 0].movedim(0, -1) if sections else x.movedim(0, -1)
         shift = -1 if sections else 0

@@ -45,14 +45,7 @@ class Pending:
         self._tensors, self._done = tensors, done
 
     def numpy(self) -> tuple[npt.NDArray[Any], ...]:
-        """Wait for these copies, and for nothing else.
-
-        Returns
-        -------
-        tuple of ndarray
-            Each as it was given, in order. On a GPU they lie in page-locked memory, which is
-            scarce: copy them to where they belong, and drop them.
-        """
+        """Wait for these copies, and for nothing else."""
         if self._done is not None:
             self._done.synchronize()
         return tuple(tensor.numpy() for tensor in self._tensors)
@@ -86,22 +79,7 @@ class Transfers:
         return 0 if self._up is None else 2
 
     def upload(self, values: npt.NDArray[Any]) -> Tensor:
-        """Give an array to the device, in its own data type.
-
-        Parameters
-        ----------
-        values : ndarray, any shape, any real dtype
-            On a CPU the result shares its memory where PyTorch can (not if it is read-only, of
-            another byte order or negatively strided): leave it as it is while the result lives.
-            On a GPU it is free as soon as this returns.
-
-        Returns
-        -------
-        Tensor, same shape and dtype
-            For the stream that is current now. PyTorch can move and convert uint16, uint32 and
-            uint64 (``to``, ``copy_``, indexing, ``contiguous``), but not compute with them:
-            convert them first.
-        """
+        """Give an array to the device, in its own data type."""
         host = _tensor(values)
         if self._up is None:
             return host
@@ -115,19 +93,7 @@ class Transfers:
         return uploaded
 
     def download(self, *values: Tensor) -> Pending:
-        """Fetch tensors from the device, without waiting for them.
-
-        Parameters
-        ----------
-        *values : Tensor
-            Of data types that NumPy has too, computed on the stream that is current now; not to
-            be written to any more.
-
-        Returns
-        -------
-        Pending
-            On a CPU it shares their memory.
-        """
+        """Fetch tensors from the device, without waiting for them."""
         if self._down is None:
             return Pending(tuple(value.detach() for value in values))
         values = tuple(value.detach().contiguous() for value in values)

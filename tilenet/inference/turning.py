@@ -11,20 +11,7 @@ from tilenet.networks import Orientation
 
 
 def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Turn sections.
-
-    Parameters
-    ----------
-    values : ndarray, shape (..., y, x), any dtype
-        As they lie in the volume.
-    orientation : Orientation
-        How they are to be seen.
-
-    Returns
-    -------
-    ndarray, shape (..., y, x) or (..., x, y)
-        As the network sees them; ``values`` themselves where nothing is turned.
-    """
+    """Turn sections."""
     if orientation.transposed or any(orientation.flips):
         values = values[_reversal(orientation)]
         values = values.swapaxes(-1, -2) if orientation.transposed else values
@@ -34,20 +21,7 @@ def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]
 
 
 def turn_back(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Undo :func:`turn`.
-
-    Parameters
-    ----------
-    values : ndarray, shape (..., y, x) or (..., x, y), any dtype
-        As the network sees them.
-    orientation : Orientation
-        How they are seen.
-
-    Returns
-    -------
-    ndarray, shape (..., y, x)
-        As they lie in the volume; shares memory with ``values``.
-    """
+    """Undo :func:`turn`."""
     values = values.swapaxes(-1, -2) if orientation.transposed else values
     back: npt.NDArray[Any] = values[_reversal(orientation)]
     return back

@@ -16,22 +16,7 @@ Facts = tuple[tuple[str, Any], ...]
 
 
 def numeric_facts(device: str, precision: str = "float32", threads: int = 1) -> dict[str, Any]:
-    """Tell, from inside a worker, what decides the last bits of its results.
-
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
-    precision : str
-        Of the network.
-    threads : int
-        CPU threads of an evaluation.
-
-    Returns
-    -------
-    dict
-        See :func:`tilenet.inference.predictor.numeric_facts`.
-    """
+    """Tell, from inside a worker, what decides the last bits of its results."""
     from tilenet.inference import predictor
 
     return predictor.numeric_facts(device, precision, threads)
@@ -75,20 +60,7 @@ def worker_kind(settings: Settings) -> WorkerKind:
 
 
 def check_facts(facts: Facts, settings: Settings) -> None:
-    """Refuse to compute in a worker of another kind than those that a run began with.
-
-    Parameters
-    ----------
-    facts : tuple of (str, object)
-        What is stated with the output; empty where nothing is stored.
-    settings : Settings
-        Device, precision and threads.
-
-    Raises
-    ------
-    WorkerUnfit
-        When this one's results may be other bits.
-    """
+    """Refuse to compute in a worker of another kind than those that a run began with."""
     # The workers that were there when the run began agreed; this one may have come later.
     if not facts:
         return

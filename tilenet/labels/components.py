@@ -64,18 +64,7 @@ class LabelRule:
         return (0, 1, 1) if self.per_section else (1, 1, 1)
 
     def foreground(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Say what is foreground.
-
-        Parameters
-        ----------
-        values : ndarray, any shape
-            Stored values; whole numbers where equal values belong together.
-
-        Returns
-        -------
-        ndarray of bool or of an integer type, shape of ``values``
-            0 in the background; what is joined has one value.
-        """
+        """Say what is foreground."""
         if self.threshold is None:
             return values
         return np.asarray((values > self.threshold) != self.invert)
@@ -83,41 +72,17 @@ class LabelRule:
 
 @dataclass(frozen=True)
 class BlockComponents:
-    """The components that a block sees, without their voxels.
+    """The components that a block sees, without their voxels."""
 
-    Parameters
-    ----------
-    first : ndarray of int64, shape (components,)
-        First voxel of each in the block's extended box, in (z, y, x) order, as its index in the
-        whole volume; ascending. The n-th component has the block's label n + 1.
-    contact_voxels : ndarray of int64, shape (contacts,)
-        First voxel of every component of a shared region.
-    contact_labels : ndarray of uint32, shape (contacts,)
-        The block's label of that component.
-    """
-
+    # First voxel of each in the block's extended box, in (z, y, x) order, as its index in the
+    # whole volume; ascending. The n-th component has the block's label n + 1.
     first: npt.NDArray[np.int64]
-    contact_voxels: npt.NDArray[np.int64]
-    contact_labels: npt.NDArray[np.uint32]
+    contact_voxels: npt.NDArray[np.int64]  # first voxel of every component of a shared region
+    contact_labels: npt.NDArray[np.uint32]  # the block's label of that component
 
 
 def extend(box: Box, volume_shape: ZYX, rule: LabelRule) -> Box:
-    """Give the box that a block has to see.
-
-    Parameters
-    ----------
-    box : Box
-        The block.
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
-    rule : LabelRule
-        What belongs together.
-
-    Returns
-    -------
-    Box
-        One voxel more on the high sides, up to the volume's edge.
-    """
+    """Give the box that a block has to see."""
     return box.grow((0, 0, 0), rule.reach).intersect(Box.of_shape(volume_shape))
 
 
@@ -183,26 +148,7 @@ def _in_order(
 def block_components(
     values: npt.NDArray[Any], box: Box, volume_shape: ZYX, rule: LabelRule
 ) -> tuple[npt.NDArray[np.uint32], BlockComponents]:
-    """Label a block and say what it shares with its neighbours.
-
-    Parameters
-    ----------
-    values : ndarray, shape (z, y, x) of the extended box
-        Stored values.
-    box : Box
-        The block, on a lattice of blocks that starts at the origin.
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
-    rule : LabelRule
-        What belongs together.
-
-    Returns
-    -------
-    labels : ndarray of uint32, shape (z, y, x) of the extended box
-        The block's own labels.
-    components : BlockComponents
-        What joins them with those of other blocks.
-    """
+    """Label a block and say what it shares with its neighbours."""
     origin, foreground = box.start, rule.foreground(values)
     labels, first = label(foreground, rule)
     voxels, owners = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
@@ -218,23 +164,7 @@ def block_components(
 
 
 def shared_regions(box: Box, volume_shape: ZYX, rule: LabelRule) -> Iterator[Box]:
-    """List what a block and a block on its high side both see.
-
-    Parameters
-    ----------
-    box : Box
-        The block.
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
-    rule : LabelRule
-        What belongs together.
-
-    Yields
-    ------
-    Box
-        Up to seven regions of neighbours on the high side that this block sees too (faces, edges,
-        a corner), and up to seven of this block that neighbours on the low side see.
-    """
+    """List what a block and a block on its high side both see."""
     for steps in itertools.product(*(range(n + 1) for n in rule.reach)):
         if not any(steps):
             continue
@@ -249,22 +179,7 @@ def shared_regions(box: Box, volume_shape: ZYX, rule: LabelRule) -> Iterator[Box
 
 
 def volume_index(flat: npt.NDArray[np.int64], box: Box, volume_shape: ZYX) -> npt.NDArray[np.int64]:
-    """Turn flat indices within a box into flat indices within the volume.
-
-    Parameters
-    ----------
-    flat : ndarray of int64, any shape
-        Indices in (z, y, x) order.
-    box : Box
-        What they count in.
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
-
-    Returns
-    -------
-    ndarray of int64, shape of ``flat``
-        The same voxels.
-    """
+    """Turn flat indices within a box into flat indices within the volume."""
     z, y, x = np.unravel_index(flat, box.shape)
     (a, b, c), (_, height, width) = box.start, volume_shape
     return np.asarray(((z + a) * height + y + b) * width + x + c, np.int64)

@@ -17,21 +17,12 @@ from tilenet.labels.components import BlockComponents
 
 @dataclass(frozen=True)
 class JoinTable:
-    """The final id of every component of every block.
+    """The final id of every component of every block."""
 
-    Parameters
-    ----------
-    ids : ndarray of uint32 or uint64, shape (components of all blocks,)
-        Final ids, from 1.
-    offsets : ndarray of int64, shape (blocks + 1,)
-        ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
-    count : int
-        Instances in the volume.
-    """
-
-    ids: npt.NDArray[np.uint32 | np.uint64]
+    ids: npt.NDArray[np.uint32 | np.uint64]  # final ids, from 1
+    # ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
     offsets: npt.NDArray[np.int64]
-    count: int
+    count: int  # instances in the volume
 
 
 def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:

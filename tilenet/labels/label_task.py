@@ -30,18 +30,7 @@ class ComponentsTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Label a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`tilenet.labels.components.BlockComponents`.
-        """
+        """Label a block."""
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
         clock.phase("read")
@@ -75,23 +64,7 @@ class LabelTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Store a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Seconds per phase.
-
-        Raises
-        ------
-        InvalidData
-            When the masks are not those that the tables were made from.
-        """
+        """Store a block."""
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
         self.output.check()  # another volume's tables would be misread
@@ -110,20 +83,7 @@ class LabelTask:
 
 
 def position(box: Box, volume_shape: ZYX, block: ZYX) -> int:
-    """Give the position of a block in its grid.
-
-    Parameters
-    ----------
-    box : Box
-        The block.
-    volume_shape, block : tuple of int
-        Shapes of the volume and of its blocks, (z, y, x).
-
-    Returns
-    -------
-    int
-        Its index in :class:`tilenet.geometry.BlockGrid`.
-    """
+    """Give the position of a block in its grid."""
     _, height, width = BlockGrid(volume_shape, block).lattice.shape
     z, y, x = zyx(a // n for a, n in zip(box.start, block, strict=True))
     return (z * height + y) * width + x

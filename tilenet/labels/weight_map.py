@@ -92,21 +92,6 @@ def nearest_two(
     its two nearest instances with their distances. That is enough: the two nearest of a voxel are
     the nearest or second nearest of some voxel in its row. The work does not depend on the
     number of instances, nor on their shape.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (z, y, x)
-        Instances, one section where the rule is per section.
-    core : Box
-        The voxels whose distances are wanted, in coordinates of the array.
-    rule : WeightRule
-        Steps, reach and ignore label.
-
-    Returns
-    -------
-    tuple of ndarray of int, shape of ``core``
-        Nearest and second nearest, squared, in 1 / :attr:`WeightRule.scale` of the finest axis'
-        squared step; :attr:`WeightRule.far` beyond the radius.
     """
     instances = labels if rule.ignore is None else np.where(labels == rule.ignore, 0, labels)
     dense, numbers = fastremap.renumber(np.ascontiguousarray(instances))

@@ -131,18 +131,7 @@ class WeightRule:
         return self.w0 * math.exp(-(self.radius**2) / (2 * self.sigma**2))
 
     def separate(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Make the gap between touching instances.
-
-        Parameters
-        ----------
-        labels : ndarray of int, shape (z, y, x)
-            Instances.
-
-        Returns
-        -------
-        ndarray, shape and dtype of ``labels``
-            See :func:`tilenet.labels.separate`.
-        """
+        """Make the gap between touching instances."""
         return separate(labels, self.gap, per_section=self.per_section, ignore=self.ignore)
 
 
@@ -165,20 +154,7 @@ class ClassCounts:
 
     @classmethod
     def of(cls, labels: npt.NDArray[Any], ignore: int | None = None) -> ClassCounts:
-        """Count the classes of an array.
-
-        Parameters
-        ----------
-        labels : ndarray of int, any shape
-            Instances, after the gap was made.
-        ignore : int, optional
-            Label that is not counted.
-
-        Returns
-        -------
-        ClassCounts
-            Of all voxels.
-        """
+        """Count the classes of an array."""
         instances = labels[labels != 0]
         if ignore is not None:
             instances = instances[instances != ignore]

@@ -33,18 +33,7 @@ class CountTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Count a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`tilenet.labels.ClassCounts`.
-        """
+        """Count a block."""
         clock = Clock()
         margins = self.rule.gap_margins
         labels, core = _read_around(reader(self.source, self.run), box, margins)
@@ -79,18 +68,7 @@ class WeightTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compute and store a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Seconds per phase.
-        """
+        """Compute and store a block."""
         clock = Clock()
         labels, core = _read_around(reader(self.source, self.run), box, self.rule.margins)
         clock.phase("read")

@@ -34,15 +34,6 @@ def flood(labels: npt.NDArray[np.int32], scan: npt.NDArray[np.int64], width: int
     """Grow segments over the membrane, and leave lines where they meet.
 
     The flooding of Vincent and Soille (1991) on two levels, first in, first out.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, flat
-        Segments from 1, MASK on membrane, OUTSIDE around the image; changed in place.
-    scan : ndarray of int64
-        Membrane pixels, column by column.
-    width : int
-        Pixels from a row to the next.
     """
     steps = (-1, -width, 1, width)
     queue = np.empty(scan.size, np.int64)
@@ -91,24 +82,7 @@ def warp(
     simple: npt.NDArray[np.bool],
     width: int,
 ) -> int:
-    """Flip wrong pixels whose flip changes no topology, in the given order, until none is left.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, flat
-        1 inside, 0 on membrane and around the image; changed in place.
-    wrong : ndarray of int64
-        Pixels to flip, first to last; those that stay wrong are moved to its start.
-    simple : ndarray of bool, shape (256,)
-        Whether a pixel with these eight neighbours may be flipped.
-    width : int
-        Pixels from a row to the next.
-
-    Returns
-    -------
-    int
-        How many stay wrong.
-    """
+    """Flip wrong pixels whose flip changes no topology, in the given order, until none is left."""
     count, before = wrong.size, -1
     while count not in (0, before):
         before, kept = count, 0
@@ -147,27 +121,7 @@ def count_splits_and_merges(
     shape: tuple[int, int],
     radius: int,
 ) -> tuple[int, int]:
-    """Tell splits and merges from the other pixels that stay wrong.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, flat
-        The warped image.
-    ids : ndarray of int32, flat
-        Its 4-connected pieces from 1, 0 on membrane, OUTSIDE around the image.
-    wrong : ndarray of int64
-        Pixels that stay wrong.
-    shape : tuple of int
-        Rows and columns, without the border.
-    radius : int
-        Within this many pixels along either axis a piece is looked at that a pixel may hold
-        together.
-
-    Returns
-    -------
-    tuple of int
-        Pixels that split a piece and pixels that merge pieces.
-    """
+    """Tell splits and merges from the other pixels that stay wrong."""
     width = shape[1] + 2
     seen = np.zeros(image.size, np.int32)
     stack = np.empty(min(2 * radius + 1, shape[0]) * min(2 * radius + 1, shape[1]), np.int64)

@@ -18,25 +18,7 @@ Counted = npt.NDArray[np.int64]
 
 
 def as_sections(labels: Labels, proposal: Proposal) -> tuple[Labels, Proposal]:
-    """Check labels and a proposal, and give them as stacks.
-
-    Parameters
-    ----------
-    labels : ndarray of int or bool, (z, y, x) or (y, x)
-        The truth; above 0 is interior.
-    proposal : ndarray of float, int or bool, same shape
-        Probability of interior, 0 to 1.
-
-    Returns
-    -------
-    tuple of ndarray
-        Both as (z, y, x).
-
-    Raises
-    ------
-    InvalidData
-        If shapes or dtypes do not fit, or the proposal is not finite and within 0 to 1.
-    """
+    """Check labels and a proposal, and give them as stacks."""
     check_shapes(labels, proposal, "proposal")
     if labels.dtype.kind not in "biu":
         raise InvalidData(
@@ -57,20 +39,7 @@ def as_sections(labels: Labels, proposal: Proposal) -> tuple[Labels, Proposal]:
 
 
 def check_shapes(labels: npt.NDArray[Any], other: npt.NDArray[Any], name: str) -> None:
-    """Refuse arrays that are not of the same sections.
-
-    Parameters
-    ----------
-    labels, other : ndarray, (z, y, x) or (y, x)
-        The truth, and what is compared with it.
-    name : str
-        What the other one is, for the message.
-
-    Raises
-    ------
-    InvalidData
-        When shapes differ, or are those of nothing.
-    """
+    """Refuse arrays that are not of the same sections."""
     if labels.shape != other.shape:
         raise InvalidData(
             what=name,
@@ -86,18 +55,7 @@ def check_shapes(labels: npt.NDArray[Any], other: npt.NDArray[Any], name: str) -
 
 
 def check_probabilities(proposal: Proposal) -> None:
-    """Refuse values that are no probabilities.
-
-    Parameters
-    ----------
-    proposal : ndarray of float, int or bool
-        Not empty.
-
-    Raises
-    ------
-    InvalidData
-        When a value is not finite or not within 0 to 1.
-    """
+    """Refuse values that are no probabilities."""
     # NaN passes through both min and max, so two numbers tell about every voxel.
     lowest, highest = float(proposal.min()), float(proposal.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
@@ -115,20 +73,7 @@ def check_probabilities(proposal: Proposal) -> None:
 
 
 def check_instances(ids: npt.NDArray[Any], name: str) -> None:
-    """Refuse what cannot be numbers of instances.
-
-    Parameters
-    ----------
-    ids : ndarray
-        Not empty.
-    name : str
-        What it is, for the message.
-
-    Raises
-    ------
-    InvalidData
-        When it is not integer, or holds negative numbers.
-    """
+    """Refuse what cannot be numbers of instances."""
     if ids.dtype.kind not in "biu":
         raise InvalidData(
             what=name,

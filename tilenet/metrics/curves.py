@@ -36,41 +36,20 @@ WARPING_THRESHOLDS = ISBI_THRESHOLDS[:-1]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """True positives, false positives and false negatives.
+    """True positives, false positives and false negatives."""
 
-    Parameters
-    ----------
-    tp, fp, fn : int
-        Python integers, because squared counts summed over many large sections pass 2^63.
-    """
-
+    # tp, fp, fn: python integers, because squared counts summed over many large sections pass
+    # 2^63.
     tp: int = 0
     fp: int = 0
     fn: int = 0
 
     def plus(self, other: Counts) -> Counts:
-        """Pool two counts.
-
-        Parameters
-        ----------
-        other : Counts
-            Of other sections.
-
-        Returns
-        -------
-        Counts
-            Of both.
-        """
+        """Pool two counts."""
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
     def scores(self) -> tuple[float, float, float]:
-        """Give precision, recall and F-score.
-
-        Returns
-        -------
-        tuple of float
-            Precision is 1 where fp is 0, recall is 1 where fn is 0, and F is 0 where both are 0.
-        """
+        """Give precision, recall and F-score."""
         precision = 1.0 if self.fp == 0 else self.tp / (self.tp + self.fp)
         recall = 1.0 if self.fn == 0 else self.tp / (self.tp + self.fn)
         total = precision + recall
@@ -101,20 +80,7 @@ class ThresholdCurve:
 
     @classmethod
     def pooled(cls, thresholds: Sequence[float], counts: Sequence[Counts]) -> Self:
-        """Score the counts of all sections together.
-
-        Parameters
-        ----------
-        thresholds : sequence of float
-            Where the proposal was binarised.
-        counts : sequence of Counts
-            At each threshold.
-
-        Returns
-        -------
-        ThresholdCurve
-            One precision, recall and F-score per threshold.
-        """
+        """Score the counts of all sections together."""
         precision, recall, f_score = zip(*(at.scores() for at in counts), strict=True)
         return cls(tuple(map(float, thresholds)), precision, recall, f_score)
 
@@ -187,18 +153,7 @@ class ErrorCurve:
 
 
 def check_thresholds(thresholds: Sequence[float]) -> None:
-    """Refuse thresholds that mean nothing.
-
-    Parameters
-    ----------
-    thresholds : sequence of float
-        What a caller gave.
-
-    Raises
-    ------
-    InvalidData
-        When there is none, or one is not finite.
-    """
+    """Refuse thresholds that mean nothing."""
     if len(thresholds) == 0 or not all(math.isfinite(value) for value in thresholds):
         raise InvalidData(
             what="thresholds",

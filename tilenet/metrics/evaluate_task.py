@@ -70,23 +70,7 @@ class SectionTask:
     invert: bool = False
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compare a block.
-
-        Parameters
-        ----------
-        box : Box
-            Whole sections of the region that is evaluated.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a tuple of :class:`SectionTally`, one per section.
-
-        Raises
-        ------
-        InvalidData
-            When values are no probabilities or no labels.
-        """
+        """Compare a block."""
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
         labels = reader(self.truth, self.run).read_whole(box)
@@ -130,23 +114,7 @@ class PairTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Count in a block.
-
-        Parameters
-        ----------
-        box : Box
-            Inside the region that is evaluated.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`tilenet.metrics.PairTable`.
-
-        Raises
-        ------
-        InvalidData
-            When values are no numbers of instances.
-        """
+        """Count in a block."""
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
         labels = reader(self.truth, self.run).read_whole(box)

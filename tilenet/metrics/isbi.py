@@ -48,23 +48,7 @@ class IsbiFigures:
 
     @classmethod
     def of(cls, tally: IsbiTally) -> IsbiFigures:
-        """Take the best of every curve.
-
-        Parameters
-        ----------
-        tally : IsbiTally
-            Of all sections.
-
-        Returns
-        -------
-        IsbiFigures
-            The figures.
-
-        Raises
-        ------
-        InvalidData
-            When the truth has no interior.
-        """
+        """Take the best of every curve."""
         return cls(
             tally.warping_curve,
             tally.rand_curve,

@@ -31,18 +31,7 @@ def segments(mask: Mask) -> Ids:
 
 
 def pixel_counts(interior: Mask, predicted: Mask) -> Counts:
-    """Count pixels.
-
-    Parameters
-    ----------
-    interior, predicted : ndarray of bool, (y, x)
-        What is interior, in truth and in the proposal.
-
-    Returns
-    -------
-    Counts
-        Interior is positive.
-    """
+    """Count pixels."""
     tp = int(np.count_nonzero(interior & predicted))
     fp = int(np.count_nonzero(predicted)) - tp
     return Counts(tp, fp, int(np.count_nonzero(interior)) - tp)
@@ -50,39 +39,18 @@ def pixel_counts(interior: Mask, predicted: Mask) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Overlaps:
-    """Sizes of segments and of their overlaps, counted in true interior only.
+    """Sizes of segments and of their overlaps, counted in true interior only."""
 
-    Parameters
-    ----------
-    both : ndarray of int64
-        c_ij of true and proposed segments that overlap.
-    true, proposed : ndarray of int64
-        Sizes of the true segments, and of the proposed ones within true interior.
-    membrane : int
-        c_0, pixels of true interior that are in no proposed segment.
-    """
-
-    both: Counted
+    both: Counted  # c_ij of true and proposed segments that overlap
+    # true, proposed: sizes of the true segments, and of the proposed ones within true
+    # interior.
     true: Counted
     proposed: Counted
-    membrane: int
+    membrane: int  # c_0, pixels of true interior that are in no proposed segment
 
     @classmethod
     def of(cls, true_ids: Ids, proposed_ids: Ids) -> Overlaps:
-        """Count.
-
-        Parameters
-        ----------
-        true_ids : ndarray of int32, one per pixel of true interior
-            True segment, at least 1.
-        proposed_ids : ndarray of int32, same shape
-            Proposed segment; 0 is none.
-
-        Returns
-        -------
-        Overlaps
-            Empty segments are left out.
-        """
+        """Count."""
         proposed = np.bincount(proposed_ids, minlength=1)
         return cls(
             both=_overlaps(true_ids, proposed_ids),
@@ -92,13 +60,7 @@ class Overlaps:
         )
 
     def pair_counts(self) -> Counts:
-        """Count ordered pairs of interior pixels that share a segment, in truth and proposal.
-
-        Returns
-        -------
-        Counts
-            Of pixels with themselves too; a pixel in no proposed segment shares it with none.
-        """
+        """Count ordered pairs of interior pixels that share a segment, in truth and proposal."""
         both = _squares(self.both) + self.membrane
         proposed = _squares(self.proposed) + self.membrane
         return Counts(both, proposed - both, _squares(self.true) - both)
@@ -109,11 +71,6 @@ class Overlaps:
         With mutual information I and entropies H(A) of the truth and H(B) of the proposal, in
         which a pixel of no proposed segment is a segment of its own, the harmonic mean of
         I / H(A) and I / H(B) is 2 I / (H(A) + H(B)).
-
-        Returns
-        -------
-        float
-            0 to 1; 0 where either has but one segment, as the official code has it.
         """
         total = int(self.true.sum())
         single = self.membrane / total * np.log(total)

@@ -40,18 +40,7 @@ class PairTable:
 
     @classmethod
     def of(cls, labels: Labels, segmentation: Labels) -> PairTable:
-        """Count pairs in arrays.
-
-        Parameters
-        ----------
-        labels, segmentation : ndarray of int, same shape, not empty
-            True and proposed instances, from 1; 0 is background.
-
-        Returns
-        -------
-        PairTable
-            Of these arrays.
-        """
+        """Count pairs in arrays."""
         true, proposed = labels.ravel(), segmentation.ravel()
         # Neighbours along x mostly belong to one pair: runs are sorted, not voxels.
         changes = (true[1:] != true[:-1]) | (proposed[1:] != proposed[:-1])
@@ -63,18 +52,7 @@ class PairTable:
 
     @classmethod
     def pooled(cls, tables: Iterable[PairTable]) -> PairTable:
-        """Add up tables of disjoint blocks.
-
-        Parameters
-        ----------
-        tables : iterable of PairTable
-            At least one.
-
-        Returns
-        -------
-        PairTable
-            Of all blocks, whatever their order.
-        """
+        """Add up tables of disjoint blocks."""
         parts, rows, most = list[PairTable](), 0, POOLED_ROWS
         for table in tables:
             parts.append(table)
@@ -86,24 +64,12 @@ class PairTable:
         return _pooled(parts)
 
     def true_sizes(self) -> tuple[_Numbers, Counted]:
-        """Give the voxels of every true instance, background left out.
-
-        Returns
-        -------
-        tuple of ndarray
-            Numbers, ascending, and voxels.
-        """
+        """Give the voxels of every true instance, background left out."""
         inside = self.true > 0
         return _summed(self.true[inside], self.voxels[inside])
 
     def seg(self) -> SegTally:
-        """Match instances as the SEG score does.
-
-        Returns
-        -------
-        SegTally
-            Of this table.
-        """
+        """Match instances as the SEG score does."""
         inside = (self.true > 0) & (self.proposed > 0)
         names, sizes = self.true_sizes()
         true_size = sizes[np.searchsorted(names, self.true[inside])]
@@ -116,13 +82,7 @@ class PairTable:
         return SegTally(math.fsum(shared[matched] / union[matched]), int(matched.sum()), len(names))
 
     def adapted_rand(self) -> AdaptedRand:
-        """Compare pairs of voxels as SNEMI3D does.
-
-        Returns
-        -------
-        AdaptedRand
-            Of this table.
-        """
+        """Compare pairs of voxels as SNEMI3D does."""
         total = _whole(self.voxels)
         inside = self.true > 0
         paired = inside & (self.proposed > 0)
@@ -135,13 +95,7 @@ class PairTable:
         return AdaptedRand(both / proposed if proposed else 1.0, both / true if true else 1.0)
 
     def variation_of_information(self) -> InformationVariation:
-        """Give the information by which the instances differ, in true foreground.
-
-        Returns
-        -------
-        InformationVariation
-            Of this table; 0 where there is no true foreground.
-        """
+        """Give the information by which the instances differ, in true foreground."""
         inside = self.true > 0
         voxels = self.voxels[inside]
         both = _entropy(voxels)
@@ -173,18 +127,7 @@ class SegTally:
         return self.overlap / self.instances if self.instances else math.nan
 
     def plus(self, other: SegTally) -> SegTally:
-        """Pool two tallies.
-
-        Parameters
-        ----------
-        other : SegTally
-            Of other images.
-
-        Returns
-        -------
-        SegTally
-            Of both.
-        """
+        """Pool two tallies."""
         return SegTally(
             self.overlap + other.overlap,
             self.matched + other.matched,

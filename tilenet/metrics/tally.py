@@ -30,35 +30,18 @@ FIGURES = frozenset({"pixel", "rand", "thinned", "warping"})
 
 @dataclass(frozen=True, slots=True)
 class ThresholdTally:
-    """What is added up at one threshold.
+    """What is added up at one threshold."""
 
-    Parameters
-    ----------
-    pixel, rand, thinned : Counts
-        Pixels, pairs of pixels, and pairs of pixels after thinning.
-    v_rand, v_info : float
-        Scores of the sections after thinning, summed.
-    """
-
+    # pixel, rand, thinned: pixels, pairs of pixels, and pairs of pixels after thinning.
     pixel: Counts = NOTHING
     rand: Counts = NOTHING
     thinned: Counts = NOTHING
+    # v_rand, v_info: scores of the sections after thinning, summed.
     v_rand: float = 0.0
     v_info: float = 0.0
 
     def plus(self, other: ThresholdTally) -> ThresholdTally:
-        """Pool two tallies.
-
-        Parameters
-        ----------
-        other : ThresholdTally
-            Of other sections.
-
-        Returns
-        -------
-        ThresholdTally
-            Of both.
-        """
+        """Pool two tallies."""
         return ThresholdTally(
             self.pixel.plus(other.pixel),
             self.rand.plus(other.rand),
@@ -93,18 +76,7 @@ class IsbiTally:
     judged: int
 
     def plus(self, other: IsbiTally) -> IsbiTally:
-        """Pool two tallies.
-
-        Parameters
-        ----------
-        other : IsbiTally
-            Of other sections, at the same thresholds.
-
-        Returns
-        -------
-        IsbiTally
-            Of both.
-        """
+        """Pool two tallies."""
         return IsbiTally(
             self.thresholds,
             self.warp_thresholds,

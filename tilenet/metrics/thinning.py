@@ -15,16 +15,6 @@ def thinned_segments(predicted: Mask) -> Ids:
     first out; where two meet, a line stays. It is the rule of the official code in all its
     details, order of the pixels included (WatershedTransform2D of Fiji's
     Trainable_Segmentation; Vincent and Soille 1991, IEEE PAMI 13:583).
-
-    Parameters
-    ----------
-    predicted : ndarray of bool, (y, x)
-        What the proposal takes for interior.
-
-    Returns
-    -------
-    ndarray of int32, (y, x)
-        Segments from 1, and 0 on lines. A section without interior is one segment.
     """
     from tilenet.metrics import _kernels
 

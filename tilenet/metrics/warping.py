@@ -20,33 +20,16 @@ _RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 @dataclass(frozen=True, slots=True)
 class WarpCounts:
-    """Pixels that stay wrong, by what is wrong.
+    """Pixels that stay wrong, by what is wrong."""
 
-    Parameters
-    ----------
-    split, merge : int
-        Pixels that cut a true segment in two, and pixels that join two.
-    wrong : int
-        All pixels that stay wrong: objects and holes that are there in one image only, too.
-    """
-
+    # split, merge: pixels that cut a true segment in two, and pixels that join two.
     split: int = 0
     merge: int = 0
+    # All pixels that stay wrong: objects and holes that are there in one image only, too.
     wrong: int = 0
 
     def plus(self, other: WarpCounts) -> WarpCounts:
-        """Pool two counts.
-
-        Parameters
-        ----------
-        other : WarpCounts
-            Of other sections.
-
-        Returns
-        -------
-        WarpCounts
-            Of both.
-        """
+        """Pool two counts."""
         return WarpCounts(
             self.split + other.split, self.merge + other.merge, self.wrong + other.wrong
         )
@@ -58,11 +41,6 @@ def simple_points() -> npt.NDArray[np.bool]:
 
     Such a pixel touches exactly one 4-connected piece of interior and one 8-connected piece of
     membrane within its eight neighbours (Bertrand 1994; Jain et al. 2010, CVPR).
-
-    Returns
-    -------
-    ndarray of bool, shape (256,)
-        By the eight neighbours as bits, row by row, the first the lowest.
     """
     return np.array([_is_simple(pattern) for pattern in range(256)])
 
@@ -98,22 +76,6 @@ def warp_counts(
     whose proposal is farthest from the threshold, as long as the flip changes no topology; again
     and again, until a pass flips none (WarpingError of Fiji's Trainable_Segmentation; Jain et
     al. 2010, CVPR).
-
-    Parameters
-    ----------
-    interior : ndarray of bool, (y, x)
-        The truth.
-    scores : ndarray of float64, (y, x)
-        Probability of interior.
-    threshold : float
-        Above it, the proposal is interior.
-    radius : int, optional
-        Pixels around a wrong one in which it is decided whether it splits a segment.
-
-    Returns
-    -------
-    WarpCounts
-        Of this section, every pixel counting 1 ("clusterByError" off).
     """
     from tilenet.metrics import _kernels
 

@@ -60,34 +60,12 @@ class AxisLaw:
         return self.alignment * size - self.loss
 
     def output_for(self, size: int) -> int:
-        """Give the smallest legal output that is at least as large.
-
-        Parameters
-        ----------
-        size : int
-            Voxels wanted.
-
-        Returns
-        -------
-        int
-            A legal output.
-        """
+        """Give the smallest legal output that is at least as large."""
         steps = max(0, -(-(size - self.smallest_output) // self.alignment))
         return self.smallest_output + steps * self.alignment
 
     def nearest_outputs(self, size: int) -> tuple[int, ...]:
-        """Give the legal outputs right below and right above a size.
-
-        Parameters
-        ----------
-        size : int
-            Voxels.
-
-        Returns
-        -------
-        tuple of int
-            One or two, ascending; the size alone when it is legal.
-        """
+        """Give the legal outputs right below and right above a size."""
         above = self.output_for(size)
         if above == size:
             return (size,)
@@ -118,18 +96,7 @@ class AxisLaw:
         return first, last
 
     def crop(self, level: int) -> int:
-        """Give how much the skip at a level exceeds the up-sampled features, per side.
-
-        Parameters
-        ----------
-        level : int
-            0 at full resolution.
-
-        Returns
-        -------
-        int
-            Voxels at that level.
-        """
+        """Give how much the skip at a level exceeds the up-sampled features, per side."""
         excess = self.shrinks[-1]
         for inner in reversed(range(level + 1, len(self.pools))):
             excess = excess * self.pools[inner] + 2 * self.shrinks[inner]

@@ -34,18 +34,7 @@ EXPLAINING = ("processor", *VARIABLES, "tilenet")
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Compare the facts of two processes.
-
-    Parameters
-    ----------
-    one, other : mapping
-        From :func:`tilenet.inference.predictor.numeric_facts`.
-
-    Returns
-    -------
-    list of str
-        Names of the deciding facts that differ.
-    """
+    """Compare the facts of two processes."""
     return [name for name in DECIDING if one.get(name) != other.get(name)]
 
 

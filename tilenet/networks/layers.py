@@ -48,36 +48,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one evaluation of the network on one tile costs.
+    """What one evaluation of the network on one tile costs."""
 
-    Parameters
-    ----------
-    output_shape : tuple of int
-        Shape of the output, (z, y, x).
-    operations : int
-        Floating-point operations, a multiplication and an addition counted as two.
-    """
-
-    output_shape: ZYX
-    operations: int
+    output_shape: ZYX  # shape of the output, (z, y, x)
+    operations: int  # floating-point operations, a multiplication and an addition counted as two
 
 
 @functools.lru_cache(maxsize=4096)
 def evaluate(layers: tuple[Layer, ...], input_shape: ZYX) -> Evaluation:
-    """Count what one evaluation costs.
-
-    Parameters
-    ----------
-    layers : tuple of Layer
-        The layers in the order of evaluation.
-    input_shape : tuple of int
-        A legal input shape, (z, y, x).
-
-    Returns
-    -------
-    Evaluation
-        Output shape and operations.
-    """
+    """Count what one evaluation costs."""
     shape, operations = input_shape, 0
     for layer in layers:
         before = layer.inputs * math.prod(shape)
@@ -87,18 +66,7 @@ def evaluate(layers: tuple[Layer, ...], input_shape: ZYX) -> Evaluation:
 
 
 def operations_per_voxel(layers: Iterable[Layer]) -> float:
-    """Count the operations per output voxel of one infinite tile: nothing is computed twice.
-
-    Parameters
-    ----------
-    layers : iterable of Layer
-        The layers in the order of evaluation.
-
-    Returns
-    -------
-    float
-        Floating-point operations.
-    """
+    """Count the operations per output voxel of one infinite tile: nothing is computed twice."""
     total, share = 0.0, 1.0  # the share of voxels that a level has of full resolution
     for layer in layers:
         before = layer.inputs * share

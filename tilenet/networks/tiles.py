@@ -131,21 +131,7 @@ class TileGrid(Sequence[Tile]):
         return z, y, x
 
     def seen(self, tile: Tile, orientation: Orientation) -> Tile:
-        """Give a tile's boxes for an orientation, in coordinates of the volume.
-
-        Parameters
-        ----------
-        tile : Tile
-            One of this grid.
-        orientation : Orientation
-            How the network is to see it.
-
-        Returns
-        -------
-        Tile
-            Along a flipped axis the output ends where the tile ends: the network sees that voxel
-            first, and the poolings begin there, at a multiple of the alignment.
-        """
+        """Give a tile's boxes for an orientation, in coordinates of the volume."""
         shift = zyx(
             kept - size if flipped else 0
             for flipped, kept, size in zip(

@@ -54,13 +54,7 @@ class Alternative:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the alternative as JSON values.
-
-        Returns
-        -------
-        dict
-            Figures are null where nothing fits the memory.
-        """
+        """Give the alternative as JSON values."""
         figures: dict[str, Any] = dict.fromkeys(
             ("tile", "axis", "slab", "block", "workers", "threads", "operations", "bytes_read",
              "evaluation_bytes", "worker_bytes", "wall_seconds")
@@ -141,20 +135,7 @@ def choose_plan(request: Request, cores: int | None = None) -> Plan:
 
 
 def splits(request: Request, cores: int) -> Iterator[Request]:
-    """Share cores out to workers and threads in other ways.
-
-    Parameters
-    ----------
-    request : Request
-        What is to be predicted, and with what.
-    cores : int
-        Cores of the machine.
-
-    Yields
-    ------
-    Request
-        With the same memory of all workers together, and their rates estimated from its own.
-    """
+    """Share cores out to workers and threads in other ways."""
     if kind(request.device) != "cpu":
         return
     for threads in sorted({*(n for n in THREADS if n < cores), cores}):

@@ -178,13 +178,7 @@ class Costs:
         return None if self.price is None else self.price * self.hours
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the costs as JSON values.
-
-        Returns
-        -------
-        dict
-            Seconds, bytes, operations and bytes per second of a worker.
-        """
+        """Give the costs as JSON values."""
         on_cpu = kind(self.plan.request.device) == "cpu"
         return {
             "bytes_read": self.bytes_read,

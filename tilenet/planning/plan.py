@@ -169,18 +169,7 @@ class Plan:
         return self.evaluations_bytes(self.streams)
 
     def evaluations_bytes(self, streams: int) -> int:
-        """Memory of evaluations on the device, weights included.
-
-        Parameters
-        ----------
-        streams : int
-            Those that have begun; one of them computes.
-
-        Returns
-        -------
-        int
-            Bytes.
-        """
+        """Memory of evaluations on the device, weights included."""
         request = self.request
         unfolded = request.precision == "float64" and request.device == "cpu"
         values = live_values(
@@ -271,20 +260,7 @@ class Plan:
         return self.host_bytes(self.streams, self.queued_rows)
 
     def host_bytes(self, streams: int, queued: int) -> int:
-        """Host memory of one worker process that does so much at once.
-
-        Parameters
-        ----------
-        streams : int
-            Evaluations that have begun.
-        queued : int
-            Rows of shards that a task may have handed on to be written.
-
-        Returns
-        -------
-        int
-            Bytes.
-        """
+        """Host memory of one worker process that does so much at once."""
         on_host = self.evaluations_bytes(streams) if self.request.device == "cpu" else 0
         buffers = self.request.slots * self._buffer_bytes(queued)
         return PROCESS_BYTES + on_host + self.averaging_bytes + buffers
@@ -296,13 +272,7 @@ class Plan:
         return self.request.output_channels * math.prod(-(-n // s) for n, s in sizes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plan and its costs as JSON values.
-
-        Returns
-        -------
-        dict
-            Sizes in voxels and bytes.
-        """
+        """Give the plan and its costs as JSON values."""
         names = (
             "block shard chunk tile tile_output tile_input axis slab tiles operations "
             "operation_efficiency overhead evaluation_bytes buffer_bytes worker_bytes objects"

@@ -117,22 +117,7 @@ def granule(tiles: TileGrid, slab: int, chunk: int) -> int:
 
 
 def planes_held(law: AxisLaw, *, fed: int, at_once: int) -> int:
-    """Bound the stored planes that are in memory while a block is read along the row axis.
-
-    Parameters
-    ----------
-    law : AxisLaw
-        Of the row axis.
-    fed : int
-        Planes that a network is fed at once: a slab, or one section.
-    at_once : int
-        Planes that are read at once, from :func:`granule`.
-
-    Returns
-    -------
-    int
-        Those that the next slab lies in or that will be mirrored, and those read ahead.
-    """
+    """Bound the stored planes that are in memory while a block is read along the row axis."""
     span = fed + law.halo + law.alignment - 1
     # Wherever they begin they lie in so many granules, and one more is read ahead.
     return at_once * ((span + at_once - 2) // at_once + 2)

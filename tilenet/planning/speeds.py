@@ -100,18 +100,7 @@ def assumed_rates(request: Request) -> Rates:
 
 
 def rates_of(request: Request) -> Rates:
-    """Give the rates to plan with.
-
-    Parameters
-    ----------
-    request : Request
-        What is to be predicted, and with what.
-
-    Returns
-    -------
-    Rates
-        What it states; what it does not state is assumed.
-    """
+    """Give the rates to plan with."""
     assumed = assumed_rates(request)
     return Rates(
         compute=request.rate or assumed.compute,
@@ -164,39 +153,13 @@ def planning_rate(request: Request) -> float:
 
 
 def operations_per_byte(request: Request) -> float:
-    """Give how many operations a worker executes while it decodes a byte.
-
-    Parameters
-    ----------
-    request : Request
-        What is to be predicted, and with what.
-
-    Returns
-    -------
-    float
-        A power of two, for the same reason.
-    """
+    """Give how many operations a worker executes while it decodes a byte."""
     rates = rates_of(request)
     return _rounded(rates.compute / rates.read)
 
 
 def voxels_within(request: Request, seconds: float, operations: float) -> float:
-    """Give how many voxels a worker reads, computes and writes in a time, about.
-
-    Parameters
-    ----------
-    request : Request
-        What is to be predicted, and with what.
-    seconds : float
-        The time.
-    operations : float
-        Per voxel.
-
-    Returns
-    -------
-    float
-        By rates that are rounded to powers of two.
-    """
+    """Give how many voxels a worker reads, computes and writes in a time, about."""
     rates = rates_of(request)
     computing = operations / planning_rate(request)
     reading = request.input_bytes / _rounded(rates.read)

@@ -39,62 +39,26 @@ _CUBIC = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Deformation:
-    """How one patch is deformed.
+    """How one patch is deformed."""
 
-    Parameters
-    ----------
-    control : ndarray, shape (3, z, y, x), float64
-        Displacements of the control points, voxels.
-    spacing : tuple of float
-        Their distance, voxels, (z, y, x); 0 where all voxels along an axis move alike.
-    signs : tuple of int
-        -1 along mirrored axes, else 1, (z, y, x).
-    angle : float
-        Rotation in the section, radians.
-    """
-
-    control: npt.NDArray[np.float64]
+    control: npt.NDArray[np.float64]  # displacements of the control points, voxels
+    # Their distance, voxels, (z, y, x); 0 where all voxels along an axis move alike.
     spacing: tuple[float, float, float]
-    signs: ZYX = (1, 1, 1)
-    angle: float = 0.0
+    signs: ZYX = (1, 1, 1)  # -1 along mirrored axes, else 1, (z, y, x)
+    angle: float = 0.0  # rotation in the section, radians
 
     def field(self, shape: ZYX, device: torch.device | str = "cpu") -> Tensor:
         """Give the displacement of every voxel, by cubic B-splines over the control points.
 
         The splines approximate their control points, as those of the authors' later code do, so
         that the displacement varies less than they.
-
-        Parameters
-        ----------
-        shape : tuple of int
-            Voxels, (z, y, x).
-        device : torch.device or str
-            Where to compute it.
-
-        Returns
-        -------
-        Tensor, shape (3, Z, Y, X), float32
-            Voxels, on that device.
         """
         z, y, x = (spline_basis(n, s).to(device) for n, s in zip(shape, self.spacing, strict=True))
         control = torch.from_numpy(self.control).to(device)
         return torch.einsum("dabc,za,yb,xc->dzyx", control, z, y, x).float()
 
     def coordinates(self, shape: ZYX, device: torch.device | str = "cpu") -> Tensor:
-        """Give where every voxel of a patch comes from.
-
-        Parameters
-        ----------
-        shape : tuple of int
-            Voxels of the patch, (z, y, x).
-        device : torch.device or str
-            Where to compute them.
-
-        Returns
-        -------
-        Tensor, shape (3, Z, Y, X), float32
-            Position relative to the patch's centre, voxels, on that device.
-        """
+        """Give where every voxel of a patch comes from."""
         axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
         z, y, x = torch.stack(torch.meshgrid(*axes, indexing="ij")) + self.field(shape, device)
         z, y, x = (sign * along for sign, along in zip(self.signs, (z, y, x), strict=True))
@@ -108,20 +72,7 @@ def _exact(value: float) -> float:
 
 
 def spline_basis(size: int, spacing: float) -> Tensor:
-    """Give the weights of uniform cubic B-splines at every voxel along an axis.
-
-    Parameters
-    ----------
-    size : int
-        Voxels.
-    spacing : float
-        Distance of control points, voxels; 0 for one control point that moves all alike.
-
-    Returns
-    -------
-    Tensor, shape (size, control points), float64
-        Rows add up to 1.
-    """
+    """Give the weights of uniform cubic B-splines at every voxel along an axis."""
     if spacing == 0:
         return torch.ones(size, 1, dtype=torch.float64)
     knots = spacing * np.arange(-_CUBIC, control_points(size, spacing) + 1)
@@ -130,20 +81,7 @@ def spline_basis(size: int, spacing: float) -> Tensor:
 
 
 def control_points(size: int, spacing: float) -> int:
-    """Count the control points along an axis.
-
-    Parameters
-    ----------
-    size : int
-        Voxels.
-    spacing : float
-        Their distance, voxels; 0 for one that moves all alike.
-
-    Returns
-    -------
-    int
-        At least 1.
-    """
+    """Count the control points along an axis."""
     return 1 if spacing == 0 else math.floor((size - 1) / spacing) + _CUBIC + 1
 
 
@@ -156,28 +94,7 @@ def draw_deformation(
     rotation: str,
     flips: bool,
 ) -> Deformation:
-    """Draw how a patch is deformed.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Decides everything.
-    shape : tuple of int
-        Input voxels of the patch, (z, y, x).
-    std : sequence of float
-        Standard deviation of the control points' displacement, voxels, (z, y, x).
-    spacing : tuple of float
-        Distance of the control points, voxels, (z, y, x).
-    rotation : {"any", "quarter", "none"}
-        Angles in the section.
-    flips : bool
-        Mirror along every axis with probability 1/2.
-
-    Returns
-    -------
-    Deformation
-        The same for the same generator.
-    """
+    """Draw how a patch is deformed."""
     counts = zyx(control_points(n, s) for n, s in zip(shape, spacing, strict=True))
     normal = rng.standard_normal((3, *counts)).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
     turn = {"any": rng.uniform(0, 4), "quarter": float(rng.integers(4)), "none": 0.0}[rotation]
@@ -191,22 +108,7 @@ def draw_deformation(
 
 
 def reach(shape: ZYX, *, std: Sequence[float], rotation: str) -> tuple[float, float, float]:
-    """Give how far from a patch's centre its deformed voxels can come from.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels of the patch, (z, y, x).
-    std : sequence of float
-        Standard deviation of the control points' displacement, voxels, (z, y, x).
-    rotation : {"any", "quarter", "none"}
-        Angles in the section.
-
-    Returns
-    -------
-    tuple of float
-        Voxels, (z, y, x).
-    """
+    """Give how far from a patch's centre its deformed voxels can come from."""
     z, y, x = ((n - 1) / 2 + LARGEST_DEVIATION * s for n, s in zip(shape, std, strict=True))
     if rotation == "any":
         return z, math.hypot(y, x), math.hypot(y, x)
@@ -214,22 +116,7 @@ def reach(shape: ZYX, *, std: Sequence[float], rotation: str) -> tuple[float, fl
 
 
 def resample(values: Tensor, positions: Tensor, *, nearest: bool = False) -> Tensor:
-    """Look up values at positions between voxels.
-
-    Parameters
-    ----------
-    values : Tensor, shape (C, Z, Y, X), float32
-        On the voxels of a box.
-    positions : Tensor, shape (3, Z', Y', X'), float32
-        Indices into the box, (z, y, x), not necessarily whole; inside the box.
-    nearest : bool
-        Take the nearest voxel instead of interpolating linearly.
-
-    Returns
-    -------
-    Tensor, shape (C, Z', Y', X'), float32
-        Values there.
-    """
+    """Look up values at positions between voxels."""
     last = torch.tensor([max(1, n - 1) for n in values.shape[1:]], device=values.device)
     unit = 2 * positions / last.view(3, 1, 1, 1) - 1
     # grid_sample wants x first, and positions last.
@@ -242,32 +129,14 @@ def resample(values: Tensor, positions: Tensor, *, nearest: bool = False) -> Ten
 
 @dataclass(frozen=True)
 class GreyCurve:
-    """A smooth monotone curve of normalised grey values.
+    """A smooth monotone curve of normalised grey values."""
 
-    Parameters
-    ----------
-    slopes : tuple of float
-        Positive, equally spaced over the range, linearly interpolated between.
-    shift : float
-        Added to all values.
-    """
-
+    # Positive, equally spaced over the range, linearly interpolated between.
     slopes: tuple[float, ...] = (1.0,) * GREY_KNOTS
-    shift: float = 0.0
+    shift: float = 0.0  # added to all values
 
     def apply(self, values: Tensor) -> Tensor:
-        """Run values through the curve.
-
-        Parameters
-        ----------
-        values : Tensor, any shape, float32
-            Normalised grey values.
-
-        Returns
-        -------
-        Tensor, same shape, float32
-            Their images; the order of values is kept.
-        """
+        """Run values through the curve."""
         steps = 256
         grid = np.linspace(-GREY_RANGE, GREY_RANGE, steps + 1)
         knots = np.linspace(-GREY_RANGE, GREY_RANGE, len(self.slopes))
@@ -284,21 +153,6 @@ class GreyCurve:
 
 
 def draw_grey_curve(rng: np.random.Generator, slope: float, shift: float) -> GreyCurve:
-    """Draw a curve for a patch's grey values.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Decides everything.
-    slope : float
-        Slopes are uniform in 1 - slope to 1 + slope.
-    shift : float
-        The shift is uniform in -shift to shift.
-
-    Returns
-    -------
-    GreyCurve
-        The same for the same generator.
-    """
+    """Draw a curve for a patch's grey values."""
     slopes = rng.uniform(1 - slope, 1 + slope, GREY_KNOTS)
     return GreyCurve(tuple(slopes.tolist()), float(rng.uniform(-shift, shift)))

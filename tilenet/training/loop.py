@@ -41,33 +41,11 @@ class Ranks:
     count: int = 1
 
     def any(self, flag: bool) -> bool:
-        """Tell whether any process says yes; all of them have to ask.
-
-        Parameters
-        ----------
-        flag : bool
-            What this one says.
-
-        Returns
-        -------
-        bool
-            The same in every process.
-        """
+        """Tell whether any process says yes; all of them have to ask."""
         return bool(self.mean(torch.tensor(float(flag))))
 
     def mean(self, value: Tensor) -> Tensor:
-        """Average a number over the processes; all of them have to ask.
-
-        Parameters
-        ----------
-        value : Tensor, shape ()
-            What this one has.
-
-        Returns
-        -------
-        Tensor, shape ()
-            The same in every process.
-        """
+        """Average a number over the processes; all of them have to ask."""
         if self.count == 1:
             return value
         import torch.distributed as dist
@@ -154,20 +132,7 @@ def make_state(network: UNet, chosen: Optimization) -> State:
 
 
 def learning_rate(chosen: Optimization, step: int) -> float:
-    """Give the learning rate of an update.
-
-    Parameters
-    ----------
-    chosen : Optimization
-        The recipe's part.
-    step : int
-        Number of the update, from 0.
-
-    Returns
-    -------
-    float
-        Rising linearly at first, then constant or falling to zero along a cosine.
-    """
+    """Give the learning rate of an update."""
     warm = round(chosen.warm_up * chosen.steps)
     if step < warm:
         return chosen.height * (step + 1) / warm
@@ -178,21 +143,7 @@ def learning_rate(chosen: Optimization, step: int) -> float:
 
 
 def weighted_loss(scores: Tensor, patch: Patch) -> Tensor:
-    """Give the weighted cross-entropy of a patch.
-
-    Parameters
-    ----------
-    scores : Tensor, shape (1, classes, Z, Y, X)
-        Of the network.
-    patch : Patch
-        Classes and weights.
-
-    Returns
-    -------
-    Tensor, shape ()
-        sum(weight x -log p(class)) / sum(weight), Ronneberger et al. 2015, equation 1; 0 where
-        all voxels are ignored.
-    """
+    """Give the weighted cross-entropy of a patch."""
     losses = functional.cross_entropy(scores.float(), patch.classes, reduction="none")
     total = patch.weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
     return (patch.weights * losses).sum() / total
@@ -283,18 +234,7 @@ def _distributed(network: UNet, ranks: Ranks) -> nn.Module:
 
 
 def pack(state: State) -> dict[str, Tensor]:
-    """Give weights and optimizer as named tensors.
-
-    Parameters
-    ----------
-    state : State
-        What was reached.
-
-    Returns
-    -------
-    dict of str to Tensor
-        What :func:`unpack` takes; on the CPU.
-    """
+    """Give weights and optimizer as named tensors."""
     tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
     for number, values in state.optimizer.state_dict()["state"].items():
         named: dict[str, Any] = {f"optimizer.{number}.{key}": t for key, t in values.items()}
@@ -303,17 +243,7 @@ def pack(state: State) -> dict[str, Tensor]:
 
 
 def unpack(state: State, tensors: dict[str, Tensor], step: int) -> None:
-    """Put weights and optimizer back.
-
-    Parameters
-    ----------
-    state : State
-        A new one of the same recipe; changed in place.
-    tensors : dict of str to Tensor
-        What :func:`pack` gave.
-    step : int
-        Updates done.
-    """
+    """Put weights and optimizer back."""
     weights, moments = {}, dict[int, dict[str, Tensor]]()
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

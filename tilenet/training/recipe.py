@@ -80,18 +80,7 @@ class Network(_Part):
         return self.depth or DEFAULT_DEPTH[self.kind]
 
     def architecture(self, in_channels: int, out_channels: int) -> UNetArchitecture:
-        """Give the layers.
-
-        Parameters
-        ----------
-        in_channels, out_channels : int
-            Channels of the input, and classes.
-
-        Returns
-        -------
-        UNetArchitecture
-            The network.
-        """
+        """Give the layers."""
         depth = self.levels
         levels = range(depth + 1)
         mixed = self.planar_levels or min(DEFAULT_PLANAR_LEVELS, depth)
@@ -305,35 +294,11 @@ class Recipe(_Part):
     validation: Validation = Validation()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values.
-
-        Returns
-        -------
-        dict
-            What :func:`tilenet.training.make_recipe` takes.
-        """
+        """Give the fields as JSON values."""
         return self.model_dump(mode="json")
 
     def patch_for(self, architecture: UNetArchitecture, room: ZYX) -> ZYX:
-        """Give the output shape of a patch.
-
-        Parameters
-        ----------
-        architecture : UNetArchitecture
-            The network.
-        room : tuple of int
-            Voxels of the smallest training region, (z, y, x).
-
-        Returns
-        -------
-        tuple of int
-            Voxels, (z, y, x): the recipe's, or the kind's usual one as far as there is room.
-
-        Raises
-        ------
-        IllegalSize
-            When the network cannot give the recipe's; the nearest legal ones are named.
-        """
+        """Give the output shape of a patch."""
         if self.optimization.patch is not None:
             architecture.input_for(self.optimization.patch)
             return self.optimization.patch

@@ -40,31 +40,18 @@ _Point = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was read for one patch, and what is to become of it.
+    """What was read for one patch, and what is to become of it."""
 
-    Parameters
-    ----------
-    index : int
-        Number of the sample.
-    grey : ndarray, shape (c, z, y, x), float32
-        Normalised grey values around the patch.
-    targets : ndarray, shape (1 or 2, z, y, x), float32
-        Classes (:data:`tilenet.training.volumes.IGNORED` among them), and the weight map if any.
-    grey_centre, targets_centre : tuple of float
-        The patch's centre in either array, voxels, (z, y, x).
-    deformation : Deformation
-        Of the geometry.
-    curve : GreyCurve
-        Of the grey values.
-    """
-
-    index: int
-    grey: npt.NDArray[np.float32]
+    index: int  # number of the sample
+    grey: npt.NDArray[np.float32]  # normalised grey values around the patch
+    # Classes (:data:`tilenet.training.volumes.IGNORED` among them), and the weight map if
+    # any.
     targets: npt.NDArray[np.float32]
+    # grey_centre, targets_centre: the patch's centre in either array, voxels, (z, y, x).
     grey_centre: _Point
     targets_centre: _Point
-    deformation: Deformation
-    curve: GreyCurve
+    deformation: Deformation  # of the geometry
+    curve: GreyCurve  # of the grey values
 
 
 @dataclass(frozen=True)
@@ -128,18 +115,7 @@ class Patches:
         return self.architecture.input_for(self.patch)
 
     def sample(self, index: int) -> Sample:
-        """Read what a patch needs.
-
-        Parameters
-        ----------
-        index : int
-            Number of the sample; it and the recipe's seed decide everything.
-
-        Returns
-        -------
-        Sample
-            Not deformed yet.
-        """
+        """Read what a patch needs."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.optimization.seed, index])
         number, start = self._position(rng)
@@ -167,20 +143,7 @@ class Patches:
         )
 
     def augmented(self, sample: Sample, device: torch.device | str = "cpu") -> Patch:
-        """Deform a sample.
-
-        Parameters
-        ----------
-        sample : Sample
-            What was read.
-        device : torch.device or str
-            Where to do it.
-
-        Returns
-        -------
-        Patch
-            On that device.
-        """
+        """Deform a sample."""
         relative = sample.deformation.coordinates(self.input_shape, device)
         halo = self.architecture.halo
         inner = relative[

@@ -57,13 +57,7 @@ class Statistics:
         return [value for value, voxels in self.counts.items() if voxels < least]
 
     def class_weights(self) -> npt.NDArray[np.float32]:
-        """Weigh classes by the inverse of their frequency.
-
-        Returns
-        -------
-        ndarray, shape (classes,), float32
-            Voxels / (classes x voxels of the class).
-        """
+        """Weigh classes by the inverse of their frequency."""
         voxels = np.array(list(self.counts.values()), np.float64)
         weights: npt.NDArray[np.float32] = (voxels.sum() / (len(voxels) * voxels)).astype(
             np.float32

@@ -39,18 +39,7 @@ class Figures:
     rand_error: float | None = None
 
     def get(self, name: str) -> float:
-        """Give a figure by its name.
-
-        Parameters
-        ----------
-        name : str
-            "loss", "pixel_error" or "rand_error".
-
-        Returns
-        -------
-        float
-            The loss where the figure is not defined.
-        """
+        """Give a figure by its name."""
         value: float | None = getattr(self, name)
         return self.loss if value is None else value
 
@@ -184,32 +173,13 @@ def _patch(
 
 @dataclass(frozen=True)
 class BoxVolume:
-    """A box of a volume, mirrored at its own faces: what lies beyond was trained on.
+    """A box of a volume, mirrored at its own faces: what lies beyond was trained on."""
 
-    Parameters
-    ----------
-    volume : TrainingVolume
-        The volume.
-    box : Box
-        Inside it.
-    """
-
-    volume: TrainingVolume
-    box: Box
+    volume: TrainingVolume  # the volume
+    box: Box  # inside it
 
     def mirrored(self, inside: Box) -> npt.NDArray[np.generic]:
-        """Read grey values.
-
-        Parameters
-        ----------
-        inside : Box
-            In coordinates of the box; may leave it.
-
-        Returns
-        -------
-        ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-            Mirrored where it leaves it.
-        """
+        """Read grey values."""
         stored_box = read_box_of(inside, self.box.shape)
         back = zyx(-n for n in self.box.start)
         stored = self.volume.raw.read(stored_box.relative_to(back))

@@ -84,31 +84,7 @@ class TrainingVolume:
 def target_values(
     volume: Volume, box: Box, *, within: Box, targets: Targets, per_section: bool
 ) -> npt.NDArray[np.int64]:
-    """Read labels as what is learnt: class values, and :data:`IGNORED`.
-
-    Parameters
-    ----------
-    volume : Volume
-        Integer labels.
-    box : Box
-        What is wanted, inside the volume.
-    within : Box
-        Nothing outside of it is read.
-    targets : Targets
-        What label values mean.
-    per_section : bool
-        Gaps are made in each section alone.
-
-    Returns
-    -------
-    ndarray, shape (z, y, x), int64
-        Label values; 0 and 1 when binary.
-
-    Raises
-    ------
-    InvalidData
-        When a value cannot be a class.
-    """
+    """Read labels as what is learnt: class values, and :data:`IGNORED`."""
     grown = box.grow(*gap_margins(targets.gap, per_section=per_section)).intersect(within)
     stored = volume.read(grown)
     if targets.gap:

@@ -152,20 +152,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: npt.NDArray[Any], void: float | None = None) -> Self:
-        """Sum over the voxels of a block.
-
-        Parameters
-        ----------
-        values : ndarray, any shape, any real dtype
-            Grey values.
-        void : float, optional
-            A value that marks voxels outside the specimen, left out.
-
-        Returns
-        -------
-        Moments
-            Sums in float64; exact for integers of up to 16 bits, but for the last rounding.
-        """
+        """Sum over the voxels of a block."""
         flat = values.ravel(order="K")  # no copy, unless the array has gaps
         count, totals, squares = 0, [], []
         for start in range(0, flat.size, SLICE):

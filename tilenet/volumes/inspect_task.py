@@ -54,18 +54,7 @@ class CheckTask:
     region: Box | None = None
 
     def __call__(self, box: Box) -> BlockReport:
-        """Check a block.
-
-        Parameters
-        ----------
-        box : Box
-            Whole shards, or up to the volume's edge.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`Checked`.
-        """
+        """Check a block."""
         clock, volume = Clock(), reader(self.output, self.run)
         part = box if self.region is None else box.intersect(self.region)
         found = [

@@ -82,18 +82,7 @@ class Bounds:
     high: float
 
     def problem(self, values: npt.NDArray[Any]) -> str | None:
-        """Say what values cannot be.
-
-        Parameters
-        ----------
-        values : ndarray
-            Stored values, at least one.
-
-        Returns
-        -------
-        str or None
-            None where all of them can be.
-        """
+        """Say what values cannot be."""
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             return f"{int((~np.isfinite(values)).sum())} values are NaN or infinite"
         for value in (values.min(), values.max()):

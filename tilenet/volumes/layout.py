@@ -26,75 +26,31 @@ _DEFAULT_AXES = {2: "yx", 3: "zyx"}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the axes of a stored array mean.
+    """What the axes of a stored array mean."""
 
-    Parameters
-    ----------
-    axes : tuple of str
-        One letter per stored axis, out of t, c, z, y, x.
-    channel : int or None
-        The channel to read; None reads all of them.
-    voxel_size, translation : tuple of float or None
-        Nanometres, (z, y, x).
-    level : str or None
-        Path of the array below its group.
-    levels : mapping
-        Path of every pyramid level to its voxel size, nanometres (z, y, x).
-    """
-
-    axes: tuple[str, ...]
-    channel: int | None = None
+    axes: tuple[str, ...]  # one letter per stored axis, out of t, c, z, y, x
+    channel: int | None = None  # the channel to read; None reads all of them
+    # voxel_size, translation: nanometres, (z, y, x).
     voxel_size: tuple[float, float, float] | None = None
     translation: tuple[float, float, float] | None = None
-    level: str | None = None
+    level: str | None = None  # path of the array below its group
+    # Path of every pyramid level to its voxel size, nanometres (z, y, x).
     levels: Mapping[str, tuple[float, float, float] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An array, what its axes mean, and the provenance stored beside it.
+    """An array, what its axes mean, and the provenance stored beside it."""
 
-    Parameters
-    ----------
-    array : zarr.Array
-        The stored array.
-    layout : Layout
-        What its axes mean.
-    attributes : mapping
-        The group's attributes under "tilenet".
-    """
-
-    array: zarr.Array[Any]
-    layout: Layout
-    attributes: Mapping[str, Any]
+    array: zarr.Array[Any]  # the stored array
+    layout: Layout  # what its axes mean
+    attributes: Mapping[str, Any]  # the group's attributes under "tilenet"
 
 
 def find_layout(
     location: str, *, level: str | None, channel: int | None, axes: str | None
 ) -> Found:
-    """Find the array that a location means.
-
-    Parameters
-    ----------
-    location : str
-        Local path or URL of a group or an array.
-    level : str or None
-        Path or index of a pyramid level.
-    channel : int or None
-        Channel to read.
-    axes : str or None
-        Meaning of the stored axes.
-
-    Returns
-    -------
-    Found
-        The array and its layout.
-
-    Raises
-    ------
-    UnreadableVolume, AmbiguousVolume
-        When there is no volume, or several readings of it.
-    """
+    """Find the array that a location means."""
     node = open_node(location)
     if isinstance(node, zarr.Array):
         if level is not None:

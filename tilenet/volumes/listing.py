@@ -22,37 +22,13 @@ from tilenet.volumes.stores import TAKEN, can_list, in_turn, stored_sizes
 
 
 def lattice(array: zarr.Array[Any]) -> list[int]:
-    """Count the shards of an array, or chunks of one without shards.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-
-    Returns
-    -------
-    list of int
-        Along each stored axis.
-    """
+    """Count the shards of an array, or chunks of one without shards."""
     sizes = array.shards or array.chunks
     return [math.ceil(n / size) for n, size in zip(array.shape, sizes, strict=True)]
 
 
 def shard_keys(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[str]:
-    """Name the stored objects that hold a part of an array.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    index : sequence of slice
-        The part, one slice per stored axis.
-
-    Returns
-    -------
-    iterator of str
-        Keys relative to the array.
-    """
+    """Name the stored objects that hold a part of an array."""
     touched = _touched(array, index)
     return map(array.metadata.encode_chunk_key, itertools.product(*touched))
 
@@ -117,25 +93,7 @@ def key_reader(array: zarr.Array[Any]) -> Callable[[str], int | None]:
 
 
 def stored_shards(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> npt.NDArray[np.bool_]:
-    """List the shards of an array.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    wanted : iterable of str
-        The keys that matter: where nothing can be listed, they are asked for one by one.
-
-    Returns
-    -------
-    ndarray of bool, one axis per stored axis
-        Whether each shard, or chunk of an array without shards, is stored.
-
-    Raises
-    ------
-    UnreadableVolume
-        When a folder cannot be listed.
-    """
+    """List the shards of an array."""
     counts = lattice(array)
     stored, position = np.zeros(math.prod(counts), np.bool_), key_reader(array)
     for key in stored_keys(array, wanted):
@@ -148,24 +106,7 @@ def stored_shards(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> npt.NDA
 def stored_along_axes(
     array: zarr.Array[Any], axes: Sequence[str], index: Sequence[slice], wanted: Iterable[str]
 ) -> npt.NDArray[np.bool_]:
-    """List the shards of a volume, of those channels that are read.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    axes : sequence of str
-        Its stored axes.
-    index : sequence of slice
-        The part of it that is the volume.
-    wanted : iterable of str
-        The keys that matter: where nothing can be listed, they are asked for one by one.
-
-    Returns
-    -------
-    ndarray of bool, shape (z, y, x)
-        Whether each is stored, of all channels.
-    """
+    """List the shards of a volume, of those channels that are read."""
     part = tuple(slice(each.start, each.stop) for each in _touched(array, index))
     kept = [axis for axis in axes if axis in "zyx"]
     others = tuple(i for i, axis in enumerate(axes) if axis not in kept)
@@ -195,25 +136,7 @@ def count_stored(array: zarr.Array[Any]) -> int:
 
 
 def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[str]:
-    """List what an array has stored, as it is told.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The array.
-    wanted : iterable of str
-        The keys that matter: where nothing can be listed, they are asked for one by one.
-
-    Yields
-    ------
-    str
-        Relative to the array: chunk and shard keys, and whatever else lies there.
-
-    Raises
-    ------
-    UnreadableVolume
-        When a folder cannot be listed.
-    """
+    """List what an array has stored, as it is told."""
     if can_list(array.store):
         yield from names_below(array.store, array.path)
         return
@@ -224,25 +147,7 @@ def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[
 
 
 def names_below(store: Store, path: str) -> Iterator[str]:
-    """List what lies below a folder of a store, as it is told.
-
-    Parameters
-    ----------
-    store : zarr.abc.store.Store
-        One that can list.
-    path : str
-        The folder; empty for the store.
-
-    Yields
-    ------
-    str
-        Relative to the folder, in no order.
-
-    Raises
-    ------
-    UnreadableVolume
-        When a folder cannot be listed.
-    """
+    """List what lies below a folder of a store, as it is told."""
     if isinstance(store, LocalStore):
         yield from _files_below(os.fspath(store.root / path))
         return
@@ -287,22 +192,7 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
 
 
 def missing_blocks(stored: npt.NDArray[np.bool_], shard: ZYX, blocks: Sequence[Box]) -> list[int]:
-    """Tell which blocks lack a shard.
-
-    Parameters
-    ----------
-    stored : ndarray of bool, shape (z, y, x)
-        Whether each shard of the volume is stored.
-    shard : tuple of int
-        Voxels of a shard, (z, y, x).
-    blocks : sequence of Box
-        The blocks.
-
-    Returns
-    -------
-    list of int
-        Their positions, ascending.
-    """
+    """Tell which blocks lack a shard."""
     if isinstance(blocks, BlockGrid) and len(blocks):
         lacking = incomplete(stored, shard, blocks)
         if lacking is not None:
@@ -319,22 +209,7 @@ def _shards_of(box: Box, shard: ZYX) -> tuple[slice, ...]:
 def incomplete(
     stored: npt.NDArray[np.bool_], shard: ZYX, grid: BlockGrid
 ) -> npt.NDArray[np.bool_] | None:
-    """Tell of all blocks of a grid at once whether they lack a shard.
-
-    Parameters
-    ----------
-    stored : ndarray of bool, shape (z, y, x)
-        Whether each shard of the volume is stored.
-    shard : tuple of int
-        Voxels of a shard, (z, y, x).
-    grid : BlockGrid
-        The blocks.
-
-    Returns
-    -------
-    ndarray of bool, shape of the grid's lattice, or None
-        True where a shard is missing; None when blocks are not whole shards.
-    """
+    """Tell of all blocks of a grid at once whether they lack a shard."""
     whole = stored
     for axis, (block, size) in enumerate(zip(grid.block_shape, shard, strict=True)):
         if block % size:

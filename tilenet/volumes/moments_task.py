@@ -29,18 +29,7 @@ class MomentsTask:
     void: float | None = None
 
     def __call__(self, box: Box) -> BlockReport:
-        """Sum over a block.
-
-        Parameters
-        ----------
-        box : Box
-            The block, inside the volume.
-
-        Returns
-        -------
-        BlockReport
-            Its value is a :class:`tilenet.volumes.Moments`.
-        """
+        """Sum over a block."""
         clock = Clock()
         moments = Moments.of(read_finite(reader(self.source, self.run), box), self.void)
         clock.phase("read")

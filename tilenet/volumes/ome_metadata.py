@@ -31,54 +31,24 @@ NANOMETRES = {
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One resolution of an image.
+    """One resolution of an image."""
 
-    Parameters
-    ----------
-    path : str
-        Path of its array below the group; not always "0".
-    scale : tuple of float
-        Size of a step per axis, in the unit of the axis.
-    translation : tuple of float
-        Position of the first voxel's centre per axis, in the unit of the axis.
-    """
-
-    path: str
-    scale: tuple[float, ...]
+    path: str  # path of its array below the group; not always "0"
+    scale: tuple[float, ...]  # size of a step per axis, in the unit of the axis
+    # Position of the first voxel's centre per axis, in the unit of the axis.
     translation: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a group's metadata say of one image.
+    """What a group's metadata say of one image."""
 
-    Parameters
-    ----------
-    axes : tuple of str
-        Axis names, as stored.
-    units : tuple of str or None
-        Unit per axis.
-    levels : tuple of Level
-        From the finest to the coarsest.
-    """
-
-    axes: tuple[str, ...]
-    units: tuple[str | None, ...]
-    levels: tuple[Level, ...]
+    axes: tuple[str, ...]  # axis names, as stored
+    units: tuple[str | None, ...]  # unit per axis
+    levels: tuple[Level, ...]  # from the finest to the coarsest
 
     def nanometres(self, values: tuple[float, ...]) -> dict[str, float]:
-        """Convert values along the axes to nanometres.
-
-        Parameters
-        ----------
-        values : tuple of float
-            One per axis, in the unit of the axis.
-
-        Returns
-        -------
-        dict
-            Axis name to nanometres; axes without a unit of length are left out.
-        """
+        """Convert values along the axes to nanometres."""
         return {
             name: value * NANOMETRES[unit]
             for name, unit, value in zip(self.axes, self.units, values, strict=True)
@@ -87,27 +57,7 @@ class Image:
 
 
 def read_image(path: str, attributes: Mapping[str, Any]) -> Image | None:
-    """Read the multiscale metadata of a group.
-
-    Parameters
-    ----------
-    path : str
-        Where the group lies, for messages.
-    attributes : mapping
-        Its attributes.
-
-    Returns
-    -------
-    Image or None
-        None when the group has no multiscale metadata.
-
-    Raises
-    ------
-    AmbiguousVolume
-        When the group holds several images.
-    UnreadableVolume
-        When the metadata break the specification.
-    """
+    """Read the multiscale metadata of a group."""
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if multiscales is None:
@@ -168,26 +118,7 @@ def image_attributes(
     channels: tuple[str, ...] | None = None,
     brightest: float = 255.0,
 ) -> dict[str, Any]:
-    """Make the OME-Zarr 0.5 attributes of a group with one level, "0".
-
-    Parameters
-    ----------
-    name : str
-        Name of the image.
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x); None leaves the unit out.
-    translation : tuple of float, optional
-        Position of the first voxel, nanometres, (z, y, x).
-    channels : tuple of str, optional
-        Channel names; given, the array is (c, z, y, x).
-    brightest : float
-        Value that viewers show as white.
-
-    Returns
-    -------
-    dict
-        Attributes, checked against the specification.
-    """
+    """Make the OME-Zarr 0.5 attributes of a group with one level, "0"."""
     unit = None if voxel_size is None else "nanometer"
     axes = [Axis(name=axis, type="space", **({"unit": unit} if unit else {})) for axis in "zyx"]
     scale = list(voxel_size or (1.0, 1.0, 1.0))

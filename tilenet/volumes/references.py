@@ -47,13 +47,7 @@ class VolumeReference:
         return VolumeReference, (place, self.level, self.channel, self.axes)
 
     def open(self) -> Volume:
-        """Open the volume.
-
-        Returns
-        -------
-        Volume
-            For reading.
-        """
+        """Open the volume."""
         return open_volume(self.location, level=self.level, channel=self.channel, axes=self.axes)
 
 
@@ -76,24 +70,7 @@ class OutputReference:
         return OutputReference, (seen_from_anywhere(self.location), self.creation)
 
     def write(self, box: Box, values: npt.NDArray[Any], run: str) -> None:
-        """Write a block, unless another volume lies there by now.
-
-        Parameters
-        ----------
-        box : Box
-            The block.
-        values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-            The voxels.
-        run : str
-            Name of the run.
-
-        Raises
-        ------
-        UnreadableVolume
-            When the output is gone, or out of reach.
-        InvalidData
-            When it was replaced.
-        """
+        """Write a block, unless another volume lies there by now."""
         volume = writer(self, run)
         # A task goes on after its client died, and by then another command may have replaced the
         # output. What remains is a replacement between this look and the renaming of the shards:
@@ -102,15 +79,7 @@ class OutputReference:
         volume.write(box, values)
 
     def check(self) -> None:
-        """Refuse another volume than the one that the task is for.
-
-        Raises
-        ------
-        UnreadableVolume
-            When the output is gone, or out of reach.
-        InvalidData
-            When it was replaced.
-        """
+        """Refuse another volume than the one that the task is for."""
         if self.creation is None or (found := stored_creation(self.location)) == self.creation:
             return
         if found is None:

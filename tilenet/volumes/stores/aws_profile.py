@@ -35,23 +35,7 @@ _ASKED = ("sso_session", "sso_start_url", "role_arn", "credential_process", "log
 
 
 def profile_settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Read what a profile adds to the environment, which wins over it.
-
-    Parameters
-    ----------
-    variables : mapping
-        Environment of the process.
-
-    Returns
-    -------
-    dict
-        Settings of an obstore ``S3Store``; empty where there is no profile.
-
-    Raises
-    ------
-    InvalidData
-        When ``AWS_PROFILE`` names none, or one without keys.
-    """
+    """Read what a profile adds to the environment, which wins over it."""
     chosen = variables.get("AWS_PROFILE")
     name = chosen or variables.get("AWS_DEFAULT_PROFILE") or "default"
     credentials = _read(variables, "AWS_SHARED_CREDENTIALS_FILE", "credentials")
@@ -97,18 +81,7 @@ class FileKeys:
         self._known: dict[str, str] = {}
 
     def __call__(self) -> dict[str, Any]:
-        """Read the keys.
-
-        Returns
-        -------
-        dict
-            An obstore ``S3Credential``.
-
-        Raises
-        ------
-        InvalidData
-            When the files hold none, and never did.
-        """
+        """Read the keys."""
         try:
             found = profile_settings(os.environ)
         except InvalidData:  # a tool may be writing it just now

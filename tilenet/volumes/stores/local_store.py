@@ -30,41 +30,17 @@ class DurableStore(LocalStore):
     """A local store whose keys appear whole and stay, also after a power cut."""
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a key.
-
-        Parameters
-        ----------
-        key : str
-            Path below the root.
-        value : Buffer
-            Its bytes.
-        """
+        """Write a key."""
         await asyncio.to_thread(self.set_sync, key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Write a key that is not there.
-
-        Parameters
-        ----------
-        key : str
-            Path below the root.
-        value : Buffer
-            Its bytes.
-        """
+        """Write a key that is not there."""
         check_writable(self)
         with contextlib.suppress(FileExistsError):
             await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), True)
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write a key.
-
-        Parameters
-        ----------
-        key : str
-            Path below the root.
-        value : Buffer
-            Its bytes.
-        """
+        """Write a key."""
         check_writable(self)
         write_durably(self.root / key, value.as_buffer_like())
 

@@ -56,18 +56,7 @@ def scheme_of(location: str) -> str:
 
 
 def store_seconds() -> float:
-    """Read how long a store may fail or stay silent.
-
-    Returns
-    -------
-    float
-        Seconds.
-
-    Raises
-    ------
-    InvalidData
-        When the environment variable is not a positive number.
-    """
+    """Read how long a store may fail or stay silent."""
     text = os.environ.get(TIMEOUT, "")
     try:
         seconds = float(text) if text else TIMEOUT_SECONDS
@@ -80,25 +69,7 @@ def store_seconds() -> float:
 
 
 def make_client(location: str) -> Any:
-    """Make the client of an object store or of a folder of a web server; nothing is asked yet.
-
-    Parameters
-    ----------
-    location : str
-        URL of one of :data:`SCHEMES`.
-
-    Returns
-    -------
-    obstore.store.ObjectStore
-        Its keys are below the location.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the client library is missing, or the URL or the settings make no sense to it.
-    InvalidData
-        When a setting cannot be what it should.
-    """
+    """Make the client of an object store or of a folder of a web server; nothing is asked yet."""
     given = [item for item in os.environ.items() if item[0].startswith(ENVIRONMENT)]
     for name, value in given:
         if name not in INLINE:

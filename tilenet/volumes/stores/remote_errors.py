@@ -54,23 +54,7 @@ _SOURCES = {
 
 @contextlib.contextmanager
 def explained(location: str) -> Iterator[None]:
-    """Turn what obstore raises into an error for people.
-
-    Parameters
-    ----------
-    location : str
-        URL of the volume.
-
-    Yields
-    ------
-    None
-        While the store is asked.
-
-    Raises
-    ------
-    StoreFailed
-        For all but a key that is not there.
-    """
+    """Turn what obstore raises into an error for people."""
     try:
         yield
     except FileNotFoundError as error:
@@ -87,20 +71,7 @@ def explained(location: str) -> Iterator[None]:
 
 
 def explain(location: str, text: str) -> StoreFailed:
-    """Say what a message of obstore means.
-
-    Parameters
-    ----------
-    location : str
-        URL of the volume.
-    text : str
-        The message.
-
-    Returns
-    -------
-    StoreFailed
-        Nothing of the message but codes, host and region.
-    """
+    """Say what a message of obstore means."""
     answer = _Answer(location, text)
     found = _wrong_place(answer) or _wrong_person(answer) or _no_answer(answer)
     if found is None:

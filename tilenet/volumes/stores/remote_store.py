@@ -37,20 +37,7 @@ TAKEN = 10_000
 
 
 def open_store(location: str, read_only: bool) -> RemoteStore:
-    """Open an object store or a folder of a web server; nothing is asked of it yet.
-
-    Parameters
-    ----------
-    location : str
-        URL of one of :data:`tilenet.volumes.stores.SCHEMES`.
-    read_only : bool
-        Whether writing is refused.
-
-    Returns
-    -------
-    RemoteStore
-        Its keys are below the location.
-    """
+    """Open an object store or a folder of a web server; nothing is asked of it yet."""
     return RemoteStore(make_client(location), location=location, read_only=read_only)
 
 
@@ -159,18 +146,7 @@ class RemoteStore(_Explained):
         return open_store, (self.location, self.read_only)
 
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
-        """Give the same store with another right to write.
-
-        Parameters
-        ----------
-        read_only : bool
-            Whether writing is refused.
-
-        Returns
-        -------
-        RemoteStore
-            The store.
-        """
+        """Give the same store with another right to write."""
         return RemoteStore(self.store, location=self.location, read_only=read_only)
 
     @property
@@ -179,29 +155,12 @@ class RemoteStore(_Explained):
         return scheme_of(self.location) not in WEB
 
     async def delete_dir(self, prefix: str) -> None:
-        """Remove all keys below a folder.
-
-        Parameters
-        ----------
-        prefix : str
-            The folder.
-        """
+        """Remove all keys below a folder."""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         await self.remove(sorted([key async for key in self.list_prefix(folder)]))
 
     async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
-        """List all keys below a prefix.
-
-        Parameters
-        ----------
-        prefix : str
-            Ends in a slash, or is empty.
-
-        Yields
-        ------
-        str
-            Relative to the store, in no order.
-        """
+        """List all keys below a prefix."""
         async for entry in self.entries(prefix):
             yield entry["path"]
 
@@ -209,17 +168,6 @@ class RemoteStore(_Explained):
         """List all objects below a prefix, many folders at the same time.
 
         What is held at a time is a page of each: an entry takes 0.6 kB.
-
-        Parameters
-        ----------
-        prefix : str
-            Ends in a slash, or is empty.
-
-        Yields
-        ------
-        dict
-            "path", relative to the store, "size" and more, in no order. Some stores and tools keep
-            folders as empty objects, and go on showing them when all in them is gone.
         """
         import obstore
 
@@ -240,31 +188,14 @@ class RemoteStore(_Explained):
                 streams = [each for each, page in zip(streams, pages, strict=True) if page]
 
     async def holds_other_than(self, known: Container[str]) -> bool:
-        """Tell whether anything is stored here, beside some keys.
-
-        Parameters
-        ----------
-        known : container of str
-            Keys that do not count. Empty objects, which may be folders, do not either.
-
-        Returns
-        -------
-        bool
-            False when nothing else is there.
-        """
+        """Tell whether anything is stored here, beside some keys."""
         async for entry in self._list():
             if entry["size"] and entry["path"] not in known:
                 return True
         return False
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Remove keys, many by one request.
-
-        Parameters
-        ----------
-        keys : sequence of str
-            Relative to the store.
-        """
+        """Remove keys, many by one request."""
         import obstore
 
         check_writable(self)
@@ -272,20 +203,7 @@ class RemoteStore(_Explained):
             await obstore.delete_async(self.store, list(keys))
 
     async def create(self, key: str, value: bytes) -> bool:
-        """Store a key unless it is there, so that of several writers one succeeds.
-
-        Parameters
-        ----------
-        key : str
-            Relative to the store.
-        value : bytes
-            Its content.
-
-        Returns
-        -------
-        bool
-            False when it is there.
-        """
+        """Store a key unless it is there, so that of several writers one succeeds."""
         import obstore
 
         check_writable(self)
@@ -299,18 +217,7 @@ class RemoteStore(_Explained):
         return True
 
     async def content(self, key: str) -> bytes | None:
-        """Read a key.
-
-        Parameters
-        ----------
-        key : str
-            Relative to the store.
-
-        Returns
-        -------
-        bytes or None
-            None when it is not there.
-        """
+        """Read a key."""
         found = await self.get(key, default_buffer_prototype())
         return None if found is None else found.to_bytes()
 

@@ -46,21 +46,7 @@ def _is_container(scheme: str, user: str) -> bool:
 
 
 def refuse_secrets(url: str, what: str = "URL") -> None:
-    """Refuse a URL that carries what must be in the environment.
-
-    Parameters
-    ----------
-    url : str
-        Location of a volume, or address of a store.
-    what : str
-        What it is, for the message.
-
-    Raises
-    ------
-    InvalidData
-        When it has a user name, a password or a query string such as a signature. The message does
-        not show them.
-    """
+    """Refuse a URL that carries what must be in the environment."""
     scheme, _, rest = url.partition("://")
     match = _LEADING_USER.match(rest)
     shown = f"{scheme}://{rest.rpartition('@')[2] if match else rest}".partition("?")[0]
@@ -75,20 +61,7 @@ def refuse_secrets(url: str, what: str = "URL") -> None:
 
 
 def refuse_control_characters(value: str, what: str) -> None:
-    """Refuse a setting that cannot be sent to a store, such as a key with the line's end.
-
-    Parameters
-    ----------
-    value : str
-        The setting; the message does not show it.
-    what : str
-        What it is, for the message.
-
-    Raises
-    ------
-    InvalidData
-        When it has a line break, a tab or another control character.
-    """
+    """Refuse a setting that cannot be sent to a store, such as a key with the line's end."""
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         problem = "holds a line break or another control character"
         raise InvalidData(what, problem, "Set it without, as by $(cat FILE) in a shell.")

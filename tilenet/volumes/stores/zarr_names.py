@@ -42,18 +42,7 @@ _PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
 def check_version(found: str) -> None:
-    """Refuse a zarr-python that lacks what is needed, before anything is read.
-
-    Parameters
-    ----------
-    found : str
-        Its version.
-
-    Raises
-    ------
-    LibraryUnfit
-        Naming what is missing and the versions that work.
-    """
+    """Refuse a zarr-python that lacks what is needed, before anything is read."""
     lacking = [f"{module}.{name}" for module, name in NEEDED if _find(module, name) is None]
     if _numbers(found) < _numbers(FIRST):
         lacking.insert(0, "what came later")
@@ -127,29 +116,12 @@ def end_thread() -> None:
 
 
 def python_pipeline() -> str:
-    """Name zarr-python's own way to decode.
-
-    Returns
-    -------
-    str
-        For ``codec_pipeline.path``; where the name is another one by now, what is set.
-    """
+    """Name zarr-python's own way to decode."""
     module, _, name = _PIPELINE.rpartition(".")
     return _PIPELINE if _find(module, name) else str(zarr.config.get("codec_pipeline.path"))
 
 
 def check_writable(store: Store) -> None:
-    """Refuse to write to what was opened for reading.
-
-    Parameters
-    ----------
-    store : Store
-        Any.
-
-    Raises
-    ------
-    ValueError
-        When it is read-only.
-    """
+    """Refuse to write to what was opened for reading."""
     if store.read_only:
         raise ValueError("store was opened in read-only mode and does not support writing")
