@@ -303,8 +303,8 @@ class OutputDamaged(VolumeError):
         rest = self.count - len(self.found)
         if rest:
             lines.append(f"  and {rest} more (--json lists all)")
-        things = "thing is" if self.count == 1 else "things are"
-        head = f"{self.path}: {self.count} {things} not as it should be:"
+        problems = "problem" if self.count == 1 else "problems"
+        head = f"{self.path}: {self.count} {problems} found:"
         return "\n".join([head, *lines, self.cure])
 
 
@@ -386,7 +386,7 @@ class TrainingDiverged(TilenetError):
     def message(self) -> str:
         return (
             f"Training diverged at step {self.step}: loss {self.loss:g}, gradient {self.norm:g}. "
-            "Lower --learning-rate, or rise it more slowly (optimization.warm_up in the recipe)."
+            "Lower --learning-rate, or warm up longer (optimization.warm_up in the recipe)."
         )
 
 

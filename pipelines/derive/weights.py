@@ -106,7 +106,7 @@ class _Job:
 )  # fmt: skip
 @click.option("--gap", type=int, default=0, help="Voxels of background made where instances touch.")
 @click.option("--ignore", type=int, help="Label of weight 0: neither background nor an instance.")
-@click.option("--single-instance", is_flag=True, help="There truly is but one instance.")
+@click.option("--single-instance", is_flag=True, help="Accept labels with a single instance.")
 @click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
 @click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
 @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")

@@ -1,5 +1,6 @@
 from .checks import check_inputs as check_inputs
 from .checks import check_job as check_job
+from .command import as_array as as_array
 from .command import run_prediction as run_prediction
 from .imagined_volume import cluster_of_gpus as cluster_of_gpus
 from .imagined_volume import paper_job as paper_job
