@@ -260,6 +260,24 @@ def as_array(
 
     Slicing it computes only the blocks that the slice touches. The values are those that
     ``tilenet predict`` stores under the same numeric plan.
+
+    Parameters
+    ----------
+    volume : str
+        Path or URL of the input.
+    model : str
+        Model file.
+    memory : int
+        Bytes that one task may use.
+    choices : Choices, optional
+        Block, data type, precision, device, orientations to average.
+    threads : int
+        CPU threads of an evaluation.
+
+    Returns
+    -------
+    dask.array.Array, shape (z, y, x) or (channels, z, y, x)
+        Foreground probability of two classes, or all channels.
     """
     import dask.array  # here, for it takes a second that no command needs
 
