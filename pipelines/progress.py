@@ -134,10 +134,10 @@ class LineReporter:
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        self.note(f"{self.name}: {describe(self)}")
+        self.note(f"{self.name}: {progress_text(self)}")
 
 
-def describe(state: LineReporter) -> str:
+def progress_text(state: LineReporter) -> str:
     """Put progress into words.
 
     Parameters

@@ -5,8 +5,8 @@
 of ``queues``); or a scheduler that is running already (``joined``). ``profile`` makes it out of a
 TOML file and the command's options, and ``lifetimes`` says when a job's workers end; ``tls`` checks
 certificates; ``worker`` and ``worker_settings`` are what every worker process of ours is given,
-``nannies`` what ends those that never come up. ``asking`` waits for no answer without an end,
-``survey`` tells what runs where, and ``replacing`` ends workers that hang.
+``nannies`` what ends those that never come up. ``scheduler_rpc`` waits for no answer without an
+end, ``worker_states`` tells what runs where, and ``replacing`` ends workers that hang.
 """
 
 import lazy_loader

@@ -1,4 +1,3 @@
-from .asking import ask as ask
 from .batch import make_job as make_job
 from .door import open_client as open_client
 from .door import resolve as resolve
@@ -8,7 +7,7 @@ from .joined import CONNECT_SECONDS as CONNECT_SECONDS
 from .lifetimes import leave_time as leave_time
 from .local import choose_dashboard as choose_dashboard
 from .local import default_workers as default_workers
-from .nannies import last_words as last_words
+from .nannies import nanny_log_tail as nanny_log_tail
 from .options import OUTAGE_SECONDS as OUTAGE_SECONDS
 from .options import Batch as Batch
 from .options import ClusterOptions as ClusterOptions
@@ -20,13 +19,14 @@ from .replacing import patience as patience
 from .replacing import remove as remove
 from .replacing import replace as replace
 from .replacing import replace_unfit as replace_unfit
+from .scheduler_rpc import ask as ask
 from .values import read_address as read_address
 from .values import read_bytes as read_bytes
 from .values import read_seconds as read_seconds
 from .worker_settings import exports as exports
 from .worker_settings import worker_settings as worker_settings
 from .worker_states import SILENT_SECONDS as SILENT_SECONDS
-from .worker_states import Seen as Seen
+from .worker_states import WorkerState as WorkerState
 from .worker_states import ask_workers as ask_workers
 from .worker_states import running_keys as running_keys
 from .worker_states import survey as survey

@@ -68,7 +68,7 @@ def open_client(
     with opened as client:
         if not options.local:
             check_workers(client)
-        check_memory(client, needed)
+        check_worker_memory(client, needed)
         yield client
 
 
@@ -140,7 +140,7 @@ def check_workers(client: Client) -> None:
         raise InvalidData(f"Worker {worker}", problem, cure)
 
 
-def check_memory(client: Client, needed: int) -> None:
+def check_worker_memory(client: Client, needed: int) -> None:
     """See that every worker has the memory that the plan needs, and so has this machine."""
     workers = survey(client)
     for worker in workers:

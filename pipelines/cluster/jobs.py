@@ -64,7 +64,7 @@ _WAKE_SECONDS = 0.2
 
 
 @dataclass
-class _Job:
+class _SubmittedJob:
     # A job, named after its worker, or after what the names of its workers begin with.
     name: str
     number: str
@@ -123,7 +123,7 @@ class Jobs:
         self.cluster, self.client = cluster, client
         self.job_name = f"tilenet-{uuid.uuid4().hex[:6]}"
         self.problem: Exception | None = None
-        self.jobs: dict[str, _Job] = {}
+        self.jobs: dict[str, _SubmittedJob] = {}
         self.given_up: dict[str, str] = {}
         self.said: dict[str, Listed] = {}
         self.count = self.failed = 0
@@ -135,7 +135,7 @@ class Jobs:
         self._line_at = self._alone_since + LINE_SECONDS / 5
         self._ready, self._over = threading.Event(), threading.Event()
         # Not a daemon: however the command ends, the jobs are cancelled first.
-        self._thread = threading.Thread(target=self._tend, name="jobs")
+        self._thread = threading.Thread(target=self._run_loop, name="jobs")
 
     def __enter__(self) -> Self:
         Path(self.batch.log_directory).mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ class Jobs:
         if self.problem is not None:
             raise self.problem
 
-    def _tend(self) -> None:
+    def _run_loop(self) -> None:
         try:
             while not self._over.is_set():
                 self._look()
@@ -238,7 +238,7 @@ class Jobs:
             if words := self._over_with(job, self.said.get(job.number), now):
                 self._forget(job, words, bool(workers), now)
 
-    def _over_with(self, job: _Job, said: Listed | None, now: float) -> str | None:
+    def _over_with(self, job: _SubmittedJob, said: Listed | None, now: float) -> str | None:
         # Why a job without a worker is of no use any more; None while it may be.
         if said is None:
             unlisted = now - job.submitted > UNLISTED_SECONDS
@@ -252,7 +252,7 @@ class Jobs:
             return f"{said.words}, but without a worker"
         return said.words if said.phase == "ended" else None
 
-    def _forget(self, job: _Job, words: str, others: bool, now: float) -> None:
+    def _forget(self, job: _SubmittedJob, words: str, others: bool, now: float) -> None:
         del self.jobs[job.name]
         click.echo(f"Job {job.number} ended: {words}", err=True)
         # Of several that fail at the same time while others compute, one counts.
@@ -296,7 +296,7 @@ class Jobs:
     def _submit(self, now: float) -> None:
         self.count += 1
         name = f"job{self.count}"
-        self.jobs[name] = _Job(name, submit(self._make(name)), now)
+        self.jobs[name] = _SubmittedJob(name, submit(self._make(name)), now)
 
     def _make(self, worker: str) -> Any:
         address = self.cluster.scheduler.address

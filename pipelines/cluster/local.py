@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import dask
 from distributed import Client, LocalCluster
 
-from pipelines.cluster.nannies import STARTS, last_words, listen
+from pipelines.cluster.nannies import STARTS, listen, nanny_log_tail
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.worker_settings import worker_settings
 from tilenet.errors import InvalidData, WorkersDied
@@ -48,7 +48,7 @@ def _start(options: ClusterOptions) -> LocalCluster:
         return _start_once(options)
     except RuntimeError as error:
         why = "it ended before it had come up"
-        raise WorkersDied(STARTS, why, last_words()) from error
+        raise WorkersDied(STARTS, why, nanny_log_tail()) from error
 
 
 def _start_once(options: ClusterOptions) -> LocalCluster:

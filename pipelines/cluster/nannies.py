@@ -52,7 +52,7 @@ def listen() -> None:
     logging.getLogger("distributed.nanny").addHandler(_listener)
 
 
-def last_words() -> tuple[str, ...]:
+def nanny_log_tail() -> tuple[str, ...]:
     """Give the last lines of what was said of this machine's workers.
 
     Returns
@@ -68,12 +68,12 @@ def dask_setup(nanny: Any) -> None:
     # Once for a process, whatever the number of its nannies.
     atexit.unregister(end_workers)
     atexit.register(end_workers)
-    task = asyncio.get_running_loop().create_task(end_in_vain(nanny))
+    task = asyncio.get_running_loop().create_task(stop_failing_nanny(nanny))
     _running.add(task)
     task.add_done_callback(_running.discard)
 
 
-async def end_in_vain(nanny: Any) -> None:
+async def stop_failing_nanny(nanny: Any) -> None:
     """End a nanny whose worker dies before it has come up, time after time."""
     deaths, last = 0, None
     while nanny.status not in (Status.closing, Status.closed, Status.failed):

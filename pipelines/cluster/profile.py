@@ -32,11 +32,11 @@ Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n]+$")]
 
 
-class _Part(BaseModel):
+class _ProfileTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TlsFiles(_Part):
+class TlsFiles(_ProfileTable):
     """Files for encrypted connections; all three or none.
 
     Parameters
@@ -57,7 +57,7 @@ class TlsFiles(_Part):
         return None
 
 
-class Profile(_Part):
+class Profile(_ProfileTable):
     """Where to compute. "Machine" is this one, or the one that a job gets.
 
     Parameters

@@ -9,8 +9,8 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from pipelines.cluster.asking import ask
 from pipelines.cluster.jobs import HUNG, UNFIT, JobCluster
+from pipelines.cluster.scheduler_rpc import ask
 
 #: Seconds to go without any worker: of a scheduler that others look after, and of this machine,
 #: whose workers start anew by themselves.

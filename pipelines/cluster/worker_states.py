@@ -11,10 +11,10 @@ from typing import Any
 import click
 from distributed import Client
 
-from pipelines.cluster.asking import answer, ask
 from pipelines.cluster.joined import CONNECT_SECONDS
-from pipelines.cluster.nannies import last_words
+from pipelines.cluster.nannies import nanny_log_tail
 from pipelines.cluster.replacing import patience
+from pipelines.cluster.scheduler_rpc import answer, ask
 from pipelines.progress import LINE_SECONDS, clock
 from pipelines.stopping import check_stop
 from tilenet.errors import InvalidData, WorkersGone
@@ -30,7 +30,7 @@ _WAKE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkerState:
     """A worker as the scheduler knows it.
 
     Parameters
@@ -64,7 +64,7 @@ class Seen:
     nanny: str = ""
 
 
-def survey(client: Client) -> list[Seen]:
+def survey(client: Client) -> list[WorkerState]:
     """Ask the scheduler which blocks are where.
 
     Parameters
@@ -74,10 +74,10 @@ def survey(client: Client) -> list[Seen]:
 
     Returns
     -------
-    list of Seen
+    list of WorkerState
         One for each worker.
     """
-    return [Seen(**values) for values in ask(client, client.run_on_scheduler, _surveyor())]
+    return [WorkerState(**values) for values in ask(client, client.run_on_scheduler, _surveyor())]
 
 
 def _surveyor() -> Callable[..., list[dict[str, Any]]]:
@@ -173,7 +173,7 @@ def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -
     return found
 
 
-def _lively(client: Client) -> list[Seen]:
+def _lively(client: Client) -> list[WorkerState]:
     # What a worker loads may silence it for a while.
     waited = 0.0
     while True:
@@ -188,13 +188,13 @@ def _lively(client: Client) -> list[Seen]:
         waited += _WAKE_SECONDS
 
 
-def _present(client: Client) -> list[Seen]:
+def _present(client: Client) -> list[WorkerState]:
     # One that died is replaced, mostly: waited for as long as a run goes on without any.
     waited = said = 0.0
     while not (workers := survey(client)):
         limit = patience(client)
         if waited >= limit:
-            raise WorkersGone("is left", clock(waited), last_words())
+            raise WorkersGone("is left", clock(waited), nanny_log_tail())
         if waited - said >= LINE_SECONDS and math.isfinite(limit):  # jobs tell of themselves
             said = waited
             click.echo(f"No worker is left; waiting, {clock(waited)} of {clock(limit)}", err=True)
@@ -204,7 +204,7 @@ def _present(client: Client) -> list[Seen]:
     return workers
 
 
-def _hung(workers: list[Seen], problem: str) -> InvalidData:
+def _hung(workers: list[WorkerState], problem: str) -> InvalidData:
     names = ", ".join(f"{seen.address} ({seen.name})" for seen in workers[:3]) or "(unknown)"
     cure = "It hangs, or its machine is out of reach: end it, and run the same command again."
     return InvalidData(f"Worker {names}", problem, cure)

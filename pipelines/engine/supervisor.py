@@ -21,8 +21,8 @@ from pipelines.cluster import (
     OUTAGE_SECONDS,
     SILENT_SECONDS,
     JobCluster,
-    Seen,
-    last_words,
+    WorkerState,
+    nanny_log_tail,
     patience,
     remove,
     replace,
@@ -125,14 +125,14 @@ class Keeper:
         self._pause = min(LOOK_SECONDS, limits.block / LOOKS)
         self._looked: float | None = None
         self._paces: dict[str, _Pace] = {}
-        self._known: dict[str, Seen] = {}
-        self._there: list[Seen] = []
+        self._known: dict[str, WorkerState] = {}
+        self._there: list[WorkerState] = []
         self._most = self._in_a_row = 0
         self._deaths: Counter[str] = Counter()
         self._over: dict[str, int] = {}
         self._events: deque[dict[str, Any]] = deque()
         self._alone, self._alone_said = 0.0, 0.0
-        self._hung: list[Seen] = []
+        self._hung: list[WorkerState] = []
         self.unfit = Unfit(client, note)
 
     def __enter__(self) -> Self:
@@ -185,7 +185,7 @@ class Keeper:
         """Send a worker away that computes no block, once, and say why."""
         if worker not in self._known:  # it failed before the first look
             self._known |= {seen.address: seen for seen in survey(self.client)}
-        unknown = Seen(worker, worker, 1, 0, 0.0, frozenset(), frozenset())
+        unknown = WorkerState(worker, worker, 1, 0, 0.0, frozenset(), frozenset())
         seen = self._known.get(worker, unknown)
         self.unfit.send_away(seen, why, for_good=for_good, there=self._there)
 
@@ -254,7 +254,7 @@ class Keeper:
     def _count(self, last: str) -> None:
         self._in_a_row += 1
         if self._in_a_row >= max(DEATHS_IN_A_ROW, DEATHS_PER_WORKER * self._most):
-            raise WorkersDied(self._in_a_row, last, last_words())
+            raise WorkersDied(self._in_a_row, last, nanny_log_tail())
 
     def _why(self, worker: str) -> WorkerOverMemory | WorkerDied:
         if (used := self._over.pop(worker, None)) is None:
@@ -262,14 +262,16 @@ class Keeper:
         known = [self._known[worker]] if worker in self._known else list(self._known.values())
         return WorkerOverMemory(worker, used, min((seen.memory for seen in known), default=0))
 
-    def _check_served(self, workers: Sequence[Seen], own: Sequence[str], elapsed: float) -> None:
+    def _check_served(
+        self, workers: Sequence[WorkerState], own: Sequence[str], elapsed: float
+    ) -> None:
         if not own or any(not seen.processing.isdisjoint(own) for seen in workers):
             self._alone = self._alone_said = 0.0
             return
         self._alone += elapsed
         lack, limit = self._lack(workers), patience(self.client)
         if lack and self._alone >= limit:
-            raise WorkersGone(lack, clock(self._alone), last_words())
+            raise WorkersGone(lack, clock(self._alone), nanny_log_tail())
         if self._alone - self._alone_said < LINE_SECONDS:
             return
         self._alone_said = self._alone
@@ -278,7 +280,7 @@ class Keeper:
         elif math.isfinite(limit):  # jobs tell of themselves
             self.note(f"No worker {lack}; waiting, {clock(self._alone)} of {clock(limit)}")
 
-    def _lack(self, workers: Sequence[Seen]) -> str:
+    def _lack(self, workers: Sequence[WorkerState]) -> str:
         # What no worker is or does, so that none takes a block; empty where they are busy.
         if not workers:
             return "is left"
@@ -291,7 +293,7 @@ class Keeper:
 
     # -- workers that are too small ---------------------------------------------------------------
 
-    def _fitting(self, workers: Sequence[Seen]) -> list[Seen]:
+    def _fitting(self, workers: Sequence[WorkerState]) -> list[WorkerState]:
         small = [worker for worker in workers if 0 < worker.memory < self.limits.memory]
         if small:
             remove(self.client, [worker.address for worker in small])
@@ -303,7 +305,7 @@ class Keeper:
 
     # -- blocks that hang -------------------------------------------------------------------------
 
-    def _time(self, worker: Seen, own: Sequence[str], elapsed: float) -> dict[str, Verdict]:
+    def _time(self, worker: WorkerState, own: Sequence[str], elapsed: float) -> dict[str, Verdict]:
         pace, limit = self._paces.setdefault(worker.address, _Pace()), self.limits.block
         computed = worker.executing & worker.processing
         if worker.silent > SILENT_SECONDS or not computed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from distributed import Client
 
-from pipelines.cluster import JobCluster, Seen, replace_unfit
+from pipelines.cluster import JobCluster, WorkerState, replace_unfit
 from tilenet.errors import WorkersUnfit
 
 #: Workers in a row that may be sent away where no other is left and another may come: of a machine
@@ -47,7 +47,9 @@ class Unfit:
         """Note that a block was finished: some worker is fit."""
         self._in_a_row = self._awaited = 0
 
-    def send_away(self, worker: Seen, why: str, *, for_good: bool, there: Sequence[Seen]) -> None:
+    def send_away(
+        self, worker: WorkerState, why: str, *, for_good: bool, there: Sequence[WorkerState]
+    ) -> None:
         """End a worker, and say so."""
         if worker.address in self:
             return

@@ -1,4 +1,4 @@
-"""The figures of a run in the text format that Prometheus scrapes."""
+"""The status of a run in the text format that Prometheus scrapes."""
 
 from __future__ import annotations
 

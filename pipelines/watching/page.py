@@ -14,8 +14,8 @@ from distributed import Client
 from tornado import httpserver, netutil, web
 
 from pipelines.cluster import choose_dashboard
-from pipelines.watching.figures import Figures
 from pipelines.watching.metrics_text import metrics_text
+from pipelines.watching.pass_state import PassState
 from pipelines.watching.picture import map_png
 
 #: Where the page lies on its server.
@@ -37,7 +37,7 @@ _HEADERS = {
 class Watched(Protocol):
     """A run that has a page."""
 
-    passes: list[Figures]
+    passes: list[PassState]
 
     def to_dict(self) -> dict[str, Any]:
         """Give the status as JSON values."""
@@ -53,11 +53,11 @@ class _MapOf:
 
     async def png(self) -> bytes:
         number = len(self._watch.passes)
-        figures = self._watch.passes[-1] if number else Figures("", [], [])
-        version = (number, figures.changes)
+        state = self._watch.passes[-1] if number else PassState("", [], [])
+        version = (number, state.changes)
         if version != self._version:
             # In a thread: the loop is the scheduler's too.
-            self._drawn = asyncio.ensure_future(asyncio.to_thread(map_png, figures))
+            self._drawn = asyncio.ensure_future(asyncio.to_thread(map_png, state))
             self._version = version
         return await asyncio.shield(self._drawn)
 

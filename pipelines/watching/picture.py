@@ -25,7 +25,7 @@ from pipelines.watching.block_map import (
     SKIPPED,
     States,
 )
-from pipelines.watching.figures import Figures
+from pipelines.watching.pass_state import PassState
 
 Colours = npt.NDArray[np.uint8]
 
@@ -69,9 +69,9 @@ class _Layout:
     label: int
 
 
-def draw_map(figures: Figures) -> Image.Image:
+def draw_map(pass_state: PassState) -> Image.Image:
     """Draw the map of a pass."""
-    states, layers = figures.states, figures.layers
+    states, layers = pass_state.states, pass_state.layers
     if not states.size:  # nothing has begun yet
         return Image.new("RGBA", (1, 1))
     cells, depth = bin_states(states)
@@ -156,15 +156,15 @@ def _enlarge(panel: Colours, cell: int) -> Colours:
     return pixels
 
 
-def map_png(figures: Figures) -> bytes:
+def map_png(pass_state: PassState) -> bytes:
     """Draw the map of a pass as a PNG file."""
-    return _png(draw_map(figures))
+    return _png(draw_map(pass_state))
 
 
-def report_png(figures: Figures, title: str) -> bytes:
+def report_png(pass_state: PassState, title: str) -> bytes:
     """Draw the map on white, with a title and a legend, for a run report."""
-    drawn, margin, line = draw_map(figures), 24, 28
-    counts = figures.to_dict()["blocks"]
+    drawn, margin, line = draw_map(pass_state), 24, 28
+    counts = pass_state.to_dict()["blocks"]
     width = max(drawn.width, 900) + 2 * margin
     image = Image.new("RGB", (width, drawn.height + 2 * margin + 3 * line), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(17)

@@ -92,7 +92,7 @@ def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None)
         "ended": now_text(),
         "workers": watch.workers["count"],
         "slots": watch.workers["slots"],
-        "passes": [figures.to_dict() for figures in watch.passes],
+        "passes": [state.to_dict() for state in watch.passes],
         "picture": picture.name,
     }
     write_durably(place, json.dumps(report, indent=2).encode())

@@ -14,9 +14,9 @@ import click
 from distributed import Client
 
 from pipelines.progress import Reporter, error_text, make_reporter
-from pipelines.watching.figures import Figures
 from pipelines.watching.page import dask_page, serve
-from pipelines.watching.workers import ask_workers, running_blocks, summarise
+from pipelines.watching.pass_state import PassState
+from pipelines.watching.workers import list_workers, running_blocks, summarise
 from tilenet._version import __version__
 from tilenet.geometry import Box
 from tilenet.worker import BlockReport
@@ -40,7 +40,7 @@ class Watch:
         self.command, self.output, self.client = command, output, client
         self.started, self.address = now_text(), ""
         self.dask = "" if client is None else dask_page(client)
-        self.passes: list[Figures] = []
+        self.passes: list[PassState] = []
         self.workers: dict[str, Any] = summarise([])
         self._complained = False
 
@@ -49,9 +49,9 @@ class Watch:
     ) -> Reporter:
         """Begin a pass over blocks."""
         shown = make_reporter(name, len(grid), len(grid) - len(missing))
-        figures = Figures(name, grid, missing, one_by_one=one_by_one)
-        self.passes.append(figures)
-        return _Watched(self, shown, figures)
+        state = PassState(name, grid, missing, one_by_one=one_by_one)
+        self.passes.append(state)
+        return _PassReporter(self, shown, state)
 
     def look(self) -> None:
         """Ask the scheduler for its workers, and what they compute; the run goes on without."""
@@ -69,7 +69,7 @@ class Watch:
                 click.echo(f"The page shows no workers: {error_text(error)}", err=True)
 
     def _ask(self, client: Client) -> None:
-        workers = ask_workers(client)
+        workers = list_workers(client)
         self.workers = summarise(workers)
         if self.passes:
             running = running_blocks(workers)
@@ -84,15 +84,15 @@ class Watch:
             "started": self.started,
             "dask": self.dask,
             "workers": self.workers,
-            **(self.passes[-1] if self.passes else Figures("Starting", [], [])).to_dict(),
+            **(self.passes[-1] if self.passes else PassState("Starting", [], [])).to_dict(),
         }
 
 
-class _Watched:
-    # Tells the terminal and the figures of a pass what is reported.
+class _PassReporter:
+    # Tells the terminal and the state of a pass what is reported.
 
-    def __init__(self, watch: Watch, shown: Reporter, figures: Figures) -> None:
-        self._watch, self._shown, self._figures = watch, shown, figures
+    def __init__(self, watch: Watch, shown: Reporter, state: PassState) -> None:
+        self._watch, self._shown, self._state = watch, shown, state
 
     def __enter__(self) -> Self:
         self._watch.look()
@@ -105,19 +105,19 @@ class _Watched:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._figures.finish()
+        self._state.finish()
         self._shown.__exit__(kind, error, trace)
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        self._figures.advance(box, result)
+        self._state.advance(box, result)
         self._shown.advance(box, result)
 
     def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
-        self._figures.retry(box, problem)
+        self._state.retry(box, problem)
         self._shown.retry(box, problem, noted=noted)
 
     def note(self, text: str) -> None:
-        self._figures.note(text)
+        self._state.note(text)
         self._shown.note(text)
 
 
@@ -150,15 +150,17 @@ def open_watch(
     if client is None:
         yield watch
         return
-    with serve(watch, client, dashboard) as watch.address, _asking(watch):
+    with serve(watch, client, dashboard) as watch.address, _polling_workers(watch):
         click.echo(f"Dashboard: {watch.address}", err=True)
         yield watch
 
 
 @contextlib.contextmanager
-def _asking(watch: Watch) -> Iterator[None]:
+def _polling_workers(watch: Watch) -> Iterator[None]:
     over = threading.Event()
-    thread = threading.Thread(target=_ask, args=(watch, over), name="tilenet-watch", daemon=True)
+    thread = threading.Thread(
+        target=_poll_workers, args=(watch, over), name="tilenet-watch", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -167,7 +169,7 @@ def _asking(watch: Watch) -> Iterator[None]:
         thread.join(ASK_SECONDS)  # not for ever: where the scheduler hangs, so does the question
 
 
-def _ask(watch: Watch, over: threading.Event) -> None:
+def _poll_workers(watch: Watch, over: threading.Event) -> None:
     while not over.wait(ASK_SECONDS):
         watch.look()
 

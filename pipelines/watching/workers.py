@@ -17,7 +17,7 @@ _START = re.compile(r"z=(\d+):\d+,y=(\d+):\d+,x=(\d+):\d+")
 LISTED = 200
 
 
-def ask_workers(client: Client) -> list[dict[str, Any]]:
+def list_workers(client: Client) -> list[dict[str, Any]]:
     """Ask the scheduler for its workers."""
     workers: list[dict[str, Any]] = ask(client, client.run_on_scheduler, _asker(client.id))
     return workers

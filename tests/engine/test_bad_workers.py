@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 from zarr.errors import GroupNotFoundError
 
-from pipelines.cluster import ClusterOptions, JobCluster, Seen, open_client
+from pipelines.cluster import ClusterOptions, JobCluster, WorkerState, open_client
 from pipelines.engine import Limits, Outcome, RunOptions, run_on_cluster
 from pipelines.engine.attempts import Failure, Work
 from pipelines.engine.suspects import FAILURES, Suspects
@@ -217,8 +217,8 @@ class Seats:
         )
 
 
-def seen(address: str, name: str, nanny: str = "") -> Seen:
-    return Seen(address, name, 1, 0, 0.0, frozenset(), frozenset(), nanny=nanny)
+def seen(address: str, name: str, nanny: str = "") -> WorkerState:
+    return WorkerState(address, name, 1, 0, 0.0, frozenset(), frozenset(), nanny=nanny)
 
 
 def test_a_worker_is_started_anew_once_and_then_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from distributed import Client, Future, LocalCluster, get_worker
 
-from pipelines.cluster import Seen
+from pipelines.cluster import WorkerState
 from pipelines.engine import RunOptions, run_on_cluster
 from pipelines.engine.attempts import Failure, Work
 from pipelines.engine.blockwise import _ClusterRun
@@ -74,9 +74,9 @@ def test_what_failed_on_one_bad_worker_is_not_sent_to_the_other(
 # -- one step of a run, on workers as the scheduler might describe them ----------------------------
 
 
-def seen(address: str, **changes: Any) -> Seen:
+def seen(address: str, **changes: Any) -> WorkerState:
     fields = {"threads": 1, "memory": 0, "silent": 0.0, "executing": frozenset()}
-    return Seen(
+    return WorkerState(
         **{"address": address, "name": address, "processing": frozenset(), **fields, **changes}
     )
 
@@ -94,7 +94,7 @@ class Flight:
 class Step:
     """A run whose workers and blocks in flight are in the test's hand."""
 
-    def __init__(self, *workers: Seen) -> None:
+    def __init__(self, *workers: WorkerState) -> None:
         self.cancelled: list[Any] = []
         client = SimpleNamespace(cluster=None, cancel=self.cancelled.extend)
         options = RunOptions(name="test", reporter=Silent())
@@ -129,7 +129,7 @@ class Step:
     ],
 )
 def test_a_block_goes_back_when_nobody_takes_it_where_it_was_sent(
-    places: tuple[str, ...], worker: Seen, back: bool
+    places: tuple[str, ...], worker: WorkerState, back: bool
 ) -> None:
     step = Step(worker)
     work = step.fly("a", *places)

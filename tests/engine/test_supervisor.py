@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from distributed import Client
 
-from pipelines.cluster import SILENT_SECONDS, Seen
+from pipelines.cluster import SILENT_SECONDS, WorkerState
 from pipelines.engine import Limits
 from pipelines.engine.supervisor import DEATHS_IN_A_ROW, Keeper, Verdict
 from tilenet.errors import WorkersDied, WorkersGone, WorkersUnfit
@@ -44,12 +44,14 @@ class Looks:
         return self.keeper.look(lambda: own)
 
     def look(
-        self, *workers: Seen, own: Sequence[str] = "abcdef", seconds: float = STEP
+        self, *workers: WorkerState, own: Sequence[str] = "abcdef", seconds: float = STEP
     ) -> dict[str, Verdict]:
         self.now, self.workers = self.now + seconds, list(workers)
         return self.keeper.look(lambda: own)
 
-    def until_hung(self, *workers: Seen, most: int = 50, **more: Any) -> tuple[float, set[str]]:
+    def until_hung(
+        self, *workers: WorkerState, most: int = 50, **more: Any
+    ) -> tuple[float, set[str]]:
         """Look at the same again and again: after which time is what given up?"""
         start = self.now
         for _ in range(most):
@@ -65,13 +67,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     return found
 
 
-def worker(given: str = "", computed: str | None = None, **changes: Any) -> Seen:
+def worker(given: str = "", computed: str | None = None, **changes: Any) -> WorkerState:
     fields: dict[str, Any] = {
         "address": "tcp://w:1", "name": "w", "threads": 1, "memory": 0, "silent": 0.0,
         "processing": frozenset(given),
         "executing": frozenset(given if computed is None else computed),
     }  # fmt: skip
-    return Seen(**fields | changes)
+    return WorkerState(**fields | changes)
 
 
 def test_a_block_alone_on_its_worker_has_the_limit(looks: Looks) -> None:
@@ -189,7 +191,7 @@ def test_nobody_is_asked_more_often_than_needed(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_run_whose_blocks_no_worker_takes_says_so_and_ends(
-    monkeypatch: pytest.MonkeyPatch, others: list[Seen], words: str
+    monkeypatch: pytest.MonkeyPatch, others: list[WorkerState], words: str
 ) -> None:
     looks = Looks(monkeypatch, patience=30.0)
     looks.keeper.resources = RESOURCES

@@ -25,7 +25,7 @@ from pipelines.engine import Outcome, RunOptions, run_on_cluster
 from pipelines.outputs import Summary
 from pipelines.watching import Watch, open_watch, report_place
 from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES
-from pipelines.watching.figures import Figures
+from pipelines.watching.pass_state import PassState
 from pipelines.watching.picture import COLOURS, map_png, on_white
 from tests.support.browser import CHROMIUM, Page, pixels_of, screenshot
 from tilenet._version import __version__
@@ -267,13 +267,13 @@ def test_the_report_and_its_picture_equal_the_summary(stages: dict[str, Any]) ->
     place = report_place(run.watch.output)
     report = json.loads(place.read_text())
     assert report["summary"] == json.loads(json.dumps(summary.to_dict()))
-    (figures,) = report["passes"]
-    assert figures["blocks"] == stages["end"].status["blocks"]
-    assert figures["blocks"]["done"] + figures["blocks"]["skipped"] == summary.outcome.computed
-    assert figures["voxels"]["computed"] == summary.outcome.voxels
+    (state,) = report["passes"]
+    assert state["blocks"] == stages["end"].status["blocks"]
+    assert state["blocks"]["done"] + state["blocks"]["skipped"] == summary.outcome.computed
+    assert state["voxels"]["computed"] == summary.outcome.voxels
     for phase in SECONDS:
-        assert figures["seconds"][phase] == summary.outcome.seconds[phase]
-    assert [one["box"] for one in figures["failures"]] == [
+        assert state["seconds"][phase] == summary.outcome.seconds[phase]
+    assert [one["box"] for one in state["failures"]] == [
         one["box"] for one in report["summary"]["failed"]
     ]
     picture = Image.open(place.parent / report["picture"])
@@ -315,11 +315,11 @@ def test_the_page_of_a_scheduler_that_is_not_ours(client: Client) -> None:
 def test_one_drawing_serves_all_viewers_until_something_changes(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = list[Figures]()
+    drawn = list[PassState]()
 
-    def counted(figures: Figures) -> bytes:
-        drawn.append(figures)
-        return map_png(figures)
+    def counted(state: PassState) -> bytes:
+        drawn.append(state)
+        return map_png(state)
 
     monkeypatch.setattr("pipelines.watching.page.map_png", counted)
     with (
@@ -347,7 +347,7 @@ def test_a_scheduler_that_answers_nonsense_stops_no_run_and_is_said_once(
         return [{}]
 
     monkeypatch.setattr("pipelines.watching.watch.ASK_SECONDS", 0.01)
-    monkeypatch.setattr("pipelines.watching.watch.ask_workers", nonsense)
+    monkeypatch.setattr("pipelines.watching.watch.list_workers", nonsense)
     with (
         open_watch("label", "out.zarr", client) as watch,
         watch.reporter("Label", GRID, range(len(GRID))) as reporter,

@@ -1,4 +1,4 @@
-"""What is known of a run: its figures, the map of its blocks, and the report's place."""
+"""What is known of a run: its state, the map of its blocks, and the report's place."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pipelines.watching.block_map import (
     BlockMap,
     count,
 )
-from pipelines.watching.figures import NOW_SECONDS, Figures
 from pipelines.watching.metrics_text import metrics_text
+from pipelines.watching.pass_state import NOW_SECONDS, PassState
 from pipelines.watching.picture import CELLS, COLOURS, HEIGHT, WIDTH, bin_states, draw_map
 from pipelines.watching.workers import running_blocks
 from tests.support.browser import pixels_of
@@ -92,59 +92,59 @@ def test_running_blocks_are_read_off_the_names_of_tasks() -> None:
 def test_the_rate_now_follows_the_last_minute_and_the_other_the_whole_pass() -> None:
     clock = Hands()
     grid = BlockGrid((400, 10, 10), (1, 10, 10))
-    figures = Figures("Test", grid, range(len(grid)), clock=clock)
+    state = PassState("Test", grid, range(len(grid)), clock=clock)
     for n in range(100):  # a block a second, then one every two seconds
         clock.now += 1
-        figures.advance(grid[n], report(grid[n], compute=0.5))
+        state.advance(grid[n], report(grid[n], compute=0.5))
     for n in range(100, 200):
         clock.now += 2
-        figures.advance(grid[n], report(grid[n], compute=0.5))
-    told = figures.to_dict()
+        state.advance(grid[n], report(grid[n], compute=0.5))
+    told = state.to_dict()
     assert told["voxels_per_second"]["overall"] == pytest.approx(200 * 100 / 300)
     assert told["voxels_per_second"]["now"] == pytest.approx(50, rel=0.05)
     assert told["seconds"]["left"] == pytest.approx(400, rel=0.05)
     clock.now += 2 * NOW_SECONDS  # nothing comes any more, and nobody knows for how long
-    told = figures.to_dict()
+    told = state.to_dict()
     assert (told["voxels_per_second"]["now"], told["seconds"]["left"]) == (0, None)
 
 
 def test_the_rate_now_spans_several_blocks_however_long_they_last() -> None:
     clock = Hands()
     grid = BlockGrid((40, 10, 10), (1, 10, 10))
-    figures = Figures("Test", grid, range(len(grid)), clock=clock)
+    state = PassState("Test", grid, range(len(grid)), clock=clock)
     for n in range(8):
         clock.now += 300
-        figures.advance(grid[n], report(grid[n], compute=550.0, write=50.0))
+        state.advance(grid[n], report(grid[n], compute=550.0, write=50.0))
         clock.now += 200
-        assert figures.to_dict()["voxels_per_second"]["now"] > 0.1
+        assert state.to_dict()["voxels_per_second"]["now"] > 0.1
         clock.now -= 200
 
 
 def test_devices_are_busy_by_the_seconds_that_blocks_computed() -> None:
     clock = Hands()
-    figures = Figures("Test", GRID, range(len(GRID)), one_by_one=True, clock=clock)
-    other = Figures("Test", GRID, range(len(GRID)), clock=clock)
-    for one in (figures, other):
+    state = PassState("Test", GRID, range(len(GRID)), one_by_one=True, clock=clock)
+    other = PassState("Test", GRID, range(len(GRID)), clock=clock)
+    for one in (state, other):
         one.see(2, 6, [])
     clock.now += 10
-    for one in (figures, other):
+    for one in (state, other):
         one.see(4, 8, [])
         one.advance(GRID[0], report(GRID[0], compute=30.0))
     clock.now += 10
-    assert figures.to_dict()["busy"] == pytest.approx(30 / (10 * 2 + 10 * 4))
+    assert state.to_dict()["busy"] == pytest.approx(30 / (10 * 2 + 10 * 4))
     assert other.to_dict()["busy"] == pytest.approx(30 / (10 * 6 + 10 * 8))
-    figures.finish()
+    state.finish()
     clock.now += 1000
-    assert figures.to_dict()["busy"] == pytest.approx(30 / 60)
-    assert figures.to_dict()["seconds"]["elapsed"] == 20
+    assert state.to_dict()["busy"] == pytest.approx(30 / 60)
+    assert state.to_dict()["seconds"]["elapsed"] == 20
 
 
 def test_a_million_blocks_are_a_byte_each_and_drawn() -> None:
     grid = BlockGrid((6400, 51200, 51200), (64, 512, 512))
-    figures = Figures("Test", grid, range(300_000, 1_000_000))
-    assert figures.states.nbytes == len(grid) == 1_000_000
-    figures.advance(grid[500_123], "broken")
-    image = draw_map(figures)
+    state = PassState("Test", grid, range(300_000, 1_000_000))
+    assert state.states.nbytes == len(grid) == 1_000_000
+    state.advance(grid[500_123], "broken")
+    image = draw_map(state)
     assert image.width <= WIDTH
     assert image.height <= HEIGHT
     assert pixels_of(image, COLOURS[FAILED]) >= 40, "one in a million is seen"
@@ -225,8 +225,8 @@ def test_a_run_without_a_cluster_is_reported_too(
         "out.zarr.report.json", "out.zarr.report.png",
     }  # fmt: skip
     assert summary.watch is not None
-    (figures,) = summary.watch.passes
-    told = figures.to_dict()
+    (state,) = summary.watch.passes
+    told = state.to_dict()
     assert (told["blocks"]["retried"], told["blocks"]["failed"]) == (2, 1)
     assert told["last_retry"] == f"{GRID[20]}: Block: is bad. Mend it."
     assert told["blocks"]["done"] == summary.outcome.computed == len(GRID) - 11

@@ -1,4 +1,4 @@
-"""The figures of a pass over blocks, as they change: counts, rates, phases, failures."""
+"""The state of a pass over blocks, as it changes: counts, rates, phases, failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLES = 60
 FAILURES = 100
 
 
-class Figures:
+class PassState:
     """What is known of one pass over blocks; every method may be called from any thread.
 
     Parameters
@@ -142,7 +142,7 @@ class Figures:
             return list(self._failures)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the figures as JSON values that are true together."""
+        """Give the state as JSON values that are true together."""
         with self._lock:
             end = self._pass_time()
             counts = count(self._map.now(self._running))
