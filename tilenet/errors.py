@@ -198,7 +198,7 @@ class UnreadableVolume(VolumeError):
     def unreachable(cls, path: str, error: OSError) -> Self:
         """Say that the system does not let us look at a path."""
         cure = "Check its permissions and those of the folders above it"
-        return cls(path, f"cannot be looked at: {error.strerror or error}", cure)
+        return cls(path, f"cannot be accessed: {error.strerror or error}", cure)
 
     def message(self) -> str:
         return f"{self.path}: {self.problem}. {self.cure.removesuffix('.')}."

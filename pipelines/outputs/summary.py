@@ -148,7 +148,7 @@ def check_stored(
     for i in missing:
         if grid[i] in failed:
             continue
-        outcome.failed.append((grid[i], "was stored, but is not in the store any more"))
+        outcome.failed.append((grid[i], "was written, but is now missing from the store"))
         if i in done:
             outcome.computed -= 1
             outcome.voxels -= grid[i].size

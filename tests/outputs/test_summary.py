@@ -15,7 +15,7 @@ from tilenet.worker import BlockReport
 
 GRID = BlockGrid((4, 8, 8), (1, 8, 8))
 FAILED, COMPUTED, LOST, LONG_AGO = GRID
-GONE = "was stored, but is not in the store any more"
+GONE = "was written, but is now missing from the store"
 
 
 @pytest.fixture

@@ -194,4 +194,4 @@ def test_a_folder_that_must_not_be_listed_is_an_error_and_not_empty(tmp_path: Pa
     )  # fmt: skip
     (tmp_path / "a.zarr" / "c" / "1").chmod(0o755)
     assert found.returncode == 0, found.stderr
-    assert "cannot be looked at: Permission denied" in found.stdout
+    assert "cannot be accessed: Permission denied" in found.stdout

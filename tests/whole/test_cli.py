@@ -236,12 +236,12 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         nobody = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     closed = folder / "closed"  # must not be entered: see close()
     return [
-        ("em.zarr: cannot be looked at: Permission", ("predict", closed / "em.zarr", *applied)),
-        ("em.zarr: cannot be looked at: Permission", ("ingest", closed / "em.zarr", new)),
-        ("em: cannot be looked at: Permission", ("ingest", closed / "em", new)),
-        ("cannot be looked at: Permission", (*predict[:2], closed / "o.zarr", *predict[3:])),
+        ("em.zarr: cannot be accessed: Permission", ("predict", closed / "em.zarr", *applied)),
+        ("em.zarr: cannot be accessed: Permission", ("ingest", closed / "em.zarr", new)),
+        ("em: cannot be accessed: Permission", ("ingest", closed / "em", new)),
+        ("cannot be accessed: Permission", (*predict[:2], closed / "o.zarr", *predict[3:])),
         ("cannot be read: Permission", (*predict[:3], "--model", closed / "m.safetensors")),
-        ("cannot be looked at: Permission", ("info", closed / "em.zarr")),
+        ("cannot be accessed: Permission", ("info", closed / "em.zarr")),
         ("1 axes (shape (80,)), but a volume has 2 to 5", ("predict", line, *applied)),
         ("1 axes (shape (80,)), but a volume has 2 to 5", ("ingest", line, new)),
         ("does not exist", ("predict", folder / "none.zarr", *applied)),
