@@ -16,7 +16,7 @@ from tilenet.inference import Stream, StreamedNetwork, UNet
 from tilenet.inference.block_reader import Feed
 from tilenet.networks import TileGrid, UNetArchitecture, fed_planes, slabs
 from tilenet.networks.orientations import FLIPS
-from tilenet.planning import granule, is_by_section, is_streamed, row_axis
+from tilenet.planning import ReadingOrder
 from tilenet.planning.reading_order import planes_held
 
 small = st.integers(1, 12)
@@ -108,11 +108,11 @@ def test_no_more_planes_are_held_than_the_plan_counts(
 def test_whole_chunks_are_read_of_a_slab_at_least(chunk: int) -> None:
     block = Box.of_shape((4, 16, 16))
     stream = TileGrid(block, block.shape, UNetArchitecture.volumetric(2, 2), block.shape)
-    count = granule(stream, 32, chunk)
+    count = ReadingOrder.of(stream, 1, 32).granule((7, chunk, 7))
     assert count % chunk == 0
     assert 32 <= count < 32 + chunk
     by_section = TileGrid(block, (1, 16, 16), UNetArchitecture.planar(2, 2), block.shape)
-    assert granule(by_section, 32, chunk) == chunk
+    assert ReadingOrder.of(by_section, 1, 32).granule((chunk, 7, 7)) == chunk
 
 
 def test_one_section_is_a_stream_and_several_come_one_by_one() -> None:
@@ -123,16 +123,12 @@ def test_one_section_is_a_stream_and_several_come_one_by_one() -> None:
         return TileGrid(box, tile, network, shape)
 
     whole = cut(one, (1, 32, 64))
-    assert is_streamed(whole)
-    assert row_axis(whole, 2) == 2
+    assert ReadingOrder.of(whole, 2, 8) == ReadingOrder("stream", 2, 8)
     averaged = dataclasses.replace(whole, orientations=FLIPS)
     for tiles in (cut(block, (1, 32, 64)), cut(one, (1, 32, 32)), averaged):
-        assert not is_streamed(tiles)
-        assert is_by_section(tiles)
-        assert row_axis(tiles, 2) == 0
+        assert ReadingOrder.of(tiles, 2, 8) == ReadingOrder("sections", 0, 1)
     in_3d = cut(block, (4, 32, 32), UNetArchitecture.volumetric(2, 2))
-    assert not is_streamed(in_3d)
-    assert not is_by_section(in_3d)
+    assert ReadingOrder.of(in_3d, 2, 8) == ReadingOrder("whole", 2, 8)
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.planning.test_plan import PAPER, request, requests, tile_grids
 from tilenet.geometry import Box, zyx
-from tilenet.networks import TileGrid
+from tilenet.networks import TileGrid, UNetArchitecture
 from tilenet.planning import ASSUMED_START, Costs, Plan, Rates, Request, make_plan, with_rates
 from tilenet.planning.costs import SCHEDULED_BLOCKS
 from tilenet.volumes import NewVolume, create_volume, reopen_for_writing
@@ -104,6 +104,22 @@ def test_on_a_gpu_the_first_read_and_the_last_write_are_waited_for(wanted: Reque
     costs = Costs(make_plan(replace(wanted, device="cuda")))
     assert 0 < costs.edge_seconds <= costs.read_seconds + costs.write_seconds + 1e-9
     assert Costs(make_plan(replace(wanted, device="cpu"))).edge_seconds == 0
+
+
+def test_the_first_read_and_the_last_write_follow_the_reading_order() -> None:
+    # Planes of the stream axis, or of z, are waited for; as a whole a block comes all at once.
+    wanted = request((1, 64, 256), UNetArchitecture.planar(2, 2), device="cuda", block=(1, 64, 256))
+    wanted = with_rates(replace(wanted, chunk_shape=(1, 64, 16)), RATES)
+    stream = replace(make_plan(wanted), tile=(1, 64, 256), shard=(1, 64, 64), axis=2, slab=20)
+    sections = replace(stream, tile=(1, 64, 128), shard=(1, 64, 256))
+    deep = replace(wanted, architecture=UNetArchitecture.volumetric(2, 2))
+    deep = replace(deep, volume_shape=(8, 64, 256), region=Box.of_shape((8, 64, 256)))
+    whole = replace(stream, request=deep, block=(8, 64, 256), shard=(8, 64, 64), tile=(8, 64, 128))
+    shares = {stream: (32 / 256, 1 / 4), sections: (1, 1), whole: (1, 1)}
+    for plan, (read, written) in shares.items():
+        costs = Costs(plan)
+        edges = read * costs.read_seconds + written * costs.write_seconds
+        assert costs.edge_seconds == pytest.approx(edges), plan.order
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

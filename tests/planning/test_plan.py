@@ -227,8 +227,8 @@ def test_what_version_0_1_0_planned_for_is_enough_to_go_on(wanted: Request) -> N
     least = plan.host_bytes(1, 1)
     short = replace(plan, request=replace(plan.request, memory=least))
     assert short.worker_bytes <= least, "it goes on, however little is written at once"
-    if plan.is_streamed:  # as it counted rows: one that is written, and the next
-        block, rows = plan.tiles_of_largest_block.block, plan.rows
+    if plan.order.way != "whole":  # as it counted rows: one that is written, and the next
+        block, rows = plan.tiles_of_largest_block.block, plan.order.axis
         shard = math.prod(min(n, s) for n, s in zip(block.shape, plan.shard, strict=True))
         kept = min(block.shape[rows], 2 * plan.shard[rows]) * (block.size // block.shape[rows])
         one = replace(short, request=replace(short.request, output_bytes=wanted.output_bytes + 1))

@@ -30,6 +30,7 @@ from tilenet.inference import Model, ModelHeader, OutputChannel, Predictor, UNet
 from tilenet.inference import predict_task as tasks
 from tilenet.inference.block_reader import Feed
 from tilenet.networks import IDENTITY, Orientation, Settings, TileGrid, UNetArchitecture
+from tilenet.planning import ReadingOrder
 from tilenet.volumes import Intensity, Volume, open_volume
 
 #: Smaller than a tile; not multiples of anything; thinner than the halo; one voxel; long.
@@ -229,8 +230,8 @@ def test_of_the_test_a_shifted_read_in_the_task_is_noticed(
         def planes(self, piece: slice) -> np.ndarray:
             return np.roll(super().planes(piece), 1, axis=-1)
 
-    def shifted(volume: Volume, tiles: TileGrid, settings: Settings, *wait: Any) -> Feed:
-        feed = honest(volume, tiles, settings, *wait)
+    def shifted(volume: Volume, tiles: TileGrid, order: ReadingOrder, *wait: Any) -> Feed:
+        feed = honest(volume, tiles, order, *wait)
         if tiles.block.start != (0, 0, 0):
             feed.__class__ = Shifted
         return feed

@@ -23,7 +23,7 @@ from tilenet.inference.mask import enlarge, mask_box, mask_factor
 from tilenet.inference.model_file import load_model, model_sha256
 from tilenet.inference.worker_facts import Facts, check_facts
 from tilenet.networks import IDENTITY, Orientation, Settings, TileGrid, UNetArchitecture, fed_planes
-from tilenet.planning import granule, is_by_section, is_streamed, row_axis, writers
+from tilenet.planning import ReadingOrder, writers
 from tilenet.volumes import (
     Intensity,
     OutputReference,
@@ -122,7 +122,7 @@ class PredictTask:
         rows = Rows(
             cut,
             box,
-            axis=row_axis(tiles, self.settings.axis),
+            axis=predictor.order(tiles).axis,
             shard=shape,
             threads=writers(shard_bytes) if self.settings.queued_rows > 1 else 1,
             queued=self.settings.queued_rows,
@@ -138,7 +138,7 @@ class PredictTask:
     def compute(self, box: Box, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Compute a block without storing it."""
         predictor, tiles = self._load(), self._tiles(box)
-        axis = row_axis(tiles, self.settings.axis)
+        axis = predictor.order(tiles).axis
         found = list(self._planes(predictor, tiles, np.dtype(dtype), Clock()))
         values = found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
         return self._masked(box, values)
@@ -154,14 +154,15 @@ class PredictTask:
         self, predictor: Predictor, tiles: TileGrid, dtype: np.dtype[Any], clock: Clock
     ) -> Generator[npt.NDArray[Any], None, None]:
         # The planes of a block in order along the row axis, not masked yet.
+        order = predictor.order(tiles)
         if not self._has_inside(tiles.block):
             channels = predictor.header.stored_channels
             leading = () if channels is None else (len(channels),)
-            for plane in tiles.block.cut(row_axis(tiles, self.settings.axis), 1):
+            for plane in tiles.block.cut(order.axis, 1):
                 yield np.zeros((*leading, *plane.shape), dtype)
             return
         wait = functools.partial(_wait, predictor.turn, clock, "read")
-        with feed_of(reader(self.source, self.run), tiles, self.settings, wait) as feed:
+        with feed_of(reader(self.source, self.run), tiles, order, wait) as feed:
 
             def load(piece: slice) -> npt.NDArray[Any]:
                 clock.phase("compute")
@@ -236,25 +237,23 @@ def factor_of(volume: Volume, mask: Volume) -> ZYX:
 def feed_of(
     volume: Volume,
     tiles: TileGrid,
-    settings: Settings,
+    order: ReadingOrder,
     wait: Callable[[Future[npt.NDArray[Any]]], npt.NDArray[Any]] = Future.result,
 ) -> Feed:
     """Begin to read a block's input."""
-    architecture, box, axis = tiles.architecture, tiles.input_box, settings.axis
-    slab = settings.slab or tiles.input_shape[axis]
-    if is_by_section(tiles):
+    box, axis = tiles.input_box, order.axis
+    if order.way == "sections":
         box = box.with_range(0, tiles.block.start[0], tiles.block.stop[0])
-    elif is_streamed(tiles):
-        law, start = architecture.laws[axis], box.start[axis]
-        count = fed_planes(law, box.shape[axis], slab, tiles.block.shape[axis])
+    elif order.way == "stream":
+        law, start = tiles.architecture.laws[axis], box.start[axis]
+        count = fed_planes(law, box.shape[axis], order.planes, tiles.block.shape[axis])
         box = box.with_range(axis, start, start + count)
-    rows = row_axis(tiles, axis)
     return Feed(
         functools.partial(read_finite, volume),
         box,
         volume.shape,
-        axis=rows,
-        granule=granule(tiles, slab, volume.chunk_shape[rows]),
+        axis=axis,
+        granule=order.granule(volume.chunk_shape),
         wait=wait,
     )
 

@@ -28,7 +28,7 @@ from tilenet.inference.streaming import StreamedNetwork
 from tilenet.inference.transfers import Pending, Transfers, ahead
 from tilenet.inference.turning import turn, turn_back
 from tilenet.networks import ARITHMETIC, IDENTITY, VARIABLES, Settings, Tile, TileGrid
-from tilenet.planning import is_by_section, is_streamed, row_axis, sections
+from tilenet.planning import ReadingOrder, sections
 from tilenet.volumes import Intensity
 
 #: Data type of the network by the name that --precision takes.
@@ -90,24 +90,29 @@ class Predictor:
         self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> npt.NDArray[Any]:
         """Compute a block in memory."""
-        axis = row_axis(tiles, self.settings.axis)
+        axis = self.order(tiles).axis
         found = list(self.planes(functools.partial(_planes_of, padded, axis), tiles, dtype))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
+
+    def order(self, tiles: TileGrid) -> ReadingOrder:
+        """Give the order in which the tiles of a block are read and computed."""
+        return ReadingOrder.of(tiles, self.settings.axis, self.settings.slab)
 
     def planes(
         self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> Iterator[npt.NDArray[Any]]:
         """Compute a block plane by plane."""
         torch.set_num_threads(self.settings.threads)
-        if is_by_section(tiles):
+        order = self.order(tiles)
+        if order.way == "sections":
             parts = ((section, load(slice(n, n + 1))) for n, section in enumerate(sections(tiles)))
             yield from self._wholes(parts, dtype)
-        elif is_streamed(tiles):
+        elif order.way == "stream":
             stream = self._stream(load, tiles.input_shape, tiles.block, dtype)
             for part in ahead(stream, self._transfers.depth):
                 yield self._arrived(part).astype(dtype, copy=False)
         else:
-            size = tiles.input_box.shape[self.settings.axis]
+            size = tiles.input_box.shape[order.axis]
             yield from self._wholes([(tiles, load(slice(0, size)))], dtype)
 
     def _wholes(

@@ -8,10 +8,7 @@ from .plan import PROCESS_BYTES as PROCESS_BYTES
 from .plan import Plan as Plan
 from .plan import check_memory as check_memory
 from .reading_order import QUEUED_ROWS as QUEUED_ROWS
-from .reading_order import granule as granule
-from .reading_order import is_by_section as is_by_section
-from .reading_order import is_streamed as is_streamed
-from .reading_order import row_axis as row_axis
+from .reading_order import ReadingOrder as ReadingOrder
 from .reading_order import sections as sections
 from .reading_order import writers as writers
 from .request import BLOCK_SECONDS as BLOCK_SECONDS

@@ -139,7 +139,7 @@ def _cost(plan: Plan) -> tuple[float, bool, int, int]:
     # Rounds of blocks as large as the largest; or, of many, Graham's bound for tasks in any order.
     rounds = -(-blocks // workers) * workers * largest
     work = min(rounds, total + (workers - 1) * largest)
-    return work, not plan.is_streamed, -plan.slab, plan.evaluations_bytes(1)
+    return work, plan.order.way == "whole", -plan.slab, plan.evaluations_bytes(1)
 
 
 def _decoded(plan: Plan) -> int:

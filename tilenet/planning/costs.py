@@ -101,8 +101,10 @@ class Costs:
         """Of the first read and the last write of a worker: nothing is computed meanwhile."""
         if self._shares_cores:
             return 0.0  # counted with the blocks
-        plan, rows = self.plan, 0 if self.plan.request.architecture.is_planar else self.plan.axis
-        ahead = round_up(1 if rows != plan.axis else plan.slab, plan.request.chunk_shape[rows])
+        plan, order = self.plan, self.plan.order
+        if order.way == "whole":
+            return self.read_seconds + self.write_seconds
+        ahead, rows = order.granule(plan.request.chunk_shape), order.axis
         first = min(1.0, ahead / max(self._cuts[rows].read))
         return first * self.read_seconds + plan.shard[rows] / plan.block[rows] * self.write_seconds
 

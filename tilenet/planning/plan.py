@@ -15,15 +15,7 @@ from typing import Any
 from tilenet.errors import NotEnoughMemory
 from tilenet.geometry import ZYX, BlockGrid, zyx
 from tilenet.networks import STREAMS, VALUE_BYTES, TileGrid, kept_values, live_values
-from tilenet.planning.reading_order import (
-    QUEUED_ROWS,
-    granule,
-    is_by_section,
-    is_streamed,
-    planes_held,
-    row_axis,
-    writers,
-)
+from tilenet.planning.reading_order import QUEUED_ROWS, ReadingOrder, planes_held, writers
 from tilenet.planning.request import Request
 
 #: Memory of a worker process with PyTorch, Zarr and Dask loaded and nothing computed. Measured.
@@ -175,7 +167,7 @@ class Plan:
         values = live_values(
             request.architecture, self.tile_input, axis=self.axis, slab=self.slab, unfolded=unfolded
         )
-        if self.is_streamed and streams > 1:  # else nothing is kept while a task waits
+        if self.order.way != "whole" and streams > 1:  # else nothing is kept while a task waits
             values += (streams - 1) * kept_values(
                 request.architecture, self.tile_input, axis=self.axis, slab=self.slab
             )
@@ -193,21 +185,10 @@ class Plan:
         channels = self.request.architecture.out_channels
         return turned + 2 * math.prod(self.tile_output) * channels * width
 
-    @property
-    def is_streamed(self) -> bool:
-        """Whether a block is read and written plane by plane, and not as a whole."""
-        tiles = self.tiles_of_largest_block
-        return is_streamed(tiles) or is_by_section(tiles)
-
-    @property
-    def rows(self) -> int:
-        """Axis along which a block is read and written: 0, 1 or 2 for z, y or x."""
-        return row_axis(self.tiles_of_largest_block, self.axis)
-
-    @property
-    def planes_read(self) -> int:
-        """Planes of the input that are read at once, along the axis of the rows."""
-        return granule(self.tiles_of_largest_block, self.slab, self.request.chunk_shape[self.rows])
+    @functools.cached_property
+    def order(self) -> ReadingOrder:
+        """In which order a block that the volume does not crop is read and written."""
+        return ReadingOrder.of(self.tiles_of_largest_block, self.axis, self.slab)
 
     @property
     def shards_written(self) -> int:
@@ -219,7 +200,7 @@ class Plan:
             return 1
         sizes = zip(self.tiles_of_largest_block.block.shape, self.shard, strict=True)
         counts = [-(-n // s) for n, s in sizes]
-        counts[self.rows] = min(counts[self.rows], queued)
+        counts[self.order.axis] = min(counts[self.order.axis], queued)
         most = writers(math.prod(self.shard) * self.request.output_bytes)
         return min(most, math.prod(counts))
 
@@ -229,15 +210,15 @@ class Plan:
         return self._buffer_bytes(self.queued_rows)
 
     def _buffer_bytes(self, queued: int) -> int:
-        request, tiles, rows = self.request, self.tiles_of_largest_block, self.rows
-        inside, block = tiles.input_box, tiles.block
+        request, tiles, order = self.request, self.tiles_of_largest_block, self.order
+        inside, block, rows = tiles.input_box, tiles.block, order.axis
         # A mirrored corner is a copy of a copy.
         held = mirrored = inside.shape[rows]
         copied = block.shape[rows]  # as a whole
-        if self.is_streamed:
-            mirrored = 1 if is_by_section(tiles) else min(held, self.slab)
-            law = request.architecture.laws[rows]
-            most = planes_held(law, fed=mirrored, at_once=self.planes_read)
+        if order.way != "whole":
+            mirrored = min(held, order.planes)
+            law, at_once = request.architecture.laws[rows], order.granule(request.chunk_shape)
+            most = planes_held(law, fed=mirrored, at_once=at_once)
             held = min(held, most)
             # The row that is collected, and those that are written or wait for it: each may be a
             # part of a slab's result, which lives as long; and the result that is taken apart.
@@ -248,9 +229,9 @@ class Plan:
                 copied = min(copied, 2 * self.shard[rows])
         reading = (held + 2 * mirrored) * (inside.size // inside.shape[rows])
         shard = math.prod(min(n, s) for n, s in zip(block.shape, self.shard, strict=True))
-        at_once = self._shards_written(queued) * shard
-        writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * at_once
-        masking = MASK_BYTES * at_once if request.masked else 0
+        encoded = self._shards_written(queued) * shard
+        writing = copied * (block.size // block.shape[rows]) + ENCODING_COPIES * encoded
+        masking = MASK_BYTES * encoded if request.masked else 0
         chunks = CHUNK_COPIES * request.chunk_bytes
         return chunks + masking + reading * request.input_bytes + writing * request.output_bytes
 

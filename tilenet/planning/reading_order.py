@@ -11,9 +11,10 @@ that neither is in memory as a whole:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
-from tilenet.geometry import round_up
+from tilenet.geometry import ZYX, round_up
 from tilenet.networks import IDENTITY, AxisLaw, TileGrid
 
 #: Rows of shards that are written, or wait for it, while a task computes the next one.
@@ -28,54 +29,54 @@ WRITERS = (2, 4)
 WRITING_BYTES = 64 * 2**20
 
 
-def is_streamed(tiles: TileGrid) -> bool:
-    """Tell whether the result of a block is complete plane by plane along the stream axis.
+@dataclass(frozen=True, slots=True)
+class ReadingOrder:
+    """In which order a block is read, and its result is complete.
 
     Parameters
     ----------
-    tiles : TileGrid
-        The tiles of a block.
-
-    Returns
-    -------
-    bool
-        Where it is one tile in one orientation; of a planar network also one section.
-    """
-    return len(tiles) == 1 and tiles.orientations == (IDENTITY,)
-
-
-def is_by_section(tiles: TileGrid) -> bool:
-    """Tell whether a block is read, and its result is complete, section by section.
-
-    Parameters
-    ----------
-    tiles : TileGrid
-        The tiles of a block.
-
-    Returns
-    -------
-    bool
-        Where the network is planar and the block is not one stream.
-    """
-    return tiles.architecture.is_planar and not is_streamed(tiles)
-
-
-def row_axis(tiles: TileGrid, axis: int) -> int:
-    """Give the axis along which a block is read and its result is complete.
-
-    Parameters
-    ----------
-    tiles : TileGrid
-        The tiles of a block.
+    way : {"stream", "sections", "whole"}
+        Slab by slab along the stream axis, section by section along z, or all at once.
     axis : int
-        The stream axis: 0, 1 or 2 for z, y or x.
-
-    Returns
-    -------
-    int
-        z where it goes section by section, else the stream axis.
+        The row axis, along which it is read: 0, 1 or 2 for z, y or x.
+    planes : int
+        Planes along it that an evaluation is fed at once: a slab, or one section.
     """
-    return 0 if is_by_section(tiles) else axis
+
+    way: Literal["stream", "sections", "whole"]
+    axis: int
+    planes: int
+
+    @classmethod
+    def of(cls, tiles: TileGrid, axis: int, slab: int | None) -> Self:
+        """Give the order in which the tiles of a block are read.
+
+        Parameters
+        ----------
+        tiles : TileGrid
+            The tiles of a block.
+        axis : int
+            The stream axis: 0, 1 or 2 for z, y or x.
+        slab : int or None
+            Planes that a stream is fed at once; None is all of them.
+
+        Returns
+        -------
+        ReadingOrder
+            A stream where it is one tile in one orientation; of a planar network also one section.
+        """
+        if len(tiles) == 1 and tiles.orientations == (IDENTITY,):
+            return cls("stream", axis, slab or tiles.input_shape[axis])
+        if tiles.architecture.is_planar:
+            return cls("sections", 0, 1)
+        return cls("whole", axis, slab or tiles.input_shape[axis])
+
+    def granule(self, chunk_shape: ZYX) -> int:
+        """Give how many planes are read at once, of an input with such chunks, (z, y, x).
+
+        Whole chunks, so that none is decoded twice: one slab's, or one section's, at least.
+        """
+        return round_up(self.planes, chunk_shape[self.axis])
 
 
 def sections(tiles: TileGrid) -> Iterator[TileGrid]:
@@ -94,26 +95,6 @@ def sections(tiles: TileGrid) -> Iterator[TileGrid]:
     _, y, x = tiles.tile_shape
     for block in tiles.block.cut(0, 1):
         yield replace(tiles, block=block, tile_shape=(1, y, x))
-
-
-def granule(tiles: TileGrid, slab: int, chunk: int) -> int:
-    """Give how many planes are read at once along the row axis.
-
-    Parameters
-    ----------
-    tiles : TileGrid
-        The tiles of a block.
-    slab : int
-        Planes that a stream is fed at once.
-    chunk : int
-        Planes of a chunk of the input along the row axis.
-
-    Returns
-    -------
-    int
-        Whole chunks, so that none is decoded twice: one slab's, or one section's, at least.
-    """
-    return round_up(1 if is_by_section(tiles) else slab, chunk)
 
 
 def planes_held(law: AxisLaw, *, fed: int, at_once: int) -> int:
