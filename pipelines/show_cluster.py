@@ -67,8 +67,10 @@ def limits(options: ClusterOptions) -> str:
     """
     batch = options.batch
     assert batch is not None
+    profile, memory = batch.profile, f"{options.memory / 2**30:.1f} GiB"
     return (
-        f"{batch.min_jobs} to {batch.max_jobs} jobs of {batch.system}, {batch.workers} workers of "
-        f"{options.slots} slots and {options.memory / 2**30:.1f} GiB each; a worker takes no "
-        f"further block {batch.lifetime - batch.stagger} to {batch.lifetime} s after its job began"
+        f"{profile.least_jobs} to {profile.most_jobs} jobs of {batch.system.name}, "
+        f"{profile.job_workers} workers of {options.slots} slots and {memory} each; a worker takes "
+        f"no further block {batch.lifetime - batch.stagger} to {batch.lifetime} s after its job "
+        "began"
     )

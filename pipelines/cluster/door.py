@@ -99,7 +99,7 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
         return _ask(options, device)
     if options.batch is not None:
         # What its nodes are is not known here, so no measured rates are either.
-        return dataclasses.replace(options, machine=f"jobs of {options.batch.system}")
+        return dataclasses.replace(options, machine=f"jobs of {options.batch.system.name}")
     if device == "cpu":
         return options
     gpus = visible_gpus() if device == "cuda" else 0

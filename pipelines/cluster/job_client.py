@@ -10,11 +10,10 @@ import dask
 import psutil
 from distributed import Client, Scheduler
 
-from pipelines.cluster.batch import load_library, make_job
+from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.jobs import JobCluster, Jobs
 from pipelines.cluster.local import accept_any_port, choose_dashboard
-from pipelines.cluster.options import Batch, ClusterOptions
-from pipelines.cluster.queues import check_installed
+from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.tls import security
 from pipelines.stopping import Stop
 from tilenet.errors import InvalidData
@@ -24,15 +23,15 @@ from tilenet.errors import InvalidData
 def job_client(options: ClusterOptions, stop: Stop) -> Iterator[Client]:
     """Start workers in jobs, and leave none behind."""
     assert options.batch is not None
-    load_library(options.batch.system)
-    _check_interface(options.batch.interface)
-    check_installed(make_job(options, address="", job_name="", worker=""))
+    interface = options.batch.profile.interface
+    _check_interface(interface)
+    JobQueue(options, address="").check_installed()
     # The dashboard listens on loopback, whatever the workers' network is, unless told otherwise.
     dashboard = choose_dashboard(options.dashboard)
     host = dashboard.rpartition(":")[0]
     with (
         dask.config.set({"distributed.dashboard.link": f"{{scheme}}://{host}:{{port}}/status"}),
-        _scheduler(options, options.batch, dashboard) as cluster,
+        _scheduler(options, interface, dashboard) as cluster,
         Client(cluster) as client,
         Jobs(options, cluster, client) as jobs,
     ):
@@ -52,9 +51,9 @@ def _check_interface(name: str | None) -> None:
         raise InvalidData(f"interface {name}", problem, "Correct it in the profile (--cluster).")
 
 
-def _scheduler(options: ClusterOptions, batch: Batch, dashboard: str) -> JobCluster:
+def _scheduler(options: ClusterOptions, interface: str | None, dashboard: str) -> JobCluster:
     how = {
-        "interface": batch.interface,
+        "interface": interface,
         "protocol": "tls://" if options.tls else None,
         "security": security(options.tls),
         "dashboard_address": dashboard,

@@ -11,20 +11,18 @@ import contextlib
 import math
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import click
 from distributed import Client, SpecCluster
 from distributed.core import Status
 
-from pipelines.cluster.batch import make_job
+from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.queues import Listed, cancel, cancel_named, end_of_log, listed, submit
+from pipelines.cluster.queueing import Listed
 from pipelines.progress import LINE_SECONDS, clock
 from pipelines.stopping import Stop, Stopped, undisturbed
 from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
@@ -119,9 +117,10 @@ class Jobs:
 
     def __init__(self, options: ClusterOptions, cluster: JobCluster, client: Client) -> None:
         assert options.batch is not None
-        self.options, self.batch = options, options.batch
+        self.options, self.lifetime = options, options.batch.lifetime
+        self.profile, self.system = options.batch.profile, options.batch.system.name
         self.cluster, self.client = cluster, client
-        self.job_name = f"tilenet-{uuid.uuid4().hex[:6]}"
+        self.queue = JobQueue(options, cluster.scheduler.address)
         self.problem: Exception | None = None
         self.jobs: dict[str, _SubmittedJob] = {}
         self.given_up: dict[str, str] = {}
@@ -138,7 +137,7 @@ class Jobs:
         self._thread = threading.Thread(target=self._run_loop, name="jobs")
 
     def __enter__(self) -> Self:
-        Path(self.batch.log_directory).mkdir(parents=True, exist_ok=True)
+        self.queue.logs.mkdir(parents=True, exist_ok=True)
         self.cluster.give_up = self._give_up
         self._thread.start()
         return self
@@ -194,7 +193,7 @@ class Jobs:
         return workers, len(scheduler.tasks)
 
     def _meet(self, workers: list[_Worker], now: float) -> None:
-        useful = min(USEFUL_SECONDS, self.batch.lifetime / 2)
+        useful = min(USEFUL_SECONDS, self.lifetime / 2)
         for worker in workers:
             if (job := self.jobs.get(worker.job)) is None:
                 continue
@@ -218,7 +217,7 @@ class Jobs:
                 self._start_at = now + PAUSE_SECONDS
             click.echo(f"Job {job.number} ended: cancelled, because {why}", err=True)
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
-                cancel(self._make(name), [job.number])
+                self.queue.cancel([job.number])
 
     def _ask(self, workers: list[_Worker], now: float) -> None:
         # One that is given up may end by itself before it is cancelled, and is no failure then.
@@ -230,7 +229,7 @@ class Jobs:
         self._ask_at = now + self._ask_pause
         self._ask_pause = min(2 * self._ask_pause, ASK_SECONDS[1])
         try:
-            self.said = listed(self.batch.system, self.job_name)
+            self.said = self.queue.listed()
         except QueueRefused:
             return  # busy or restarted, as now and then: it is asked again
         for name in silent:
@@ -248,7 +247,7 @@ class Jobs:
         job.ending = job.ending and said.phase != "waiting"
         if job.silent is not None and now - job.silent > SILENT_SECONDS:
             with contextlib.suppress(QueueRefused):  # it is cancelled at the end
-                cancel(self._make(job.name), [job.number])
+                self.queue.cancel([job.number])
             return f"{said.words}, but without a worker"
         return said.words if said.phase == "ended" else None
 
@@ -263,17 +262,18 @@ class Jobs:
         if self.failed < MAX_FAILED:
             return
         if self._enough is None:
-            log = end_of_log(Path(self.batch.log_directory), job.number)
+            log = self.queue.end_of_log(job.number)
             last = f"{job.number}, {words}"
-            self._enough = JobsFailed(self.batch.system, self.failed, last, log)
+            self._enough = JobsFailed(self.system, self.failed, last, log)
             if others:
                 click.echo(f"{self._enough}\nThe other jobs go on.", err=True)
         if not others:
             raise self._enough
 
     def _wanted(self, tasks: int) -> int:
-        slots = self.options.slots * self.batch.workers
-        return min(max(math.ceil(tasks / slots), self.batch.min_jobs), self.batch.max_jobs)
+        slots = self.options.slots * self.profile.job_workers
+        wanted = max(math.ceil(tasks / slots), self.profile.least_jobs)
+        return min(wanted, self.profile.most_jobs)
 
     def _start(self, workers: list[_Worker], tasks: int, now: float) -> None:
         if self._enough is not None:
@@ -296,11 +296,7 @@ class Jobs:
     def _submit(self, now: float) -> None:
         self.count += 1
         name = f"job{self.count}"
-        self.jobs[name] = _SubmittedJob(name, submit(self._make(name)), now)
-
-    def _make(self, worker: str) -> Any:
-        address = self.cluster.scheduler.address
-        return make_job(self.options, address=address, job_name=self.job_name, worker=worker)
+        self.jobs[name] = _SubmittedJob(name, self.queue.submit(name), now)
 
     def _give_back(self, workers: list[_Worker], tasks: int, now: float) -> None:
         if self.cluster.held:
@@ -316,7 +312,7 @@ class Jobs:
             if self.cluster.sync(self._retire, there):
                 del self.jobs[job.name]
                 with contextlib.suppress(QueueRefused):  # it ends by itself, or is cancelled below
-                    cancel(self._make(job.name), [job.number])
+                    self.queue.cancel([job.number])
 
     async def _retire(self, addresses: list[str]) -> bool:
         # On the scheduler's own thread, so that no block is sent to them in between.
@@ -330,16 +326,16 @@ class Jobs:
         if workers:
             if self._alone_since is not None:
                 took = clock(now - self._alone_since)
-                click.echo(f"Workers of {self.batch.system} jobs came after {took}", err=True)
+                click.echo(f"Workers of {self.system} jobs came after {took}", err=True)
             self._alone_since = None
             self._ready.set()
             return
         if self._alone_since is None:
             self._alone_since, self._line_at = now, now + LINE_SECONDS
         waited = now - self._alone_since
-        limit = clock(self.batch.start_timeout)
-        if waited > self.batch.start_timeout:
-            raise JobsNotStarted(self.batch.system, limit, self._states())
+        limit = clock(self.profile.start_timeout)
+        if waited > self.profile.start_timeout:
+            raise JobsNotStarted(self.system, limit, self._states())
         if now >= self._line_at:
             self._line_at = now + LINE_SECONDS
             states = "; ".join(self._states()[:3])
@@ -355,11 +351,11 @@ class Jobs:
         # submitted whose number was never learnt.
         deadline, known = time.monotonic() + CANCEL_SECONDS, [j.number for j in self.jobs.values()]
         while self.count:
-            left = cancel_named(self._make("none"), self.batch.system, self.job_name, known)
+            left = self.queue.cancel_all(known)
             if left is None:
                 return
             if time.monotonic() > deadline:
-                cure = f"look for jobs of the name {self.job_name}, and cancel them"
+                cure = f"look for jobs of the name {self.queue.name}, and cancel them"
                 click.echo(f"Jobs may be left: {left}; {cure}", err=True)
                 return
             time.sleep(_WAKE_SECONDS)

@@ -2,93 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
 
-#: Batch systems whose jobs can be workers.
-System = Literal["slurm", "lsf", "pbs", "sge"]
+import click
 
-#: Seconds that a run waits in all for what is away, unless the user says.
-OUTAGE_SECONDS = 600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Files that encrypt what a cluster's processes say, and prove who they are.
-
-    Parameters
-    ----------
-    ca : str
-        Certificate of the authority that signed the others, PEM.
-    cert, key : str
-        Certificate of this side and its private key, PEM.
-    """
-
-    ca: str
-    cert: str
-    key: str
+from pipelines.cluster.lifetimes import lifetime_of
+from pipelines.cluster.profile import OUTAGE_SECONDS, Profile
+from pipelines.cluster.queueing import QueueingSystem
+from pipelines.cluster.systems import SYSTEMS
+from pipelines.cluster.tls import Tls
+from pipelines.progress import clock
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Jobs of a batch system that hold the workers.
+    """Jobs of a queueing system that hold the workers.
 
     Parameters
     ----------
-    system : {"slurm", "lsf", "pbs", "sge"}
-        Which one.
-    walltime : int
-        Seconds that a job may run.
+    profile : Profile
+        What the user wants of them.
     lifetime, stagger : int
         Seconds after which a job's workers take no further block, finish those they have and end;
         and how much earlier, drawn anew for each job, so that they do not all end at once.
-    lifetime_chosen : bool
-        Whether the user chose the lifetime; else it is shorter where longer blocks are planned.
-    workers : int
-        Worker processes of a job.
-    gpus : int
-        GPUs of a job, one per worker.
-    cores : int
-        CPU cores of a job.
-    min_jobs, max_jobs : int
-        Jobs at once, as many as there is work for.
-    start_timeout : float
-        Seconds to go without any worker.
-    queue, account : str or None
-        Queue (partition), and whom to charge.
-    directives : tuple of str
-        Further directives, each as it follows #SBATCH, #BSUB, #PBS or #$.
-    setup : tuple of str
-        Shell lines before the workers start, for example "module load cuda".
-    python : str or None
-        Interpreter of the workers; this process's by default.
-    interface : str or None
-        Network interface of scheduler and workers, for example ib0.
-    log_directory : str
-        Where the jobs' output goes.
-    local_directory : str or None
-        Scratch folder of the workers.
     """
 
-    system: System
-    walltime: int
+    profile: Profile
     lifetime: int
     stagger: int
-    lifetime_chosen: bool = False
-    workers: int = 1
-    gpus: int = 0
-    cores: int = 1
-    min_jobs: int = 1
-    max_jobs: int = 1
-    start_timeout: float = 3600.0
-    queue: str | None = None
-    account: str | None = None
-    directives: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-    python: str | None = None
-    interface: str | None = None
-    log_directory: str = "tilenet-logs"
-    local_directory: str | None = None
+
+    @property
+    def system(self) -> QueueingSystem:
+        """Whose jobs they are."""
+        return SYSTEMS[self.profile.kind]
+
+    @property
+    def walltime(self) -> int:
+        """Seconds that a job may run."""
+        assert self.profile.walltime is not None
+        return self.profile.walltime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,3 +98,37 @@ class ClusterOptions:
     def local(self) -> bool:
         """Whether the workers are processes on this machine."""
         return self.scheduler is None and self.batch is None
+
+
+def leave_time(options: ClusterOptions, block_seconds: float) -> ClusterOptions:
+    """Leave the workers of jobs the time to finish blocks that last so long.
+
+    Says so on stderr where the walltime, or a lifetime that the user chose, does not allow it.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Where to compute.
+    block_seconds : float
+        What a block is expected to take while others keep its worker busy.
+
+    Returns
+    -------
+    ClusterOptions
+        With a shorter lifetime of jobs where that is needed and the user chose none.
+    """
+    if (batch := options.batch) is None:
+        return options
+    if batch.profile.lifetime is None:
+        lifetime = lifetime_of(batch.walltime, options.slots, block_seconds)
+        batch = dataclasses.replace(batch, lifetime=min(batch.lifetime, lifetime))
+    left, held = batch.walltime - batch.lifetime, options.slots * block_seconds
+    if held > left:
+        click.echo(
+            f"Warning: a job is killed {clock(left)} after its workers take no further block, and "
+            f"those that one holds by then, {options.slots} of about {clock(block_seconds)}, take "
+            f"{clock(held)} in turn: what is not done is computed twice. Give more --walltime, a "
+            "shorter --lifetime, or fewer --slots or --block-minutes.",
+            err=True,
+        )
+    return dataclasses.replace(options, batch=batch)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import psutil
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipelines.cluster.batch import load_library
-from pipelines.cluster.lifetimes import lifetime_of, stagger_of
-from pipelines.cluster.local import default_workers
-from pipelines.cluster.options import OUTAGE_SECONDS, Batch, ClusterOptions, System, Tls
-from pipelines.cluster.tls import check_tls
+from pipelines.cluster.lifetimes import lifetime_of
+from pipelines.cluster.systems import SYSTEMS
+from pipelines.cluster.tls import Tls
 from pipelines.cluster.values import read_address, read_bytes, read_seconds
-from tilenet.errors import InvalidProfile
-from tilenet.strict_toml import load, validate
 
-#: Share of the machine's available memory that workers may use together by default.
-MEMORY_SHARE = 0.75
-
-_SYSTEMS = get_args(System)
+#: Seconds that a run waits in all for what is away, unless the user says.
+OUTAGE_SECONDS = 600.0
 
 # What every kind of cluster has.
 _LIMITS = ("block_timeout", "outage_timeout")
+
+if TYPE_CHECKING:
+    Kind = str
+else:  # a type checker takes no list of systems
+    Kind = Literal[("local", *SYSTEMS)]
 
 Bytes = Annotated[int, BeforeValidator(read_bytes)]
 Seconds = Annotated[int, BeforeValidator(read_seconds)]
@@ -108,7 +105,7 @@ class Profile(_ProfileTable):
         Where the dashboard listens, HOST:PORT; on loopback.
     """
 
-    kind: Literal["local", "slurm", "lsf", "pbs", "sge"] = "local"
+    kind: Kind = "local"
     scheduler: Text | None = None
     workers: Count | None = None
     slots: Count = 2
@@ -157,7 +154,7 @@ class Profile(_ProfileTable):
         where = {"kind", "scheduler", "tls", "dashboard"}
         general = {"workers", "slots", "threads", "memory", *_LIMITS, *where}
         for key in sorted(self.model_fields_set - general):
-            systems = ", ".join(_SYSTEMS)
+            systems = ", ".join(SYSTEMS)
             raise ValueError(f"{key} is of jobs: add kind (--cluster), one of {systems}")
 
     def _check_jobs(self) -> None:
@@ -168,13 +165,11 @@ class Profile(_ProfileTable):
                 raise ValueError(f"{key} is missing: say what a job of {self.kind} needs")
         if self.gpus_per_job and self.workers not in (None, self.gpus_per_job):
             raise ValueError(f"workers {self.workers}: it is one per GPU, so {self.gpus_per_job}")
-        if self.lowest > self.highest:
-            raise ValueError(f"min_jobs {self.lowest} is more than max_jobs {self.highest}")
+        if self.least_jobs > self.most_jobs:
+            raise ValueError(f"min_jobs {self.least_jobs} is more than max_jobs {self.most_jobs}")
         self._check_times()
-        parallel = any(directive.startswith("-pe") for directive in self.directives)
-        if self.kind == "sge" and self.job_cores > 1 and not parallel:
-            environment = f'"-pe NAME {self.job_cores}"'
-            raise ValueError(f"directives lack {environment}, the parallel environment of the site")
+        if (lack := SYSTEMS[self.kind].lack(self)) is not None:
+            raise ValueError(lack)
 
     def _check_times(self) -> None:
         assert self.walltime is not None
@@ -185,14 +180,14 @@ class Profile(_ProfileTable):
             raise ValueError(f"lifetime_stagger leaves nothing of the lifetime, {lifetime} s")
 
     @property
-    def lowest(self) -> int:
+    def least_jobs(self) -> int:
         """Jobs at least."""
         return self.min_jobs or 1
 
     @property
-    def highest(self) -> int:
+    def most_jobs(self) -> int:
         """Jobs at most."""
-        return self.max_jobs or self.lowest
+        return self.max_jobs or self.least_jobs
 
     @property
     def job_workers(self) -> int:
@@ -207,99 +202,3 @@ class Profile(_ProfileTable):
 
 #: Options of a command that stand for keys of a profile.
 FLAGS = (*Profile.model_fields, "tls_ca", "tls_cert", "tls_key")
-
-
-def make_options(cluster: str | None, flags: Mapping[str, Any]) -> ClusterOptions:
-    """Put a profile and the options of a command together; options win.
-
-    Parameters
-    ----------
-    cluster : str or None
-        A kind of cluster, or the path of a profile.
-    flags : mapping
-        Values by key of the profile; None where the option was not given.
-
-    Returns
-    -------
-    ClusterOptions
-        Checked as far as that goes without the cluster.
-
-    Raises
-    ------
-    InvalidProfile
-        Naming every key that is unknown (and the nearest known one) or has an impossible value.
-    InvalidData
-        When a library is missing, or TLS files do not fit.
-    """
-    values: dict[str, Any] = {}
-    if cluster in ("local", *_SYSTEMS):
-        values = {"kind": cluster}
-    elif cluster is not None:
-        values = load(cluster, InvalidProfile)
-    given = {key: value for key, value in flags.items() if value not in (None, ())}
-    files = {key: given.pop(f"tls_{key}") for key in ("ca", "cert", "key") if f"tls_{key}" in given}
-    values |= given
-    if files and isinstance(table := values.get("tls", {}), dict):
-        values["tls"] = table | files
-    profile = validate(Profile, values, cluster or "options", InvalidProfile)
-    if (tls := profile.tls.files) is not None:
-        check_tls(tls)
-    return _of_machine(profile) if profile.kind == "local" else _of_jobs(profile, profile.kind)
-
-
-def _of_machine(profile: Profile) -> ClusterOptions:
-    count = profile.workers or default_workers(profile.threads or 1)
-    chosen = (profile.scheduler, profile.workers, profile.threads)
-    left_to_the_plan = chosen == (None, None, None)
-    total = profile.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-    return ClusterOptions(
-        scheduler=profile.scheduler,
-        workers=count,
-        slots=profile.slots,
-        threads=profile.threads,
-        memory=total // count,
-        tls=profile.tls.files,
-        block_timeout=profile.block_timeout,
-        outage_timeout=profile.outage_timeout,
-        cores=default_workers(1) if left_to_the_plan else None,
-        dashboard=profile.dashboard,
-    )
-
-
-def _of_jobs(profile: Profile, system: System) -> ClusterOptions:
-    load_library(system)
-    assert profile.walltime is not None
-    assert profile.memory is not None
-    lifetime = profile.lifetime or lifetime_of(profile.walltime, profile.slots)
-    batch = Batch(
-        system=system,
-        walltime=profile.walltime,
-        lifetime=lifetime,
-        stagger=profile.lifetime_stagger or stagger_of(lifetime),
-        lifetime_chosen=profile.lifetime is not None,
-        workers=profile.job_workers,
-        gpus=profile.gpus_per_job,
-        cores=profile.job_cores,
-        min_jobs=profile.lowest,
-        max_jobs=profile.highest,
-        start_timeout=profile.start_timeout,
-        queue=profile.queue,
-        account=profile.account,
-        directives=profile.directives,
-        setup=profile.setup,
-        python=profile.python,
-        interface=profile.interface,
-        log_directory=profile.log_directory,
-        local_directory=profile.local_directory,
-    )
-    return ClusterOptions(
-        batch=batch,
-        workers=batch.workers * batch.max_jobs,
-        slots=profile.slots,
-        threads=profile.threads,
-        memory=profile.memory // batch.workers,
-        tls=profile.tls.files,
-        dashboard=profile.dashboard,
-        block_timeout=profile.block_timeout,
-        outage_timeout=profile.outage_timeout,
-    )

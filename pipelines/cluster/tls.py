@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distributed import Security
 
-from pipelines.cluster.options import Tls
 from tilenet.errors import InvalidData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files that encrypt what a cluster's processes say, and prove who they are.
+
+    Parameters
+    ----------
+    ca : str
+        Certificate of the authority that signed the others, PEM.
+    cert, key : str
+        Certificate of this side and its private key, PEM.
+    """
+
+    ca: str
+    cert: str
+    key: str
 
 
 def security(tls: Tls | None) -> Security | None:

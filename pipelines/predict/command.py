@@ -137,8 +137,9 @@ def run_prediction(
         from tilenet.inference import check_device  # on the CPU only the workers need load PyTorch
 
         check_device(choices.device)
-    if cluster.batch is not None and cluster.batch.gpus and choices.device == "cpu":
-        problem = f"reserve {cluster.batch.gpus} GPUs each, which --device cpu would leave idle"
+    gpus = 0 if cluster.batch is None else cluster.batch.profile.gpus_per_job
+    if gpus and choices.device == "cpu":
+        problem = f"reserve {gpus} GPUs each, which --device cpu would leave idle"
         raise InvalidData("The jobs", problem, "Give --device cuda, or gpus_per_job = 0.")
     job = check_job(source, model, mask=mask, choices=choices)
     begun = check_output(job, output, overwrite)

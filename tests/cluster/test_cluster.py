@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.cluster import (
+    SYSTEMS,
     ClusterOptions,
+    Profile,
     Tls,
     leave_time,
     make_job,
@@ -26,18 +28,13 @@ from pipelines.cluster import (
     resolve,
     task_resources,
 )
+from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.lifetimes import lifetime_of
-from pipelines.cluster.profile import Profile
-from pipelines.cluster.queues import (
-    Listed,
-    cancel_named,
-    end_of_log,
-    listed,
-    read_lsf,
-    read_pbs,
-    read_sge,
-    read_slurm,
-)
+from pipelines.cluster.lsf import read_lsf
+from pipelines.cluster.pbs import read_pbs
+from pipelines.cluster.queueing import Listed
+from pipelines.cluster.sge import read_sge
+from pipelines.cluster.slurm import read_slurm
 from pipelines.cluster.tls import check_tls
 from pipelines.cluster.worker import position
 from tests.support.certificates import make, openssl
@@ -84,10 +81,11 @@ def test_a_profile_says_everything_and_options_win(profile: str) -> None:
     options = make_options(profile, {"queue": "long", "max_jobs": None, "slots": 2})
     batch = options.batch
     assert batch is not None
-    assert (batch.system, batch.queue, batch.account) == ("slurm", "long", "lab")
-    assert (batch.walltime, batch.lifetime, batch.start_timeout) == (43200, 41700, 7200)
-    assert (batch.workers, batch.gpus, batch.cores) == (4, 4, 8)
-    assert (batch.min_jobs, batch.max_jobs) == (1, 10)
+    jobs = batch.profile
+    assert (batch.system.name, jobs.queue, jobs.account) == ("slurm", "long", "lab")
+    assert (batch.walltime, batch.lifetime, jobs.start_timeout) == (43200, 41700, 7200)
+    assert (jobs.job_workers, jobs.gpus_per_job, jobs.job_cores) == (4, 4, 8)
+    assert (jobs.least_jobs, jobs.most_jobs) == (1, 10)
     # What is planned for: all workers that there may be, and the memory of each.
     assert (options.workers, options.slots, options.memory) == (40, 2, 16 * 10**9)
     assert resolve(options, "cuda") == replace(options, machine="jobs of slurm")
@@ -257,7 +255,9 @@ def test_the_profile_of_the_readme_is_legal(tmp_path: Path) -> None:
     (tmp_path / "hpc.toml").write_text("\n".join(lines))
     batch = make_options(str(tmp_path / "hpc.toml"), {}).batch
     assert batch is not None
-    assert (batch.gpus, batch.workers, batch.max_jobs, batch.interface) == (2, 2, 20, "ib0")
+    jobs = batch.profile
+    assert (jobs.gpus_per_job, jobs.job_workers, jobs.most_jobs) == (2, 2, 20)
+    assert jobs.interface == "ib0"
 
 
 def test_every_key_of_a_profile_is_described() -> None:
@@ -378,7 +378,7 @@ BANNER = b"Notice: maintenance on Friday \xfc | all queues\n\n"
 
 def test_what_a_site_says_to_everybody_is_no_job(squeue: Path) -> None:
     squeue.write_bytes(BANNER + b"12|RUNNING|None\nGood bye!\n")
-    assert listed("slurm", "tilenet-0") == {"12": Listed("running", "RUNNING")}
+    assert SYSTEMS["slurm"].listed("tilenet-0") == {"12": Listed("running", "RUNNING")}
     assert read_lsf("hello\n7|RUN|-\n") == {"7": Listed("running", "RUN")}
     assert read_sge(f"hello\n{EMPTY}", "tilenet-0") == {}
 
@@ -393,7 +393,7 @@ def test_what_cannot_be_read_is_as_if_the_queue_had_not_answered(
     (tmp_path / "qstat").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(QueueRefused, match="list of sge jobs failed: it cannot be read"):
-        listed("sge", "tilenet-0")
+        SYSTEMS["sge"].listed("tilenet-0")
 
 
 @pytest.mark.parametrize(
@@ -404,17 +404,17 @@ def test_jobs_are_cancelled_whatever_the_queue_says(
 ) -> None:
     if said is not None:
         squeue.write_bytes(said)
-    job = make_job(make_options("slurm", HOUR), address="a", job_name="tilenet-0", worker="none")
+    queue = JobQueue(make_options("slurm", HOUR), address="a")
     # It failed to say which: those whose numbers are known.
-    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is not None
+    assert queue.cancel_all(["7", "8"]) is not None
     assert (squeue.parent / "cancelled").read_text() == cancelled
     # One that ends may be queued again afterwards: it is cancelled, and not waited for.
     squeue.write_text("12|CANCELLED|None\n13|COMPLETING|Requeued\n")
     (squeue.parent / "cancelled").unlink()
-    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is None
+    assert queue.cancel_all(["7", "8"]) is None
     assert (squeue.parent / "cancelled").read_text() == "13\n"
     squeue.write_text("12|CANCELLED|None\n")
-    assert cancel_named(job, "slurm", "tilenet-0", ["7", "8"]) is None
+    assert queue.cancel_all(["7", "8"]) is None
 
 
 @pytest.mark.parametrize(
@@ -427,8 +427,9 @@ def test_the_log_of_a_job_is_not_that_of_another(tmp_path: Path, name: str) -> N
     for number, other in enumerate(others):
         (tmp_path / other).write_text("another\n")
         os.utime(tmp_path / other, (2e9 + number, 2e9 + number))  # later than the right one
-    assert end_of_log(tmp_path, "7") == [str(tmp_path / name), *lines[-5:]]
-    assert end_of_log(tmp_path, "9") == [f"no log of it in {tmp_path}"]
+    queue = JobQueue(make_options("slurm", HOUR | {"log_directory": str(tmp_path)}), address="a")
+    assert queue.end_of_log("7") == [str(tmp_path / name), *lines[-5:]]
+    assert queue.end_of_log("9") == [f"no log of it in {tmp_path}"]
 
 
 # Certificates.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from distributed import Client
 
-from pipelines.cluster import Batch, ClusterOptions, JobCluster
+from pipelines.cluster import ClusterOptions, JobCluster
+from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.jobs import IDLE_SECONDS, UNFIT, Jobs, _Worker
-from pipelines.cluster.queues import Listed
-
-BATCH = Batch(system="slurm", walltime=600, lifetime=500, stagger=0)
+from pipelines.cluster.queueing import Listed
+from tests.support.jobs import slurm_batch
 
 #: Seconds between two looks: so long that the queue is asked at each, and no job is idle.
 STEP = 11.0
@@ -30,7 +29,7 @@ SAID = {
 class Looks:
     """Jobs whose clock, queue and scheduler are in the test's hand; work for one job at first."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, batch: Batch = BATCH) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, **keys: Any) -> None:
         self.now, self.submitted, self.tasks = 100.0, 0, 1
         self.cancelled: list[str] = []
         self.workers: list[_Worker] = []
@@ -38,18 +37,18 @@ class Looks:
         where = "pipelines.cluster.jobs"
         patch.setattr(f"{where}.PAUSE_SECONDS", 0.0)
         patch.setattr(f"{where}.time", SimpleNamespace(monotonic=lambda: self.now))
-        patch.setattr(f"{where}.listed", lambda system, name: self.queue)
-        patch.setattr(f"{where}.submit", self.submit)
-        patch.setattr(f"{where}.cancel", lambda job, numbers: self.cancelled.extend(numbers))
-        patch.setattr(Jobs, "_make", lambda jobs, worker: None)
-        self.cluster = cast("JobCluster", SimpleNamespace(sync=self.sync, held=False))
-        options = ClusterOptions(batch=batch, slots=1)
+        patch.setattr(JobQueue, "listed", lambda queue: self.queue)
+        patch.setattr(JobQueue, "submit", lambda queue, worker: self.submit())
+        patch.setattr(JobQueue, "cancel", lambda queue, numbers: self.cancelled.extend(numbers))
+        known = SimpleNamespace(sync=self.sync, held=False, scheduler=SimpleNamespace(address=""))
+        self.cluster = cast("JobCluster", known)
+        options = ClusterOptions(batch=slurm_batch(**keys), slots=1)
         self.jobs = Jobs(options, self.cluster, cast("Client", None))
 
     def sync(self, question: Any, *addresses: Any) -> Any:
         return True if addresses else (self.workers, self.tasks)
 
-    def submit(self, job: Any) -> str:
+    def submit(self) -> str:
         self.submitted += 1
         return str(self.submitted)
 
@@ -101,7 +100,7 @@ def test_a_job_whose_workers_end_is_replaced_once(monkeypatch: pytest.MonkeyPatc
 def test_jobs_that_have_nothing_to_do_are_kept_while_the_run_is_paused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looks = Looks(monkeypatch, dataclasses.replace(BATCH, min_jobs=1, max_jobs=2))
+    looks = Looks(monkeypatch, max_jobs=2)
     looks.tasks, said = 2, {"job1": "running", "job2": "running"}
     looks.look()
     assert looks.submitted == 2
@@ -122,7 +121,7 @@ def test_jobs_that_have_nothing_to_do_are_kept_while_the_run_is_paused(
 def test_a_job_whose_worker_computes_no_block_is_replaced_and_is_no_failed_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], others: bool
 ) -> None:
-    looks = Looks(monkeypatch, dataclasses.replace(BATCH, min_jobs=1, max_jobs=2))
+    looks = Looks(monkeypatch, max_jobs=2)
     monkeypatch.setattr("pipelines.cluster.jobs.PAUSE_SECONDS", 3 * STEP)
     looks.tasks = 2 if others else 1
     looks.look()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,6 +32,7 @@ from pipelines.watching import open_watch
 from tests.support.acts import Faulty
 from tests.support.certificates import make
 from tests.support.faults import Case
+from tests.support.jobs import slurm_batch
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import Silent, environment, run_tilenet, store_volume, tilenet_command
 from tests.support.slurm import Slow, jobs, missing, settings, slurm, wait_until
@@ -57,8 +59,13 @@ interface = "lo"
 min_jobs = 2
 """
 
-BATCH = Batch(system="slurm", walltime=600, lifetime=500, stagger=0, interface="lo")
-JOBS = ClusterOptions(batch=BATCH, slots=2, memory=10**9)
+
+def on_loopback(lifetime: int = 500, **keys: Any) -> Batch:
+    """Jobs whose workers speak over this machine's own interface."""
+    return slurm_batch(lifetime, interface="lo", **keys)
+
+
+JOBS = ClusterOptions(batch=on_loopback(), slots=2, memory=10**9)
 
 PARTITION = ("scontrol", "update", "PartitionName=main")
 
@@ -175,7 +182,7 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
 
 
 def test_the_jobs_of_a_killed_command_end_by_themselves_and_it_goes_on(case: Path) -> None:
-    name, soon = "killed.zarr", "import pipelines.cluster.batch as b; b.DEATH_SECONDS = 20; "
+    name, soon = "killed.zarr", "import pipelines.cluster.job_script as b; b.DEATH_SECONDS = 20; "
     # The second job waits for the node until the first has ended.
     two = ("--cluster", "hpc.toml", "--directive=--exclusive")
     process = start(case, name, *two, first=soon)
@@ -222,7 +229,7 @@ def test_a_signal_ends_the_wait_for_jobs(case: Path, number: signal.Signals) -> 
 
 
 def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: Path) -> None:
-    broken = dataclasses.replace(BATCH, setup=("echo no such module >&2", "exit 3"))
+    broken = on_loopback(setup=("echo no such module >&2", "exit 3"))
     started = open_client(dataclasses.replace(JOBS, batch=broken))
     with pytest.raises(JobsFailed, match="3 slurm jobs in a row ended") as caught, started:
         pass
@@ -236,7 +243,7 @@ def test_a_job_that_runs_without_a_worker_is_given_up(
 ) -> None:
     monkeypatch.setattr("pipelines.cluster.jobs.SILENT_SECONDS", 1.0)
     monkeypatch.setattr("pipelines.cluster.jobs.MAX_FAILED", 1)
-    hanging = dataclasses.replace(BATCH, setup=("sleep 300",))
+    hanging = on_loopback(setup=("sleep 300",))
     started = open_client(dataclasses.replace(JOBS, batch=hanging))
     with pytest.raises(JobsFailed, match="RUNNING, but without a worker"), started:
         pass
@@ -277,7 +284,7 @@ def open_when_jobs(count: int, folder: Path) -> None:
 def test_workers_whose_time_ends_are_replaced_and_no_block_is_computed_twice(
     tmp_path: Path,
 ) -> None:
-    short = dataclasses.replace(BATCH, walltime=60, lifetime=12)
+    short = on_loopback(walltime="60s", lifetime=12)
     with open_client(dataclasses.replace(JOBS, batch=short, slots=2)) as client:
         begun = run_slowly(client, tmp_path / "notes", 28, 0.5)
         events = [event for told in client.get_events().values() for event in told]
@@ -315,7 +322,7 @@ def test_jobs_whose_workers_are_bad_are_replaced_and_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipelines.engine.unfit.JOBS_IN_A_ROW", 2)
-    bad = dataclasses.replace(BATCH, setup=(*BATCH.setup, "export TILENET_TEST_FAULT=kind"))
+    bad = on_loopback(setup=("export TILENET_TEST_FAULT=kind",))
     outcome = Outcome()
     options = RunOptions(name="bad", reporter=Silent(), outcome=outcome)
     with open_client(dataclasses.replace(JOBS, batch=bad, slots=1)) as client:
@@ -339,7 +346,7 @@ def stop_when(folder: Path, pid: int) -> None:
 def test_a_job_that_is_killed_at_its_walltime_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    late = dataclasses.replace(BATCH, walltime=60, lifetime=600)
+    late = on_loopback(walltime="60s", lifetime=600)
     started = open_client(dataclasses.replace(JOBS, batch=late, slots=1))
     with started as client, ThreadPoolExecutor(1) as pool:
         (first,) = jobs("RUNNING")
@@ -401,7 +408,7 @@ def test_no_more_jobs_are_submitted_when_one_after_another_fails_and_the_others_
 
     # The first one works, and no other.
     first = ("[ -e first ] && exit 3", "touch first")
-    broken = dataclasses.replace(BATCH, setup=first, max_jobs=2)
+    broken = on_loopback(setup=first, max_jobs=2)
     started = open_client(dataclasses.replace(JOBS, batch=broken, slots=1))
     with started as client, ThreadPoolExecutor(1) as pool:
         opened = pool.submit(open_gate)
@@ -414,7 +421,7 @@ def test_no_more_jobs_are_submitted_when_one_after_another_fails_and_the_others_
 
 
 def test_a_queue_that_closes_in_the_middle_ends_the_run_with_its_reason(tmp_path: Path) -> None:
-    impatient = dataclasses.replace(BATCH, start_timeout=10.0)  # a job takes its time to come up
+    impatient = on_loopback(start_timeout="10s")  # a job takes its time to come up
     started = open_client(dataclasses.replace(JOBS, batch=impatient, slots=1))
 
     def close_queue() -> None:
@@ -435,7 +442,7 @@ def test_a_queue_that_closes_in_the_middle_ends_the_run_with_its_reason(tmp_path
 
 def test_as_many_jobs_as_there_is_work_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.cluster.jobs.IDLE_SECONDS", 2.0)
-    elastic = dataclasses.replace(BATCH, max_jobs=2)
+    elastic = on_loopback(max_jobs=2)
     started = open_client(dataclasses.replace(JOBS, batch=elastic, slots=1))
     with started as client, ThreadPoolExecutor(1) as pool:
         assert len(jobs("PENDING,RUNNING")) == 1
@@ -448,7 +455,7 @@ def test_as_many_jobs_as_there_is_work_for(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path: Path) -> None:
-    batch = dataclasses.replace(BATCH, gpus=2, workers=2, cores=2)
+    batch = on_loopback(gpus_per_job=2, cores=2)
     tls = make(tmp_path, "cluster")
     there = dataclasses.replace(JOBS, batch=batch, slots=3, threads=2, memory=10**9, tls=tls)
     with open_client(there) as client:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from pipelines.cluster import Batch, ClusterOptions, open_client
+from pipelines.cluster import ClusterOptions, open_client
+from tests.support.jobs import slurm_batch
 from tests.support.runs import environment
 from tilenet.errors import InvalidData, WorkersDied
 
@@ -54,7 +55,7 @@ def test_one_that_dies_again_and_again_is_given_up(deaths: Path) -> None:
 
 
 def test_a_network_interface_that_is_not_there_is_refused() -> None:
-    batch = Batch(system="slurm", walltime=60, lifetime=50, stagger=0, interface="ib99")
+    batch = slurm_batch(interface="ib99")
     jobs = dataclasses.replace(ONE, batch=batch)
     with pytest.raises(InvalidData, match=r"interface ib99: is no .*; it has .*lo"):
         open_client(jobs).__enter__()

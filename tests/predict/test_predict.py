@@ -16,13 +16,14 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from pipelines.cluster import Batch, ClusterOptions, task_resources
+from pipelines.cluster import ClusterOptions, task_resources
 from pipelines.engine import common_facts
 from pipelines.outputs import Summary
 from pipelines.predict import Choices, IntensityRule, run_prediction
 from pipelines.predict.command import as_array
 from pipelines.predict.intensity_rule import doubt
 from pipelines.stopping import Stopped
+from tests.support.jobs import slurm_batch
 from tests.support.oracles import (
     ARCHITECTURES,
     grey_values,
@@ -235,7 +236,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_workers_start(
 
 
 def test_jobs_with_gpus_that_nothing_would_use_are_refused(copy: Path) -> None:
-    batch = Batch(system="slurm", walltime=600, lifetime=500, stagger=0, gpus=2, workers=2)
+    batch = slurm_batch(gpus_per_job=2, workers=2)
     with pytest.raises(InvalidData, match="reserve 2 GPUs each, which --device cpu"):
         predict(copy, cluster=ClusterOptions(batch=batch))
 

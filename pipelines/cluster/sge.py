@@ -1,0 +1,68 @@
+"""Grid Engine."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cluster.queueing import (
+    Listed,
+    Phase,
+    QueueingSystem,
+    run_queue_command,
+    with_reason,
+)
+
+if TYPE_CHECKING:
+    from pipelines.cluster.profile import Profile
+
+
+class Sge(QueueingSystem):
+    """Grid Engine, by its commands ``qsub``, ``qstat`` and ``qdel``."""
+
+    name = "sge"
+
+    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+        """Give arguments of ``SGEJob``."""
+        # Names of parallel environments and of memory are the site's: they are directives.
+        return {
+            "project": profile.account,
+            "walltime": walltime,
+            "resource_spec": f"gpu={profile.gpus_per_job}" if profile.gpus_per_job else None,
+        }
+
+    def directives(self, profile: Profile) -> list[str]:
+        """Name the logs' folder and the shell, which would be the site's."""
+        return [f"-o {profile.log_directory}/", "-S /bin/bash"]
+
+    def lack(self, profile: Profile) -> str | None:
+        """Miss the parallel environment where a job has several cores."""
+        if profile.job_cores == 1 or any(text.startswith("-pe") for text in profile.directives):
+            return None
+        environment = f'"-pe NAME {profile.job_cores}"'
+        return f"directives lack {environment}, the parallel environment of the site"
+
+    def list_jobs(self, name: str) -> dict[str, Listed]:
+        """Ask ``qstat``."""
+        found = read_sge(run_queue_command(["qstat", "-xml", "-u", "*"]), name)
+        waits = [number for number, job in found.items() if job.phase == "waiting"]
+        for number in waits[:1]:  # the reason is long, and that of one is that of all
+            told = run_queue_command(["qstat", "-j", number], none="do not exist")
+            match = re.search(r"^scheduling info:\s*(.*)$", told, flags=re.MULTILINE)
+            reason = match[1].strip() if match else ""
+            found[number] = Listed("waiting", with_reason(found[number].words, reason))
+        return found
+
+
+def read_sge(text: str, name: str) -> dict[str, Listed]:
+    """Read what ``qstat -xml`` prints of the jobs of a name."""
+    found = {}
+    text = text[max(0, text.find("<?xml")) :]  # a site or a wrapper may say something before it
+    for job in ET.fromstring(text).iter("job_list"):  # noqa: S314  (of the system itself)
+        if job.findtext("JB_name") != name:
+            continue
+        state = job.findtext("state") or ""
+        phase: Phase = "waiting" if "q" in state or "E" in state else "running"
+        found[job.findtext("JB_job_number") or ""] = Listed(phase, state)
+    return found
