@@ -360,7 +360,7 @@ def test_no_flipped_bit_of_a_shard_goes_unnoticed_and_changes_a_voxel(
 
 _WITHOUT_FILES = """
 import os, resource, sys
-from tilenet import shards, storage
+from tilenet.volumes import inspection as shards
 from tilenet.geometry.box import Box
 from tilenet.volumes.volume import open_volume
 volume, held = open_volume(sys.argv[1]), []

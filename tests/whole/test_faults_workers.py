@@ -31,7 +31,7 @@ SLOTS = 4
 
 #: What a worker runs first whose machine has no such device.
 NO_DEVICE = """\
-from tilenet import predictor
+from tilenet.inference import predictor
 from tilenet.errors import DeviceUnavailable
 def check_device(name):
     raise DeviceUnavailable(name, "PyTorch finds no CUDA device here")
