@@ -20,6 +20,7 @@ from pipelines.train import TrainingOptions, run_training
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.metrics import pixel_error, rand_error
+from tilenet.networks import UINT8
 from tilenet.synthetic import SyntheticEM, synthetic_em
 from tilenet.volumes import (
     NewVolume,
@@ -151,12 +152,13 @@ def judge(paths: Paths, truth: SyntheticEM, summary: Summary) -> str:
         Figures and paths, for people.
     """
     stored = open_volume(paths.prediction)
-    proposal = stored.read(Box.of_shape(stored.shape)) / 255.0
+    values = stored.read(Box.of_shape(stored.shape))
+    proposal = values / UINT8.one
     middle = stored.shape[0] // 2
     panels = {
         f"raw, section {middle}": truth.raw[middle],
         "truth": truth.cells[middle],
-        "prediction": np.rint(255 * proposal[middle]).astype(np.uint8),
+        "prediction": values[middle],
     }
     draw_panels(panels).save(paths.picture)
     facts: dict[str, Any] = {

@@ -34,7 +34,7 @@ from tilenet._version import __version__
 from tilenet.errors import AmbiguousVolume, InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.labels import PLANAR, ComponentsTask, LabelRule, LabelTask, id_dtype, join
-from tilenet.networks import ARITHMETIC
+from tilenet.networks import ARITHMETIC, UINT8
 from tilenet.volumes import (
     CODECS,
     NewVolume,
@@ -248,10 +248,10 @@ def _check_masks(volume: Volume, rule: LabelRule) -> None:
         problem = f"are of type {volume.dtype}, and equal values mean little there"
         cure = "Give whole numbers with --by-value, or a --threshold."
         raise InvalidData(f"Masks {volume.location}", problem, cure)
-    stored = volume.attributes.get("kind") == "prediction" and volume.dtype == "uint8"
+    stored = volume.attributes.get("kind") == "prediction" and volume.dtype == UINT8.name
     if stored and rule.threshold is not None and 0 <= rule.threshold < 1:
-        problem = f"is among stored values, and {volume.location} holds 255 p"
-        cure = "Probability 0.5 is --threshold 127."
+        problem = f"is among stored values, and {volume.location} holds {UINT8.meaning}"
+        cure = f"Probability 0.5 is --threshold {UINT8.one // 2}."
         raise InvalidData(f"--threshold {rule.threshold:g}", problem, cure)
 
 

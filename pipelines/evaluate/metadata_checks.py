@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from pipelines.evaluate.comparison import Comparison, Judgement, output_channels
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
 from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole
 from tilenet.errors import InvalidData
+from tilenet.networks import UINT8
 from tilenet.volumes import Volume, VolumeReference
 
 
@@ -140,8 +139,9 @@ def _check_kind(predicted: Volume, wanted: Judgement) -> None:
             cure = "Leave it out, or make instances with 'tilenet label' first."
             raise InvalidData(what, problem, cure)
         return
-    if dtype.kind not in "bf" and dtype != np.uint8:
-        problem = f"holds {dtype} values, and probabilities are uint8 (255 p) or floating-point"
+    if dtype.kind not in "bf" and dtype != UINT8.name:
+        integers = f"{UINT8.name} ({UINT8.meaning})"
+        problem = f"holds {dtype} values, and probabilities are {integers} or floating-point"
         raise InvalidData(what, problem, "If it holds instances, say so with --segmentation.")
     if is_ours:
         _check_class(predicted, what, wanted)

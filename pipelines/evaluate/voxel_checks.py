@@ -11,6 +11,7 @@ from pipelines.evaluate.comparison import Comparison, output_channels, sections
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
 from tilenet.metrics import is_inverted, label_range, probabilities
+from tilenet.networks import UINT8
 
 #: Sections looked at before the work, and pixels of each along y and x.
 SAMPLES, WINDOW = 5, 2048
@@ -55,14 +56,18 @@ def check_samples(comparison: Comparison) -> None:
     stored = np.concatenate([comparison.predicted.read(box) for box in boxes])
     labels = np.concatenate([comparison.true.read(box) for box in boxes])
     what = f"Prediction {comparison.predicted.location}"
-    if stored.dtype == np.uint8 and 0 < stored.max() <= 1:
-        problem = "holds only 0 and 1 where it was looked at, and uint8 means 255 p"
-        raise InvalidData(what, problem, "Store a mask as 0 and 255, as bool, or as float.")
+    if stored.dtype == UINT8.name and 0 < stored.max() <= 1:
+        problem = f"holds only 0 and 1 where it was looked at, and uint8 means {UINT8.meaning}"
+        raise InvalidData(
+            what, problem, f"Store a mask as 0 and {UINT8.one}, as bool, or as float."
+        )
     _check_not_classes(comparison, labels)
     proposal = probabilities(stored, invert=comparison.wanted.invert)
     if not (np.isfinite(proposal).all() and 0.0 <= proposal.min() <= proposal.max() <= 1.0):
         problem = "holds values that are not finite or not within 0 to 1"
-        raise InvalidData(what, problem, "Give probabilities: 0 to 1, or uint8 as 255 p.")
+        raise InvalidData(
+            what, problem, f"Give probabilities: 0 to 1, or uint8 as {UINT8.meaning}."
+        )
     if is_inverted(labels, proposal):
         problem = _polarity_problem(comparison, len(boxes))
         cure = (

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, zyx
 from tilenet.labels import id_dtype
-from tilenet.networks import stated
+from tilenet.networks import StoredName, stated
 from tilenet.volumes import Bounds, Intensity, Volume
 
 Positive = Annotated[int, Field(ge=1)]
@@ -39,7 +39,7 @@ class _NumericPlan(_Stored):
 
 
 class _Output(_Stored):
-    dtype: Literal["uint8", "float16", "float32"]
+    dtype: StoredName
     rule: str
     activation: Literal["softmax", "sigmoid", "linear"]
     channels: list[Table]

@@ -19,7 +19,7 @@ from tilenet.errors import (
 )
 from tilenet.geometry import Box
 from tilenet.inference import ModelHeader, factor_of, model_sha256, read_header
-from tilenet.networks import check_quarter_turns, stated
+from tilenet.networks import STORED_TYPES, check_quarter_turns, stated
 from tilenet.planning import Plan
 from tilenet.volumes import (
     Volume,
@@ -79,8 +79,9 @@ def check_job(
 
 def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
     """Refuse what a model cannot do, and a codec that there is not."""
-    if choices.dtype == "uint8" and header.activation == "linear":
-        problem = "gives scores without bounds, which uint8 cannot hold"
+    bounded = choices.dtype is not None and STORED_TYPES[choices.dtype].is_bounded
+    if bounded and header.activation == "linear":
+        problem = f"gives scores without bounds, which {choices.dtype} cannot hold"
         raise ModelMismatch(model, problem, "Store them with --dtype float32.")
     compressors(choices.codec)
     check_quarter_turns(choices.orientations or (), header.architecture)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tilenet.geometry import AXES, ZYX
 from tilenet.inference import ModelHeader, PredictTask
-from tilenet.networks import Orientation, Settings, averaged, statement
+from tilenet.networks import STORED_TYPES, Orientation, Settings, averaged, statement
 from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES, Plan
 from tilenet.volumes import Intensity, NewVolume, OutputReference, Volume, VolumeReference, identify
 from tilenet.volumes.stores import seen_from_anywhere
@@ -122,11 +122,6 @@ def provenance(
     dict
         JSON values, compared field by field before a resume.
     """
-    rules = {
-        "uint8": "round(255 * value), halves to even",
-        "float16": "value, rounded to float16",
-        "float32": "value",
-    }
     outputs = [{"name": o.name, "label": o.label} for o in job.header.outputs]
     return {
         "kind": "prediction",
@@ -139,7 +134,7 @@ def provenance(
         ),
         "output": {
             "dtype": dtype,
-            "rule": rules[dtype],
+            "rule": STORED_TYPES[dtype].rule,
             "activation": job.header.activation,
             "channels": outputs if job.header.stored_channels else outputs[1:],
         },

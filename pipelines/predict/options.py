@@ -11,7 +11,7 @@ import click
 from pipelines.options import REGION, SHAPE, F, bytes_option, check_device
 from pipelines.options import cluster_options as cluster_options
 from pipelines.predict.job import Choices
-from tilenet.networks import ROTATIONS, VALUE_BYTES
+from tilenet.networks import ROTATIONS, STORED_TYPES, VALUE_BYTES
 from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES
 from tilenet.volumes import CODECS, VolumeReference
 
@@ -28,9 +28,7 @@ def prediction_options(function: F) -> F:
         "--block-minutes", type=click.FloatRange(0, min_open=True), default=BLOCK_SECONDS / 60,
         show_default=True, help="How long a block is to last, about: what a preemption loses.",
     )  # fmt: skip
-    @click.option(
-        "--dtype", type=click.Choice(["uint8", "float16", "float32"]), help="Output; uint8."
-    )
+    @click.option("--dtype", type=click.Choice(list(STORED_TYPES)), help="Output; uint8.")
     @click.option("--precision", type=click.Choice(list(VALUE_BYTES)), help="Network; float32.")
     @click.option(
         "--device", default="cpu", show_default=True, callback=check_device,

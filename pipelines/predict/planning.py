@@ -13,7 +13,7 @@ from pipelines.predict.measured_speeds import Workplace
 from tilenet.errors import ResumeRefused
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.inference import ModelHeader
-from tilenet.networks import IDENTITY, Orientation, stated, words
+from tilenet.networks import IDENTITY, STORED_TYPES, UINT8, Orientation, stated, words
 from tilenet.planning import Costs, Plan, Request, check_memory
 from tilenet.volumes import Volume, VolumeReference
 
@@ -121,7 +121,7 @@ def request_for(
         Without rates.
     """
     stored = dict(begun.attributes["numeric_plan"]) if begun else {}
-    itemsize = np.dtype(output_dtype(job, begun)).itemsize
+    itemsize = STORED_TYPES[output_dtype(job, begun)].size
     channels = len(job.header.stored_channels or "1")
     threads = cluster.threads or stored.get("threads", 1)
     # An output that was begun with several threads is continued by as many fewer workers.
@@ -202,4 +202,4 @@ def output_dtype(job: PlannedJob, begun: Volume | None) -> str:
         return job.choices.dtype
     if begun is not None:
         return str(begun.dtype)
-    return "float32" if job.header.activation == "linear" else "uint8"
+    return "float32" if job.header.activation == "linear" else UINT8.name

@@ -11,14 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tilenet.networks import STORED_TYPES, UINT8
 from tilenet.volumes import Intensity
 
-_STORED = {
-    "uint8": torch.uint8,
-    "float16": torch.float16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
+#: Also float64, in which predictions are compared in memory.
+_STORED = {name: getattr(torch, name) for name in (*STORED_TYPES, "float64")}
 
 
 class DeviceIntensity:
@@ -72,7 +69,7 @@ def stored(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     if target == torch.float16 and values.dtype == torch.float64:
         return values
     if target == torch.uint8:
-        values = torch.round(values * 255)  # halves to even
+        values = torch.round(values * UINT8.one)  # halves to even
     return values.to(target)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tilenet.geometry import Box
 from tilenet.inference.predict_task import PredictTask
+from tilenet.networks import STORED_TYPES
 from tilenet.volumes import (
     VOLUMES,
     Checked,
@@ -127,11 +128,5 @@ def difference(
         scale = max(scale, float(a.max()), -float(a.min()))
     if not count:
         return None
-    return Difference(count, stored.size, largest, _allowed(stored.dtype, tolerance, scale))
-
-
-def _allowed(dtype: np.dtype[Any], tolerance: float, scale: float) -> float:
-    if dtype.kind == "u":
-        return float(np.ceil(np.iinfo(dtype).max * tolerance))
-    # A value that is stored in few digits jumps by one of them.
-    return scale * (tolerance + float(np.finfo(dtype).eps))
+    allowed = STORED_TYPES[stored.dtype.name].tolerance(tolerance, scale)
+    return Difference(count, stored.size, largest, allowed)

@@ -23,7 +23,7 @@ from tilenet.inference.allocator import keep_freed_memory
 from tilenet.inference.predictor import PRECISIONS, check_device
 from tilenet.inference.streaming import Stream, StreamedNetwork
 from tilenet.inference.unet import UNet
-from tilenet.networks import Settings, UNetArchitecture
+from tilenet.networks import STORED_TYPES, Settings, UNetArchitecture
 from tilenet.planning import Plan, assumed_rates
 from tilenet.volumes import NewVolume, create_volume, open_volume, reopen_for_writing
 
@@ -219,8 +219,8 @@ def store_trial(plan: Plan, codec: str) -> StoreTrial:
             break
         counts[longest] //= 2
         shard = zyx(n * c for n, c in zip(counts, plan.chunk, strict=True))
-    dtype = {1: "uint8", 2: "float16", 4: "float32"}[itemsize]
-    return StoreTrial(shard, plan.chunk, dtype, codec)
+    names = {stored.size: stored.name for stored in STORED_TYPES.values()}
+    return StoreTrial(shard, plan.chunk, names[itemsize], codec)
 
 
 def store_rates(trial: StoreTrial, seconds: float = MEASURED_SECONDS / 4) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from tilenet.metrics.arrays import check_instances, check_probabilities
 from tilenet.metrics.overlaps import segments
 from tilenet.metrics.pair_table import PairTable, SegTally
 from tilenet.metrics.tally import IsbiTally, tally_section
+from tilenet.networks import UINT8
 from tilenet.volumes import VolumeReference, reader
 from tilenet.worker import BlockReport, Clock
 
@@ -146,12 +147,14 @@ def probabilities(values: npt.NDArray[Any], *, invert: bool = False) -> npt.NDAr
     InvalidData
         When the dtype holds no probabilities.
     """
-    if values.dtype == np.uint8:
-        grey = 255 - values if invert else values
-        return grey.astype(np.float32) / np.float32(255)
+    if values.dtype == UINT8.name:
+        grey = UINT8.one - values if invert else values
+        return grey.astype(np.float32) / np.float32(UINT8.one)
     if values.dtype.kind not in "bf":
         problem = f"the dtype {values.dtype} holds no probabilities"
-        raise InvalidData("prediction", problem, "Give uint8 (255 p) or floating-point values.")
+        raise InvalidData(
+            "prediction", problem, f"Give uint8 ({UINT8.meaning}) or floating-point values."
+        )
     exact = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     return 1 - exact if invert else exact
 

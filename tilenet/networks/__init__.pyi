@@ -24,6 +24,10 @@ from .slab_law import live_values as live_values
 from .slab_law import slab_for as slab_for
 from .slab_law import slabs as slabs
 from .slab_law import stream_axis as stream_axis
+from .stored_type import STORED_TYPES as STORED_TYPES
+from .stored_type import UINT8 as UINT8
+from .stored_type import StoredName as StoredName
+from .stored_type import StoredType as StoredType
 from .tiles import Tile as Tile
 from .tiles import TileGrid as TileGrid
 from .unet_architecture import UNetArchitecture as UNetArchitecture
