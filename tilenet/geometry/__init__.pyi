@@ -1,4 +1,5 @@
 from .blocks import BlockGrid as BlockGrid
+from .blocks import unravel as unravel
 from .box import ALIGNMENT_REASON as ALIGNMENT_REASON
 from .box import AXES as AXES
 from .box import ZYX as ZYX

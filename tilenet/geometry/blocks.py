@@ -60,7 +60,8 @@ class BlockGrid(Sequence[Box]):
             return _View(self, range(len(self))[index])
         lattice = self.lattice
         position = range(lattice.size)[index]
-        return self.block_at(_unravel(position, lattice))
+        offset = unravel(position, lattice.shape)
+        return self.block_at(zyx(a + n for a, n in zip(lattice.start, offset, strict=True)))
 
     def block_at(self, coordinates: ZYX) -> Box:
         """Give the block at a lattice position."""
@@ -88,8 +89,23 @@ class _View(Sequence[Box]):
         return self.grid[self.indices[index]]
 
 
-def _unravel(position: int, lattice: Box) -> ZYX:
-    _, height, width = lattice.shape
-    z, rest = divmod(position, height * width)
-    y, x = divmod(rest, width)
-    return zyx(a + n for a, n in zip(lattice.start, (z, y, x), strict=True))
+def unravel(position: int, counts: Sequence[int]) -> tuple[int, ...]:
+    """Give the coordinates of a position on a lattice, in C order.
+
+    Parameters
+    ----------
+    position : int
+        Counted from 0.
+    counts : sequence of int
+        Extents of the lattice, of any size: NumPy's integers end where a damaged shape goes on.
+
+    Returns
+    -------
+    tuple of int
+        One coordinate per extent.
+    """
+    coordinates = []
+    for count in reversed(counts):
+        position, coordinate = divmod(position, count)
+        coordinates.append(coordinate)
+    return tuple(reversed(coordinates))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from tilenet.errors import UnreadableVolume
-from tilenet.geometry import Box, zyx
+from tilenet.geometry import Box, unravel, zyx
 from tilenet.volumes.listing import lattice
 from tilenet.volumes.stores import stored_sizes
 from tilenet.volumes.volume import Volume
@@ -35,7 +34,7 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
     total = math.prod(counts)
     chosen = {}
     for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
-        coordinates = _unravel(pick, counts)
+        coordinates = unravel(pick, counts)
         by_axis = dict(zip(volume.layout.axes, coordinates, strict=True))
         start = zyx(
             by_axis.get(axis, 0) * step
@@ -45,15 +44,6 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
         box = Box(start, stop).intersect(Box.of_shape(volume.shape))
         chosen[volume.array.metadata.encode_chunk_key(coordinates)] = box
     return chosen
-
-
-def _unravel(pick: int, counts: Sequence[int]) -> tuple[int, ...]:
-    # Not NumPy's, whose integers end where a damaged shape goes on.
-    coordinates = []
-    for count in reversed(counts):
-        pick, position = divmod(pick, count)
-        coordinates.append(position)
-    return tuple(reversed(coordinates))
 
 
 def identify(volume: Volume) -> dict[str, Any]:
