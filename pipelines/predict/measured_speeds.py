@@ -22,7 +22,6 @@ from tilenet.planning import (
     choose_plan,
     make_plan,
     planning_rate,
-    with_rates,
 )
 
 #: Seconds that a trial may take: many times what it should.
@@ -64,11 +63,11 @@ class Workplace:
         found = cache.find(plan, self.machine, self.codec)
         if found is None:
             return plan
-        rated = with_rates(plan.request, found)
+        rated = dataclasses.replace(plan.request, rates=found)
         if planning_rate(rated) != planning_rate(plan.request):
             plan = make_plan(rated)
             found = cache.find(plan, self.machine, self.codec) or found
-        return dataclasses.replace(plan, request=with_rates(plan.request, found))
+        return dataclasses.replace(plan, request=dataclasses.replace(plan.request, rates=found))
 
     def rated(self, plan: Plan) -> Plan:
         """State the rates of a plan that is given, if they were measured here."""
@@ -77,7 +76,7 @@ class Workplace:
         found = cache.find(plan, self.machine, self.codec)
         if found is None:
             return plan
-        return dataclasses.replace(plan, request=with_rates(plan.request, found))
+        return dataclasses.replace(plan, request=dataclasses.replace(plan.request, rates=found))
 
     def calibrated(self, request: Request, *, anew: bool) -> Plan:
         """Plan by measured rates, and measure them where they are not known."""

@@ -20,7 +20,7 @@ from pipelines.predict.options import prediction_options
 from pipelines.predict.plan_text import alternatives_text, plan_text
 from pipelines.predict.planning import PlannedJob, request_for
 from tilenet.geometry import ZYX
-from tilenet.planning import Costs, alternatives, kind
+from tilenet.planning import Costs, alternatives, device_kind
 from tilenet.volumes import VolumeReference
 
 
@@ -136,7 +136,7 @@ def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
 def _price_for(
     device: str, *, price_per_gpu_hour: float | None, price_per_core_hour: float | None
 ) -> float | None:
-    on_cpu = kind(device) == "cpu"
+    on_cpu = device_kind(device) == "cpu"
     if (price_per_gpu_hour if on_cpu else price_per_core_hour) is not None:
         wrong, right = ("gpu", "core") if on_cpu else ("core", "gpu")
         place = "CPUs" if on_cpu else "GPUs"

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipelines.predict.planning import PlannedJob
 from tilenet.geometry import AXES
-from tilenet.planning import Alternative, Costs, Plan, kind
+from tilenet.planning import Alternative, Costs, Plan
 
 
 def plan_text(job: PlannedJob, costs: Costs, notes: Mapping[str, str] | None = None) -> str:
@@ -55,7 +55,7 @@ def _operations(planned: Plan) -> str:
 def _memory(planned: Plan) -> str:
     request = planned.request
     text = f"{_bytes(planned.worker_bytes)} per worker of {_bytes(request.memory)} allowed"
-    if kind(request.device) != "cpu":
+    if request.device != "cpu":
         held, allowed = _bytes(planned.evaluation_bytes), _bytes(request.device_memory)
         text += f", {held} of the GPU's {allowed}"
     return text
@@ -78,7 +78,7 @@ def _rate(operations: float) -> str:
 def _time(costs: Costs) -> str:
     computing = costs.compute_seconds >= costs.read_seconds + costs.write_seconds
     most = "operations" if computing else "reading and writing"
-    unit = "core" if kind(costs.plan.request.device) == "cpu" else "GPU"
+    unit = "core" if costs.plan.request.device == "cpu" else "GPU"
     text = (
         f"about {_duration(costs.wall_seconds)}, mostly for {most}: {_number(costs.hours)} "
         f"{unit}-hours"
@@ -110,9 +110,8 @@ def _figures(what: str, costs: Costs | None, reason: str) -> tuple[str, ...]:
     if costs is None:
         return what, "-", "-", "-", reason
     plan = costs.plan
-    held = plan.worker_bytes if kind(plan.request.device) == "cpu" else plan.evaluation_bytes
     operations, wall = f"{plan.operations:.3g}", _duration(costs.wall_seconds)
-    return what, operations, _bytes(held), wall, reason
+    return what, operations, _bytes(plan.scarce_bytes), wall, reason
 
 
 def table(title: str, rows: dict[str, str]) -> str:

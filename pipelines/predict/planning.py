@@ -14,7 +14,7 @@ from tilenet.errors import ResumeRefused
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.inference import ModelHeader
 from tilenet.networks import IDENTITY, STORED_TYPES, UINT8, Orientation, stated, words
-from tilenet.planning import Costs, Plan, Request, check_memory
+from tilenet.planning import Costs, Plan, Request, check_memory, device_kind
 from tilenet.volumes import Volume, VolumeReference
 
 
@@ -137,7 +137,7 @@ def request_for(
         output_channels=channels,
         masked=job.mask is not None,
         precision=job.choices.precision or stored.get("precision", "float32"),
-        device=job.choices.device.split(":")[0],
+        device=device_kind(job.choices.device),
         workers=workers,
         slots=cluster.slots,
         threads=threads,

@@ -20,9 +20,9 @@ from tilenet.planning import (
     Rates,
     Request,
     alternatives,
+    assumed_rates,
     choose_plan,
     make_plan,
-    with_rates,
 )
 from tilenet.planning.alternative_plans import SPLIT_GAIN, splits
 from tilenet.planning.speeds import THREAD_EXPONENT
@@ -126,7 +126,8 @@ def test_flat_blocks_decode_deep_chunks_again_and_again(device: str, reason: str
         device=device, precision="bfloat16", memory=2**36,
     )  # fmt: skip
     # Decoding takes longer than computing, on the GPU.
-    chosen = Costs(make_plan(replace(wanted, read_rate=1e7 if device == "cuda" else None)))
+    slow = replace(assumed_rates(wanted), read=1e7) if device == "cuda" else None
+    chosen = Costs(make_plan(replace(wanted, rates=slow)))
     assert chosen.plan.block[0] == 16
     found = next(a for a in alternatives(chosen) if a.what == "blocks of 8 sections")
     assert known(found).bytes_read == 2 * chosen.bytes_read
@@ -161,7 +162,7 @@ def test_no_network_is_streamed_along_z_that_sees_single_sections() -> None:
 def test_splits_share_out_the_cores_and_all_the_memory(cores: int, threads: int) -> None:
     rates = Rates(1e11, 2e8, 1e8, 3.0, "here")
     workers = max(1, cores // threads)
-    base = with_rates(request(workers=workers, threads=threads, memory=2**30), rates)
+    base = request(workers=workers, threads=threads, memory=2**30, rates=rates)
     found = list(splits(base, cores))
     pairs = {(other.workers, other.threads) for other in found}
     assert len(pairs) == len(found) <= 4
@@ -170,8 +171,12 @@ def test_splits_share_out_the_cores_and_all_the_memory(cores: int, threads: int)
     for other in found:
         assert other.workers == cores // other.threads
         assert 0 <= workers * 2**30 - other.workers * other.memory < 2 * other.workers
-        assert other.rate == pytest.approx(1e11 * (other.threads / threads) ** THREAD_EXPONENT)
-        assert other.workers * (other.read_rate or 0) == pytest.approx(workers * 2e8)
+        assert other.rates is not None
+        faster = (other.threads / threads) ** THREAD_EXPONENT
+        assert other.rates.compute == pytest.approx(1e11 * faster)
+        assert other.workers * other.rates.read == pytest.approx(workers * 2e8)
+        assert other.workers * other.rates.write == pytest.approx(workers * 1e8)
+        assert (other.rates.start, other.rates.measured) == (3.0, "here")
 
 
 def test_a_gpu_is_not_split() -> None:

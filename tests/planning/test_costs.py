@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.planning.test_plan import PAPER, request, requests, tile_grids
 from tilenet.geometry import Box, zyx
 from tilenet.networks import TileGrid, UNetArchitecture
-from tilenet.planning import ASSUMED_START, Costs, Plan, Rates, Request, make_plan, with_rates
+from tilenet.planning import ASSUMED_START, Costs, Plan, Rates, Request, make_plan
 from tilenet.planning.costs import SCHEDULED_BLOCKS
 from tilenet.volumes import NewVolume, create_volume, reopen_for_writing
 
@@ -30,7 +30,7 @@ def rated_requests(draw: st.DrawFn) -> Request:
     chunk = zyx(draw(st.integers(1, 20)) for _ in range(3))
     device = draw(st.sampled_from(["cpu", "cuda"]))
     wanted = replace(draw(requests()), chunk_shape=chunk, device=device)
-    return with_rates(wanted, RATES)
+    return replace(wanted, rates=RATES)
 
 
 def decoded(wanted: Request, box: Box) -> int:
@@ -109,7 +109,7 @@ def test_on_a_gpu_the_first_read_and_the_last_write_are_waited_for(wanted: Reque
 def test_the_first_read_and_the_last_write_follow_the_reading_order() -> None:
     # Planes of the stream axis, or of z, are waited for; as a whole a block comes all at once.
     wanted = request((1, 64, 256), UNetArchitecture.planar(2, 2), device="cuda", block=(1, 64, 256))
-    wanted = with_rates(replace(wanted, chunk_shape=(1, 64, 16)), RATES)
+    wanted = replace(wanted, chunk_shape=(1, 64, 16), rates=RATES)
     stream = replace(make_plan(wanted), tile=(1, 64, 256), shard=(1, 64, 64), axis=2, slab=20)
     sections = replace(stream, tile=(1, 64, 128), shard=(1, 64, 256))
     deep = replace(wanted, architecture=UNetArchitecture.volumetric(2, 2))
@@ -124,7 +124,7 @@ def test_the_first_read_and_the_last_write_follow_the_reading_order() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_many_blocks_take_their_rounds_of_the_mean(device: str) -> None:
-    wanted = with_rates(request((70, 1000, 1000), block=(1, 96, 112), device=device), RATES)
+    wanted = request((70, 1000, 1000), block=(1, 96, 112), device=device, rates=RATES)
     plan = make_plan(replace(wanted, workers=3, memory=2**40))
     assert len(plan.grid) > SCHEDULED_BLOCKS
     exact = make_plan(
@@ -138,10 +138,10 @@ def test_many_blocks_take_their_rounds_of_the_mean(device: str) -> None:
 def test_reading_that_is_slower_than_computing_decides_on_a_gpu() -> None:
     wanted = request((64, 2048, 2048), PAPER, device="cuda", block=(8, 1024, 1024), memory=2**36)
     fast = Rates(compute=1e15, read=1e6, write=1e9, start=1.0)
-    costs = Costs(make_plan(with_rates(wanted, fast)))
+    costs = Costs(make_plan(replace(wanted, rates=fast)))
     assert costs.block_seconds == costs.read_seconds + costs.write_seconds
     slow = replace(fast, compute=1e10, read=1e12)
-    costs = Costs(make_plan(with_rates(wanted, slow)))
+    costs = Costs(make_plan(replace(wanted, rates=slow)))
     assert costs.block_seconds == costs.compute_seconds
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from tests.planning.test_plan import request
 from tests.whole.test_imports import modules_after
 from tilenet.networks import VALUE_BYTES, UNetArchitecture
-from tilenet.planning import Costs, Rates, assumed_rates, make_plan, planning_rate, with_rates
+from tilenet.planning import Costs, Rates, assumed_rates, make_plan, planning_rate
 from tilenet.planning.speeds import ASSUMED_RATES, rates_of
 
 
@@ -33,20 +32,20 @@ def test_two_threads_are_a_tenth_to_a_seventh_slower_than_two_workers() -> None:
 
 def test_what_was_measured_replaces_what_is_assumed() -> None:
     measured = Rates(1.5e11, 2e8, 9e7, 4.0, "a CPU, 2026-05-04")
-    stated = with_rates(request(), measured)
-    assert rates_of(stated) == measured
-    assert rates_of(replace(stated, rate=None)) == replace(
-        measured, compute=assumed_rates(request()).compute
-    )
+    assert rates_of(request(rates=measured)) == measured
+    assert rates_of(request()) == assumed_rates(request())
 
 
 @given(st.floats(1e6, 1e16), st.floats(0.98, 1.02))
 def test_shapes_are_chosen_by_a_power_of_two_near_the_rate(rate: float, noise: float) -> None:
-    rounded = planning_rate(request(rate=rate))
+    def planned(measured: float) -> float:
+        return planning_rate(request(rates=Rates(measured, 2e8, 9e7, 4.0)))
+
+    rounded = planned(rate)
     assert 0.7 < rounded / rate < 1.42
     assert rounded.hex().startswith("0x1.0000000000000p"), "a power of two"
-    assert planning_rate(request(rate=rate * noise)) / rounded in (0.5, 1.0, 2.0)
-    assert planning_rate(request(rate=rounded * noise)) == rounded
+    assert planned(rate * noise) / rounded in (0.5, 1.0, 2.0)
+    assert planned(rounded * noise) == rounded
 
 
 def test_rates_load_the_standard_library_only() -> None:

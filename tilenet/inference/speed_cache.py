@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tilenet.planning import Plan, Rates, kind
+from tilenet.planning import Plan, Rates, device_kind
 from tilenet.volumes.stores import write_durably
 
 #: Raised by one whenever what is stored means something else than before.
@@ -131,7 +131,7 @@ def machine_name(device: str) -> str:
     str
         For people, and to tell machines apart.
     """
-    name = cpu_name() if kind(device) == "cpu" else gpu_name()
+    name = cpu_name() if device_kind(device) == "cpu" else gpu_name()
     try:
         return f"{name or 'no GPU'}, torch {version('torch')}"
     except PackageNotFoundError:
@@ -193,7 +193,7 @@ def _key(plan: Plan, machine: str, codec: str) -> dict[str, Any]:
         "precision": request.precision,
         "threads": request.threads,
         # GPUs have a worker each; the workers of a CPU share its memory's bandwidth.
-        "workers": request.workers if kind(request.device) == "cpu" else 1,
+        "workers": request.workers if request.device == "cpu" else 1,
         "codec": codec,
     }
 

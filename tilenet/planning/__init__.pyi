@@ -13,10 +13,9 @@ from .reading_order import sections as sections
 from .reading_order import writers as writers
 from .request import BLOCK_SECONDS as BLOCK_SECONDS
 from .request import DEVICE_BYTES as DEVICE_BYTES
+from .request import Rates as Rates
 from .request import Request as Request
 from .speeds import ASSUMED_START as ASSUMED_START
-from .speeds import Rates as Rates
 from .speeds import assumed_rates as assumed_rates
-from .speeds import kind as kind
+from .speeds import device_kind as device_kind
 from .speeds import planning_rate as planning_rate
-from .speeds import with_rates as with_rates

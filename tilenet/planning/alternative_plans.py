@@ -21,8 +21,8 @@ from tilenet.networks import VALUE_BYTES, slab_for
 from tilenet.planning.choose import BLOCKS_PER_WORKER, SLAB_BYTES, make_plan
 from tilenet.planning.costs import Costs
 from tilenet.planning.plan import Plan
-from tilenet.planning.request import Request
-from tilenet.planning.speeds import THREAD_EXPONENT, kind
+from tilenet.planning.request import Rates, Request
+from tilenet.planning.speeds import THREAD_EXPONENT
 
 #: Threads of a worker that are tried where the user leaves it to the plan; and all cores.
 THREADS = (1, 2, 4)
@@ -136,7 +136,7 @@ def choose_plan(request: Request, cores: int | None = None) -> Plan:
 
 def splits(request: Request, cores: int) -> Iterator[Request]:
     """Share cores out to workers and threads in other ways."""
-    if kind(request.device) != "cpu":
+    if request.device != "cpu":
         return
     for threads in sorted({*(n for n in THREADS if n < cores), cores}):
         if threads >= 1 and threads != request.threads:
@@ -147,9 +147,7 @@ def splits(request: Request, cores: int) -> Iterator[Request]:
                 workers=workers,
                 threads=threads,
                 memory=int(request.memory * share),
-                rate=_scaled(request.rate, (threads / request.threads) ** THREAD_EXPONENT),
-                read_rate=_scaled(request.read_rate, share),
-                write_rate=_scaled(request.write_rate, share),
+                rates=request.rates and _scaled(request.rates, share, threads / request.threads),
             )
 
 
@@ -161,8 +159,14 @@ def _planned(request: Request) -> Plan | NotEnoughMemory:
         return error
 
 
-def _scaled(rate: float | None, factor: float) -> float | None:
-    return None if rate is None else rate * factor
+def _scaled(rates: Rates, share: float, threads: float) -> Rates:
+    # For a worker with so many times the share of the machine, and so many times the threads.
+    return dataclasses.replace(
+        rates,
+        compute=rates.compute * threads**THREAD_EXPONENT,
+        read=rates.read * share,
+        write=rates.write * share,
+    )
 
 
 # -- one thing changed ----------------------------------------------------------------------------
@@ -237,7 +241,7 @@ def _slabs(plan: Plan) -> Iterator[tuple[str, Plan]]:
 def _with_slab(plan: Plan) -> Plan:
     # As the planner has it: the slab that is fastest, or the largest that fits.
     request, found = plan.request, plan
-    values = SLAB_BYTES[kind(request.device)] // VALUE_BYTES[request.precision]
+    values = SLAB_BYTES[request.device] // VALUE_BYTES[request.precision]
     while values:
         slab = slab_for(request.architecture, plan.tile_input, plan.axis, values)
         found = dataclasses.replace(plan, slab=slab)
@@ -263,7 +267,7 @@ def _reason(chosen: Costs, other: Costs) -> str:
 
 def _lacks(plan: Plan) -> str | None:
     request = plan.request
-    if kind(request.device) != "cpu" and plan.evaluation_bytes > request.device_memory:
+    if request.device != "cpu" and plan.evaluation_bytes > request.device_memory:
         return _memory(" on the device", plan.evaluation_bytes, request.device_memory)
     if plan.worker_bytes > request.memory:
         return _memory(_host(request), plan.worker_bytes, request.memory)
@@ -276,7 +280,7 @@ def _memory(where: str, needed: int, allowed: int) -> str:
 
 def _host(request: Request) -> str:
     # Of a GPU's worker the table tells the device's memory.
-    return "" if kind(request.device) == "cpu" else " of the host's memory"
+    return "" if request.device == "cpu" else " of the host's memory"
 
 
 def _size(count: int) -> str:
@@ -309,7 +313,7 @@ def _minded(chosen: Costs, other: Costs) -> str | None:
     blocks, enough = len(plan.grid), BLOCKS_PER_WORKER * request.workers
     if blocks < min(enough, len(chosen.plan.grid)):
         return f"{blocks} blocks are few for {request.workers} workers to share evenly"
-    memory = _held(other) / _held(chosen)
+    memory = plan.scarce_bytes / chosen.plan.scarce_bytes
     time = _working(other) / _working(chosen)
     gain, also = ("no faster", "and") if time >= 1 - _SAME else (f"{time:.2f} x the time", "but")
     if plan.slab > chosen.plan.slab:
@@ -333,8 +337,3 @@ def _way(chosen: Plan, other: Plan) -> str:
     if other.block != chosen.block:
         return f": --block {','.join(str(n) for n in other.block)} leads there"
     return ""
-
-
-def _held(costs: Costs) -> int:
-    on_cpu = kind(costs.plan.request.device) == "cpu"
-    return costs.plan.worker_bytes if on_cpu else costs.plan.evaluation_bytes

@@ -199,8 +199,7 @@ def _streams(request: Request, tile: ZYX, fits: Callable[[Plan], bool]) -> Itera
     architecture = request.architecture
     given = architecture.input_for(architecture.output_for(tile))
     axis = stream_axis(architecture, given)
-    kind = "cpu" if request.device == "cpu" else "cuda"
-    values = SLAB_BYTES[kind] // VALUE_BYTES[request.precision]
+    values = SLAB_BYTES[request.device] // VALUE_BYTES[request.precision]
     slabs = {slab_for(architecture, given, axis, values >> halved) for halved in range(12)}
     for slab in sorted(slabs):
         make = functools.partial(_with_block, request, tile=tile, axis=axis, slab=slab)

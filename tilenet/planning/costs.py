@@ -18,7 +18,8 @@ from typing import Any
 
 from tilenet.geometry import mirror_source, round_up
 from tilenet.planning.plan import Plan
-from tilenet.planning.speeds import Rates, kind, rates_of
+from tilenet.planning.request import Rates
+from tilenet.planning.speeds import rates_of
 
 #: Blocks up to which they are handed out one by one; more fill their rounds evenly enough.
 SCHEDULED_BLOCKS = 4096
@@ -127,7 +128,7 @@ class Costs:
     @property
     def _shares_cores(self) -> bool:
         # On CPUs decoding and encoding take the cores that compute.
-        return kind(self.plan.request.device) == "cpu"
+        return self.plan.request.device == "cpu"
 
     def _together(self, compute: float, transfer: float) -> float:
         return compute + transfer if self._shares_cores else max(compute, transfer)
@@ -171,7 +172,7 @@ class Costs:
     def hours(self) -> float:
         """GPU-hours; on CPUs, core-hours."""
         request = self.plan.request
-        cores = request.threads if kind(request.device) == "cpu" else 1
+        cores = request.threads if request.device == "cpu" else 1
         return self.wall_seconds * request.workers * cores / 3600
 
     @property
@@ -181,7 +182,7 @@ class Costs:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the costs as JSON values."""
-        on_cpu = kind(self.plan.request.device) == "cpu"
+        on_cpu = self.plan.request.device == "cpu"
         return {
             "bytes_read": self.bytes_read,
             "read_amplification": self.read_amplification,

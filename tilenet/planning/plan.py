@@ -6,7 +6,6 @@ stands in :mod:`tilenet.planning.choose`.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -240,6 +239,11 @@ class Plan:
         """Host memory of one worker process."""
         return self.host_bytes(self.streams, self.queued_rows)
 
+    @property
+    def scarce_bytes(self) -> int:
+        """Memory that decides what fits: of a worker process, or of its GPU."""
+        return self.worker_bytes if self.request.device == "cpu" else self.evaluation_bytes
+
     def host_bytes(self, streams: int, queued: int) -> int:
         """Host memory of one worker process that does so much at once."""
         on_host = self.evaluations_bytes(streams) if self.request.device == "cpu" else 0
@@ -258,9 +262,8 @@ class Plan:
             "block shard chunk tile tile_output tile_input axis slab tiles operations "
             "operation_efficiency overhead evaluation_bytes buffer_bytes worker_bytes objects"
         )
-        request = dataclasses.asdict(self.request)
         return {
-            "volume_shape": list(request["volume_shape"]),
+            "volume_shape": list(self.request.volume_shape),
             "region": str(self.grid.covered),
             "blocks": len(self.grid),
             "orientations": [orientation.name for orientation in self.request.orientations],

@@ -14,6 +14,29 @@ DEVICE_BYTES = 6 * 10**9
 BLOCK_SECONDS = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast one worker is, while all workers of its machine work.
+
+    Parameters
+    ----------
+    compute : float
+        Floating-point operations per second.
+    read, write : float
+        Bytes of voxels per second, decoded and encoded.
+    start : float
+        Seconds until its first evaluation begins.
+    measured : str
+        The device and the day that they were measured on; empty where they are assumed.
+    """
+
+    compute: float
+    read: float
+    write: float
+    start: float
+    measured: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is to be predicted, and with what.
@@ -54,14 +77,8 @@ class Request:
         How long a block is to last, about: what a preemption loses.
     orientations : tuple of Orientation
         Those whose predictions are averaged.
-    rate : float or None
-        Operations per second of a worker, all workers computing; None where it was not measured.
-    read_rate, write_rate : float or None
-        Bytes of voxels per second that a worker decodes, and encodes and stores.
-    start_seconds : float or None
-        Seconds until a new worker's first evaluation begins.
-    measured : str
-        The device and the day that the rates were measured on; empty where they are assumed.
+    rates : Rates or None
+        Of one worker, as they were measured; None where they are to be assumed.
     """
 
     volume_shape: ZYX
@@ -84,8 +101,4 @@ class Request:
     shard: ZYX | None = None
     block_seconds: float = BLOCK_SECONDS
     orientations: tuple[Orientation, ...] = (IDENTITY,)
-    rate: float | None = None
-    read_rate: float | None = None
-    write_rate: float | None = None
-    start_seconds: float | None = None
-    measured: str = ""
+    rates: Rates | None = None

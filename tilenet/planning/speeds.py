@@ -6,11 +6,9 @@ much. How a rate is measured stands in :mod:`tilenet.inference.speed_test`.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
 
-from tilenet.planning.request import Request
+from tilenet.planning.request import Rates, Request
 
 #: Operations per second that are assumed where nothing was measured, per core and per GPU, by
 #: precision. CPU: a core with AVX2 in float32 (one with AVX-512 was measured at 72e9), twice that
@@ -37,30 +35,7 @@ ASSUMED_START = 10.0
 THREAD_EXPONENT = 0.82
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """How fast one worker is, while all workers of its machine work.
-
-    Parameters
-    ----------
-    compute : float
-        Floating-point operations per second.
-    read, write : float
-        Bytes of voxels per second, decoded and encoded.
-    start : float
-        Seconds until its first evaluation begins.
-    measured : str
-        The device and the day that they were measured on; empty where they are assumed.
-    """
-
-    compute: float
-    read: float
-    write: float
-    start: float
-    measured: str = ""
-
-
-def kind(device: str) -> str:
+def device_kind(device: str) -> str:
     """Give the kind of a device, as the tables of assumed rates have it.
 
     Parameters
@@ -89,51 +64,18 @@ def assumed_rates(request: Request) -> Rates:
     Rates
         By kind of device, precision and threads.
     """
-    device = kind(request.device)
-    threads = request.threads**THREAD_EXPONENT if device == "cpu" else 1.0
+    threads = request.threads**THREAD_EXPONENT if request.device == "cpu" else 1.0
     return Rates(
-        compute=ASSUMED_RATES[device][request.precision] * threads,
-        read=ASSUMED_READ[device],
-        write=ASSUMED_WRITE[device],
+        compute=ASSUMED_RATES[request.device][request.precision] * threads,
+        read=ASSUMED_READ[request.device],
+        write=ASSUMED_WRITE[request.device],
         start=ASSUMED_START,
     )
 
 
 def rates_of(request: Request) -> Rates:
-    """Give the rates to plan with."""
-    assumed = assumed_rates(request)
-    return Rates(
-        compute=request.rate or assumed.compute,
-        read=request.read_rate or assumed.read,
-        write=request.write_rate or assumed.write,
-        start=request.start_seconds or assumed.start,
-        measured=request.measured,
-    )
-
-
-def with_rates(request: Request, rates: Rates) -> Request:
-    """State measured rates.
-
-    Parameters
-    ----------
-    request : Request
-        What is to be predicted, and with what.
-    rates : Rates
-        Those of one of its workers.
-
-    Returns
-    -------
-    Request
-        With these rates.
-    """
-    return dataclasses.replace(
-        request,
-        rate=rates.compute,
-        read_rate=rates.read,
-        write_rate=rates.write,
-        start_seconds=rates.start,
-        measured=rates.measured,
-    )
+    """Give the rates to plan with: those that were measured, or else those that are assumed."""
+    return request.rates or assumed_rates(request)
 
 
 def planning_rate(request: Request) -> float:
@@ -165,7 +107,7 @@ def voxels_within(request: Request, seconds: float, operations: float) -> float:
     reading = request.input_bytes / _rounded(rates.read)
     writing = request.output_bytes / _rounded(rates.write)
     # On CPUs decoding and encoding take the cores that compute; beside a GPU they do not.
-    if kind(request.device) == "cpu":
+    if request.device == "cpu":
         return seconds / (computing + reading + writing)
     return seconds / max(computing, reading + writing)
 
