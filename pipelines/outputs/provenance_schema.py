@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, zyx
 from tilenet.labels import id_dtype
-from tilenet.networks import StoredName, stated
+from tilenet.networks import StoredName, parse_orientations
 from tilenet.volumes import Bounds, Intensity, Volume
 
 Positive = Annotated[int, Field(ge=1)]
@@ -196,7 +196,7 @@ def _prediction_problems(volume: Volume) -> Iterator[str]:
         yield f"numeric_plan.block {list(block)} is not whole shards of {list(shard)}"
     for name, read in (
         ("intensity.numbers", lambda: Intensity.from_dict(said["intensity"]["numbers"])),
-        ("test_time_augmentation", lambda: stated(said["test_time_augmentation"])),
+        ("test_time_augmentation", lambda: parse_orientations(said["test_time_augmentation"])),
     ):
         try:
             read()

@@ -19,7 +19,7 @@ from tilenet.errors import (
 )
 from tilenet.geometry import Box
 from tilenet.inference import ModelHeader, factor_of, model_sha256, read_header
-from tilenet.networks import STORED_TYPES, check_quarter_turns, stated
+from tilenet.networks import STORED_TYPES, check_quarter_turns, parse_orientations
 from tilenet.planning import Plan
 from tilenet.volumes import (
     Volume,
@@ -152,7 +152,8 @@ def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
 
 def _check_begun(job: Job, begun: Volume) -> Volume:
     # Before planning: its plan would be judged by another network.
-    stated(begun.attributes.get("test_time_augmentation", "none"))  # a later version's, perhaps
+    # Refused where they are of a later version.
+    parse_orientations(begun.attributes.get("test_time_augmentation", "none"))
     check_provenance(begun)
     if begun.attributes["model_sha256"] != job.sha256:
         differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tilenet.geometry import AXES, ZYX
 from tilenet.inference import ModelHeader, PredictTask
-from tilenet.networks import STORED_TYPES, Orientation, Settings, averaged, statement
+from tilenet.networks import STORED_TYPES, Orientation, Settings, averaged, orientations_to_json
 from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES, Plan
 from tilenet.volumes import Intensity, NewVolume, OutputReference, Volume, VolumeReference, identify
 from tilenet.volumes.stores import seen_from_anywhere
@@ -129,7 +129,7 @@ def provenance(
         "input": identify(job.volume),
         "mask": None if job.mask is None else identify(job.mask.open()),
         "intensity": dict(intensity),
-        "test_time_augmentation": statement(
+        "test_time_augmentation": orientations_to_json(
             plan.request.orientations, job.header.activation, plan.request.precision
         ),
         "output": {

@@ -13,7 +13,14 @@ from pipelines.predict.measured_speeds import Workplace
 from tilenet.errors import ResumeRefused
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.inference import ModelHeader
-from tilenet.networks import IDENTITY, STORED_TYPES, UINT8, Orientation, stated, words
+from tilenet.networks import (
+    IDENTITY,
+    STORED_TYPES,
+    UINT8,
+    Orientation,
+    orientations_to_text,
+    parse_orientations,
+)
 from tilenet.planning import Costs, Plan, Request, check_memory, device_kind
 from tilenet.volumes import Volume, VolumeReference
 
@@ -176,9 +183,9 @@ def _orientations(job: PlannedJob, begun: Volume | None) -> tuple[Orientation, .
     chosen = job.choices.orientations
     if begun is None:
         return chosen or (IDENTITY,)
-    stored = stated(begun.attributes["test_time_augmentation"])
+    stored = parse_orientations(begun.attributes["test_time_augmentation"])
     if chosen not in (None, stored):
-        difference = (words(stored), words(chosen or stored))
+        difference = (orientations_to_text(stored), orientations_to_text(chosen or stored))
         raise ResumeRefused(begun.location, {"test_time_augmentation": difference})
     return stored
 

@@ -39,8 +39,8 @@ from tilenet.networks import (
     TileGrid,
     UNetArchitecture,
     averaged,
-    stated,
-    statement,
+    orientations_to_json,
+    parse_orientations,
 )
 from tilenet.networks.orientations import FLIPS, ORIENTATIONS
 from tilenet.volumes import Intensity
@@ -100,14 +100,15 @@ def test_flips_and_rotations_together_are_refused() -> None:
 
 def test_what_is_stated_is_read_again() -> None:
     for orientations in [(IDENTITY,), *(chosen for chosen, _ in AVERAGES.values())]:
-        assert stated(statement(orientations, "softmax", "float32")) == orientations
-    scores = statement(averaged(7, False), "linear", "float64")
+        stored = orientations_to_json(orientations, "softmax", "float32")
+        assert parse_orientations(stored) == orientations
+    scores = orientations_to_json(averaged(7, False), "linear", "float64")
     assert isinstance(scores, dict)
     assert scores["average"] == "linear scores, summed in this order in float64, divided by 7"
     unknowns: list[object] = ["mirrors", {"orientations": ["turn 45"]}, {"orientations": []}, None]
     for unknown in unknowns:
         with pytest.raises(InvalidData, match="not known to this version"):
-            stated(unknown)
+            parse_orientations(unknown)
 
 
 # -- exactness ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pipelines.predict import Choices, check_job, request_for
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import store_volume
 from tilenet.geometry import Box
-from tilenet.networks import IDENTITY, UNetArchitecture, statement
+from tilenet.networks import IDENTITY, UNetArchitecture, orientations_to_json
 from tilenet.volumes import VolumeReference
 
 #: The example of the README: 200 TB on 64 GPUs.
@@ -174,7 +174,7 @@ def test_an_output_begun_with_several_threads_is_continued_by_as_many_fewer_work
     job = check_job(source, case[1], mask=None, choices=Choices())
     stored = {
         "numeric_plan": {"precision": "float32", "threads": 4},
-        "test_time_augmentation": statement((IDENTITY,), "softmax", "float32"),
+        "test_time_augmentation": orientations_to_json((IDENTITY,), "softmax", "float32"),
     }
     begun = replace(source.open(), attributes=stored)
     cluster = ClusterOptions(workers=9, memory=2**30, cores=9)

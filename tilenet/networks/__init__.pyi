@@ -15,9 +15,9 @@ from .orientations import ROTATIONS as ROTATIONS
 from .orientations import Orientation as Orientation
 from .orientations import averaged as averaged
 from .orientations import check_quarter_turns as check_quarter_turns
-from .orientations import stated as stated
-from .orientations import statement as statement
-from .orientations import words as words
+from .orientations import orientations_to_json as orientations_to_json
+from .orientations import orientations_to_text as orientations_to_text
+from .orientations import parse_orientations as parse_orientations
 from .slab_law import fed_planes as fed_planes
 from .slab_law import kept_values as kept_values
 from .slab_law import live_values as live_values

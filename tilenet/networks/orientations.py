@@ -125,7 +125,7 @@ def check_quarter_turns(
         raise InvalidData("Quarter turns exchange y and x", problem, "Make it square.")
 
 
-def words(orientations: tuple[Orientation, ...]) -> str:
+def orientations_to_text(orientations: tuple[Orientation, ...]) -> str:
     """Put what is averaged into words.
 
     Parameters
@@ -143,7 +143,7 @@ def words(orientations: tuple[Orientation, ...]) -> str:
     return ", ".join(orientation.name for orientation in orientations)
 
 
-def statement(
+def orientations_to_json(
     orientations: tuple[Orientation, ...], activation: str, precision: str
 ) -> str | dict[str, Any]:
     """State what is averaged and how, for the provenance of an output.
@@ -160,7 +160,7 @@ def statement(
     Returns
     -------
     str or dict
-        "none", or JSON values that :func:`stated` reads.
+        "none", or JSON values that :func:`parse_orientations` reads.
     """
     if orientations == (IDENTITY,):
         return "none"
@@ -172,7 +172,7 @@ def statement(
     }
 
 
-def stated(statement: Any) -> tuple[Orientation, ...]:
+def parse_orientations(statement: Any) -> tuple[Orientation, ...]:
     """Read the orientations of a begun output.
 
     Parameters
