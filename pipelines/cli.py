@@ -30,7 +30,7 @@ COMMANDS = {
     "predict": ("pipelines.predict.command", "Predict a volume, Zarr to Zarr."),
     "verify": (
         "pipelines.verify.command",
-        "Ask an output whether it is whole, and what it claims to be.",
+        "Check that an output is complete, undamaged, and matches its provenance.",
     ),
     "evaluate": ("pipelines.evaluate.command", "Say how good a prediction is: errors and scores."),
     "plan": (

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from pipelines.cluster import FLAGS, make_options, read_address, read_bytes, read_seconds
+from pipelines.cluster import (
+    FLAGS,
+    SYSTEMS,
+    make_options,
+    read_address,
+    read_bytes,
+    read_seconds,
+)
 from tilenet.volumes.stores import bind_reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,14 +61,16 @@ def _read(kind: Callable[[str], T], value: str | None) -> T | None:
 _COUNT = click.IntRange(1)
 
 _OPTIONS = (
-    click.option("--cluster", help="local, slurm, lsf, pbs, sge, or a profile (.toml)."),
+    click.option("--cluster", help=f"local, {', '.join(SYSTEMS)}, or a profile (.toml)."),
     click.option("--scheduler", help="Address or file (.json) of a running Dask scheduler."),
-    click.option("--workers", type=_COUNT, help="Worker processes; one per core, or per GPU."),
     click.option(
-        "--slots", type=_COUNT,
-        help="Blocks at once per worker: one computes while another reads or writes; 2.",
+        "--workers", type=_COUNT, show_default="one per core, or per GPU", help="Worker processes."
     ),
-    click.option("--threads", type=_COUNT, help="CPU threads per worker; 1."),
+    click.option(
+        "--slots", type=_COUNT, show_default="2",
+        help="Blocks at once per worker: one computes while another reads or writes.",
+    ),
+    click.option("--threads", type=_COUNT, show_default="1", help="CPU threads per worker."),
     click.option(
         "--memory", callback=bytes_option,
         help="Memory of all workers of this machine, or of a job, together: 16GB.",
@@ -70,32 +79,36 @@ _OPTIONS = (
     click.option("--account", help="Account that the jobs are charged to."),
     click.option("--walltime", callback=seconds_option, help="Of a job: 12:00:00 or 90min."),
     click.option("--gpus-per-job", type=_COUNT, help="GPUs of a job, a worker for each."),
-    click.option("--directive", "directives", multiple=True, help="Further one of the job script."),
-    click.option("--min-jobs", type=_COUNT, help="Jobs at least; 1."),
+    click.option(
+        "--directive", "directives", multiple=True, help="Extra scheduler directive (repeatable)."
+    ),
+    click.option("--min-jobs", type=_COUNT, show_default="1", help="Jobs at least."),
     click.option("--max-jobs", type=_COUNT, help="Jobs at most, while there is work for them."),
     click.option(
         "--lifetime", callback=seconds_option,
-        help="When a job's workers take no further block; the walltime less the time of --slots "
-        "blocks and a half, at most half of it.",
+        show_default="the walltime less the time of --slots blocks and a half, at most half of it",
+        help="When a job's workers take no further block.",
     ),
     click.option(
         "--lifetime-stagger", callback=seconds_option, help="By how much lifetimes differ."
     ),
     click.option(
-        "--start-timeout", callback=seconds_option, help="Longest wait for a first worker; 1h."
+        "--start-timeout", callback=seconds_option, show_default="1h",
+        help="Longest wait for a first worker.",
     ),
     click.option(
-        "--block-timeout", callback=seconds_option,
-        help="When a worker that finishes no block counts as hung; ten times a block's time.",
+        "--block-timeout", callback=seconds_option, show_default="ten times a block's time",
+        help="When a worker that finishes no block counts as hung.",
     ),
     click.option(
-        "--outage-timeout", callback=seconds_option,
+        "--outage-timeout", callback=seconds_option, show_default="10min",
         help="How long to pause in all where block after block fails, as when a file system is "
-        "away; 10min.",
+        "away.",
     ),
     click.option(
         "--dashboard", callback=address_option, metavar="HOST:PORT",
-        help="Where the dashboard listens; 127.0.0.1:8787, or another port if that is taken.",
+        show_default="127.0.0.1:8787, or another port if that is taken",
+        help="Where the dashboard listens.",
     ),
     click.option("--tls-ca", help="Certificate of the authority, for encrypted connections."),
     click.option("--tls-cert", help="This side's certificate."),

@@ -22,14 +22,25 @@ def prediction_options(function: F) -> F:
 
     @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512 (all of x).")
     @click.option("--mask", help="Low-resolution Zarr; where it is 0, 0 is stored.")
-    @click.option("--block", type=SHAPE, help="Voxels per task, z,y,x; chosen by the plan.")
-    @click.option("--shard", type=SHAPE, help="Voxels per stored object, z,y,x; chosen too.")
+    @click.option(
+        "--block", type=SHAPE, show_default="chosen by the plan", help="Voxels per task, z,y,x."
+    )
+    @click.option(
+        "--shard", type=SHAPE, show_default="chosen by the plan",
+        help="Voxels per stored object, z,y,x.",
+    )  # fmt: skip
     @click.option(
         "--block-minutes", type=click.FloatRange(0, min_open=True), default=BLOCK_SECONDS / 60,
         show_default=True, help="How long a block is to last, about: what a preemption loses.",
     )  # fmt: skip
-    @click.option("--dtype", type=click.Choice(list(STORED_TYPES)), help="Output; uint8.")
-    @click.option("--precision", type=click.Choice(list(VALUE_BYTES)), help="Network; float32.")
+    @click.option(
+        "--dtype", type=click.Choice(list(STORED_TYPES)), show_default="uint8",
+        help="Stored values.",
+    )  # fmt: skip
+    @click.option(
+        "--precision", type=click.Choice(list(VALUE_BYTES)), show_default="float32",
+        help="Data type inside the network.",
+    )  # fmt: skip
     @click.option(
         "--device", default="cpu", show_default=True, callback=check_device,
         help="cpu, cuda or cuda:N.",
@@ -39,11 +50,13 @@ def prediction_options(function: F) -> F:
         show_default=True, help="Memory of the GPU that an evaluation may use.",
     )  # fmt: skip
     @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
-    @click.option("--ignore-voxel-size", is_flag=True, help="Whatever the model was trained at.")
     @click.option(
-        "--rotations", type=click.Choice(ROTATIONS),
+        "--ignore-voxel-size", is_flag=True, help="Apply the model although voxel sizes differ."
+    )
+    @click.option(
+        "--rotations", type=click.Choice(ROTATIONS), show_default="1",
         help="Average the probabilities (or linear scores) of so many quarter turns and mirror "
-        "images of the sections; 1.",
+        "images of the sections.",
     )  # fmt: skip
     @click.option("--flips", is_flag=True, help="Average over the flips of y and x only.")
     @functools.wraps(function)
