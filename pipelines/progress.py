@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -38,18 +37,13 @@ class Reporter(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None: ...
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block."""
+        """Count one block; its result is a text where it failed for good."""
 
     def retry(self, box: Box, problem: str, *, noted: bool = False) -> None:
-        """Hear that a block failed and is tried again."""
+        """Hear that a block failed and is tried again, and whether a note has said so."""
 
     def note(self, text: str) -> None:
         """Say something without spoiling the display."""
@@ -97,12 +91,7 @@ class LineReporter:
         self.note(f"{self.name}: {self.total} blocks, {self.before} of them done before")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._line()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
@@ -134,46 +123,23 @@ class LineReporter:
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        self.note(f"{self.name}: {progress_text(self)}")
+        seconds = self._seconds()
+        done = self.before + self.blocks
+        text = (
+            f"{done}/{self.total} blocks, {rate(self.voxels / seconds)}, {clock(seconds)} elapsed"
+        )
+        left = self.total - done
+        if left and self.blocks:
+            text += f", {clock(left * seconds / self.blocks)} left"
+        self.note(f"{self.name}: {text}{self._trouble()}")
 
+    def _seconds(self) -> float:
+        return max(1e-9, time.monotonic() - self.start)
 
-def progress_text(state: LineReporter) -> str:
-    """Put progress into words.
-
-    Parameters
-    ----------
-    state : LineReporter
-        The counts so far.
-
-    Returns
-    -------
-    str
-        Blocks, rate, elapsed time and time left, attempts that were repeated, and failures.
-    """
-    seconds = max(1e-9, time.monotonic() - state.start)
-    done = state.before + state.blocks
-    text = f"{done}/{state.total} blocks, {rate(state.voxels / seconds)}, {clock(seconds)} elapsed"
-    left = state.total - done
-    if left and state.blocks:
-        text += f", {clock(left * seconds / state.blocks)} left"
-    return text + trouble(state)
-
-
-def trouble(state: LineReporter) -> str:
-    """Put into words what went wrong so far.
-
-    Parameters
-    ----------
-    state : LineReporter
-        The counts so far.
-
-    Returns
-    -------
-    str
-        What follows the rest of a line; empty where all goes well.
-    """
-    counts = {"tried again": state.retried, "failed": state.failed}
-    return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    def _trouble(self) -> str:
+        # What went wrong so far, as the end of a line; empty where all goes well.
+        counts = {"tried again": self.retried, "failed": self.failed}
+        return "".join(f", {count:,} {what}" for what, count in counts.items() if count)
 
 
 class BarReporter(LineReporter):
@@ -207,18 +173,13 @@ class BarReporter(LineReporter):
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
         """Count one block."""
         self._count(box, isinstance(result, str))
-        text = rate(self.voxels / max(1e-9, time.monotonic() - self.start)) + trouble(self)
+        text = rate(self.voxels / self._seconds()) + self._trouble()
         self._bar.update(self._task, advance=1, rate=text)
 
     def note(self, text: str) -> None:

@@ -2,8 +2,8 @@ from .door import open_client as open_client
 from .door import resolve as resolve
 from .from_profile import MEMORY_SHARE as MEMORY_SHARE
 from .from_profile import make_options as make_options
+from .job_cluster import JobCluster as JobCluster
 from .job_script import make_job as make_job
-from .jobs import JobCluster as JobCluster
 from .joined import CONNECT_SECONDS as CONNECT_SECONDS
 from .local import choose_dashboard as choose_dashboard
 from .local import default_workers as default_workers

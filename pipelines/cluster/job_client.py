@@ -10,8 +10,9 @@ import dask
 import psutil
 from distributed import Client, Scheduler
 
+from pipelines.cluster.job_cluster import JobCluster
 from pipelines.cluster.job_queue import JobQueue
-from pipelines.cluster.jobs import JobCluster, Jobs
+from pipelines.cluster.jobs import Jobs
 from pipelines.cluster.local import accept_any_port, choose_dashboard
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.tls import security

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.cluster.job_script import make_job
 from pipelines.cluster.options import ClusterOptions
-from pipelines.cluster.queueing import Listed, run_queue_command
+from pipelines.cluster.queueing import Listed, run_command
 from tilenet.errors import InvalidData, QueueRefused
 
 #: Bytes of a log that are read, from its end.
@@ -45,7 +45,7 @@ class JobQueue:
     def submit(self, worker: str) -> str:
         """Submit a job, and give its number."""
         job = self._job(worker)
-        answer = run_queue_command(shlex.split(job.submit_command), script=job.job_script())
+        answer = run_command(shlex.split(job.submit_command), script=job.job_script())
         match = re.search(job.job_id_regexp, answer)
         if match is None:
             raise QueueRefused(job.submit_command, f"no job number in its answer {answer!r}")
@@ -58,7 +58,7 @@ class JobQueue:
     def cancel(self, numbers: Sequence[str]) -> None:
         """Cancel jobs; those that have ended meanwhile do not matter."""
         if numbers:
-            run_queue_command([*shlex.split(self._job().cancel_command), *numbers])
+            run_command([*shlex.split(self._job().cancel_command), *numbers])
 
     def cancel_all(self, known: Sequence[str]) -> str | None:
         """Cancel all jobs of the run; those that are known where the queue does not tell.

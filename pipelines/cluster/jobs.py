@@ -11,15 +11,14 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import click
-from distributed import Client, SpecCluster
+from distributed import Client
 from distributed.core import Status
 
+from pipelines.cluster.job_cluster import UNFIT, JobCluster
 from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.options import ClusterOptions
 from pipelines.cluster.queueing import Listed
@@ -47,9 +46,6 @@ USEFUL_SECONDS = 60.0
 
 #: Seconds to submit nothing after a job failed or was refused while others compute.
 PAUSE_SECONDS = 60.0
-
-#: Why a job is given up.
-HUNG, UNFIT = "its worker hung", "its worker could compute no block"
 
 #: Seconds that a job has nothing to do before it is given back.
 IDLE_SECONDS = 60.0
@@ -84,22 +80,6 @@ class _Worker:
     @property
     def job(self) -> str:
         return self.name.split("-")[0]
-
-
-class JobCluster(SpecCluster):  # type: ignore[misc]  # distributed has no types
-    """A scheduler whose workers are jobs.
-
-    Attributes
-    ----------
-    give_up : callable
-        Takes the name of a worker, and what is wrong with it: its job is cancelled, and another is
-        submitted.
-    held : bool
-        Whether jobs are kept that have nothing to do, because the run is paused.
-    """
-
-    give_up: Callable[[str, str], None]
-    held: bool = False
 
 
 class Jobs:
@@ -142,12 +122,7 @@ class Jobs:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         with undisturbed(f"Cancelling the jobs, for {CANCEL_SECONDS:.0f} s at most."):
             self._thread.join()
@@ -216,8 +191,11 @@ class Jobs:
             if others and why == UNFIT:  # its node is free now, and may be given to the next
                 self._start_at = now + PAUSE_SECONDS
             click.echo(f"Job {job.number} ended: cancelled, because {why}", err=True)
-            with contextlib.suppress(QueueRefused):  # it is cancelled at the end
-                self.queue.cancel([job.number])
+            self._cancel(job)
+
+    def _cancel(self, job: _SubmittedJob) -> None:
+        with contextlib.suppress(QueueRefused):  # it ends by itself, or is cancelled at the end
+            self.queue.cancel([job.number])
 
     def _ask(self, workers: list[_Worker], now: float) -> None:
         # One that is given up may end by itself before it is cancelled, and is no failure then.
@@ -246,8 +224,7 @@ class Jobs:
         job.silent = (job.silent or now) if said.phase in ("running", "ending") else None
         job.ending = job.ending and said.phase != "waiting"
         if job.silent is not None and now - job.silent > SILENT_SECONDS:
-            with contextlib.suppress(QueueRefused):  # it is cancelled at the end
-                self.queue.cancel([job.number])
+            self._cancel(job)
             return f"{said.words}, but without a worker"
         return said.words if said.phase == "ended" else None
 
@@ -311,8 +288,7 @@ class Jobs:
             there = [worker.address for worker in workers if worker.job == job.name]
             if self.cluster.sync(self._retire, there):
                 del self.jobs[job.name]
-                with contextlib.suppress(QueueRefused):  # it ends by itself, or is cancelled below
-                    self.queue.cancel([job.number])
+                self._cancel(job)
 
     async def _retire(self, addresses: list[str]) -> bool:
         # On the scheduler's own thread, so that no block is sent to them in between.

@@ -60,7 +60,7 @@ def joined_client(options: ClusterOptions) -> Iterator[Client]:
 
 
 def find_address(scheduler: str) -> str:
-    """Give the address of a scheduler."""
+    """Give the address of a scheduler, of which this is the address or the scheduler file."""
     if not (scheduler.endswith(".json") or Path(scheduler).is_file()):
         if _ADDRESS.fullmatch(scheduler) is None:
             problem = "is neither a file nor an address such as tcp://host:8786"

@@ -66,7 +66,7 @@ def _start_once(options: ClusterOptions) -> LocalCluster:
 
 
 def visible_gpus() -> int:
-    """Count the GPUs that this process may use."""
+    """Count the GPUs that CUDA_VISIBLE_DEVICES leaves this process."""
     import torch
 
     return torch.cuda.device_count()

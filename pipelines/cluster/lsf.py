@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_queue_command
+from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_command
 
 if TYPE_CHECKING:
     from pipelines.cluster.profile import Profile
@@ -33,7 +33,7 @@ class Lsf(QueueingSystem):
         """Ask ``bjobs``."""
         form = ("-a", "-noheader", "-o", "jobid stat pend_reason delimiter='|'")
         none = "no .*job found|is not found"
-        return read_lsf(run_queue_command(["bjobs", "-J", name, *form], none=none))
+        return read_lsf(run_command(["bjobs", "-J", name, *form], none=none))
 
 
 def read_lsf(text: str) -> dict[str, Listed]:

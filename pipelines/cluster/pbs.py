@@ -5,13 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster.queueing import (
-    Listed,
-    QueueingSystem,
-    phase_of,
-    run_queue_command,
-    with_reason,
-)
+from pipelines.cluster.queueing import Listed, QueueingSystem, phase_of, run_command, with_reason
 
 if TYPE_CHECKING:
     from pipelines.cluster.profile import Profile
@@ -38,11 +32,11 @@ class Pbs(QueueingSystem):
 
     def list_jobs(self, name: str) -> dict[str, Listed]:
         """Ask ``qselect`` for the numbers, and ``qstat`` for their states."""
-        numbers = run_queue_command(["qselect", "-N", name]).split()
+        numbers = run_command(["qselect", "-N", name]).split()
         if not numbers:
             return {}
         # A job may end between the two questions: it is then unknown to the second.
-        return read_pbs(run_queue_command(["qstat", "-f", *numbers], none="unknown job"))
+        return read_pbs(run_command(["qstat", "-f", *numbers], none="unknown job"))
 
 
 def read_pbs(text: str) -> dict[str, Listed]:

@@ -80,7 +80,7 @@ class QueueingSystem(ABC):
         return getattr(module, f"{self.name.upper()}Job")
 
 
-def run_queue_command(
+def run_command(
     command: Sequence[str], *, script: str | None = None, none: str | None = None
 ) -> str:
     """Run a command of a queueing system; ``none`` is a pattern of "there is no such job"."""

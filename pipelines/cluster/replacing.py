@@ -9,7 +9,7 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from pipelines.cluster.jobs import HUNG, UNFIT, JobCluster
+from pipelines.cluster.job_cluster import HUNG, UNFIT, JobCluster
 from pipelines.cluster.scheduler_rpc import ask
 
 #: Seconds to go without any worker: of a scheduler that others look after, and of this machine,
@@ -56,11 +56,7 @@ def replace(client: Client, address: str, name: str) -> None:
     address, name : str
         Of the worker.
     """
-    if isinstance(client.cluster, JobCluster):
-        client.cluster.give_up(name, HUNG)
-        remove(client, [address])
-    else:
-        ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
+    _end(client, address, name, HUNG, again=True)
 
 
 def replace_unfit(client: Client, address: str, name: str, *, again: bool) -> None:
@@ -75,13 +71,17 @@ def replace_unfit(client: Client, address: str, name: str, *, again: bool) -> No
     again : bool
         Whether another is to be tried.
     """
-    if isinstance(client.cluster, JobCluster):
-        client.cluster.give_up(name, UNFIT)
-        remove(client, [address])
-    elif again:
+    _end(client, address, name, UNFIT, again=again)
+
+
+def _end(client: Client, address: str, name: str, why: str, *, again: bool) -> None:
+    jobs = client.cluster if isinstance(client.cluster, JobCluster) else None
+    if jobs is None and again:
         ask(client, client.run_on_scheduler, _killer(), address, KILL_SECONDS)
-    else:
-        remove(client, [address])
+        return
+    if jobs is not None:
+        jobs.give_up(name, why)
+    remove(client, [address])
 
 
 def remove(client: Client, addresses: Sequence[str]) -> None:

@@ -56,9 +56,10 @@ def ask(client: Client, question: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def answer(client: Client, asked: Any, seconds: float, whom: str) -> Any:
-    """Wait for an answer, and say so.
+    """Wait for what a method of the client with ``asynchronous=True`` gives, and say so.
 
-    The time is counted in looks: a command that was held meanwhile has not been waiting.
+    Without an answer in time this is a TimeoutError. The time is counted in looks: a command that
+    was held meanwhile has not been waiting.
     """
     future = asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop)
     waited = said = 0.0

@@ -6,13 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster.queueing import (
-    Listed,
-    Phase,
-    QueueingSystem,
-    run_queue_command,
-    with_reason,
-)
+from pipelines.cluster.queueing import Listed, QueueingSystem, run_command, with_reason
 
 if TYPE_CHECKING:
     from pipelines.cluster.profile import Profile
@@ -45,10 +39,10 @@ class Sge(QueueingSystem):
 
     def list_jobs(self, name: str) -> dict[str, Listed]:
         """Ask ``qstat``."""
-        found = read_sge(run_queue_command(["qstat", "-xml", "-u", "*"]), name)
+        found = read_sge(run_command(["qstat", "-xml", "-u", "*"]), name)
         waits = [number for number, job in found.items() if job.phase == "waiting"]
         for number in waits[:1]:  # the reason is long, and that of one is that of all
-            told = run_queue_command(["qstat", "-j", number], none="do not exist")
+            told = run_command(["qstat", "-j", number], none="do not exist")
             match = re.search(r"^scheduling info:\s*(.*)$", told, flags=re.MULTILINE)
             reason = match[1].strip() if match else ""
             found[number] = Listed("waiting", with_reason(found[number].words, reason))
@@ -63,6 +57,7 @@ def read_sge(text: str, name: str) -> dict[str, Listed]:
         if job.findtext("JB_name") != name:
             continue
         state = job.findtext("state") or ""
-        phase: Phase = "waiting" if "q" in state or "E" in state else "running"
-        found[job.findtext("JB_job_number") or ""] = Listed(phase, state)
+        waits = "q" in state or "E" in state
+        number = job.findtext("JB_job_number") or ""
+        found[number] = Listed("waiting" if waits else "running", state)
     return found

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_queue_command
+from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_command
 
 if TYPE_CHECKING:
     from pipelines.cluster.profile import Profile
@@ -33,7 +33,7 @@ class Slurm(QueueingSystem):
     def list_jobs(self, name: str) -> dict[str, Listed]:
         """Ask ``squeue``."""
         form = ("--noheader", "--states=all", "--format=%i|%T|%r")
-        return read_slurm(run_queue_command(["squeue", "--name", name, *form]))
+        return read_slurm(run_command(["squeue", "--name", name, *form]))
 
 
 def read_slurm(text: str) -> dict[str, Listed]:

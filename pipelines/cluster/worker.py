@@ -56,7 +56,7 @@ def _take_gpu(name: str) -> None:
 
 
 def position(name: str) -> int:
-    """Give the place of a worker among those of its machine or job."""
+    """Give the place of a worker among those of its machine (3) or job (job7-2), from 0."""
     match = re.search(r"(?:^|-)(\d+)$", name)
     return int(match[1]) if match else 0
 

@@ -104,39 +104,22 @@ def input_options(function: F) -> F:
     return function
 
 
-def source_argument(function: F) -> F:
+def source_argument(function: F, *, required: bool = True) -> F:
     """Add the argument SOURCE and the options that say how to open it.
 
     Parameters
     ----------
     function : callable
         A command that takes ``source``, a :class:`tilenet.volumes.VolumeReference`.
+    required : bool
+        Whether it must be given; else ``source`` may be None.
 
     Returns
     -------
     callable
         The command.
     """
-    return _with_source(function, required=True)
 
-
-def optional_source(function: F) -> F:
-    """Add the argument SOURCE, which may be left out, and the options that say how to open it.
-
-    Parameters
-    ----------
-    function : callable
-        A command that takes ``source``, a :class:`tilenet.volumes.VolumeReference` or None.
-
-    Returns
-    -------
-    callable
-        The command.
-    """
-    return _with_source(function, required=False)
-
-
-def _with_source(function: F, *, required: bool) -> F:
     @click.argument("source", required=required)
     @input_options
     @functools.wraps(function)

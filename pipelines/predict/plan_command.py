@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from typing import Any
@@ -11,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from pipelines.cluster import ClusterOptions, leave_time, resolve
-from pipelines.options import SHAPE, cluster_options, optional_source, region_box
+from pipelines.options import SHAPE, cluster_options, region_box, source_argument
 from pipelines.predict.checks import check_job
 from pipelines.predict.imagined_volume import NETWORKS, cluster_of_gpus, describe_network, paper_job
 from pipelines.predict.job import Choices
@@ -31,7 +32,7 @@ def _price(ctx: click.Context, param: click.Parameter, value: float | None) -> f
 
 
 @click.command()
-@optional_source
+@functools.partial(source_argument, required=False)
 @click.option("--model", help="Model file (.safetensors); without SOURCE it may be left out.")
 @click.option("--shape", type=SHAPE, help="Instead of SOURCE: voxels of a volume on paper, z,y,x.")
 @click.option(

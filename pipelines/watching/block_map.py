@@ -94,7 +94,7 @@ class BlockMap:
             self.states[self.place(box.start)] = state
 
     def place(self, start: Sequence[int]) -> tuple[int, ...]:
-        """Give a block's place on the map."""
+        """Give the place on the map of the block that begins there; KeyError where none does."""
         return tuple(index[a] for index, a in zip(self._index, start, strict=True))
 
     def set(self, box: Box, state: int) -> None:
@@ -102,7 +102,7 @@ class BlockMap:
         self.states[self.place(box.start)] = state
 
     def now(self, running: Iterable[Sequence[int]]) -> States:
-        """Copy the states, and mark the blocks that are being computed."""
+        """Copy the states, and mark the blocks that are being computed, as workers last said."""
         states = self.states.copy()
         for start in running:
             # A worker may still speak of the pass before, whose blocks begin elsewhere.

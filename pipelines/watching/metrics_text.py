@@ -12,7 +12,7 @@ Samples = Iterable[tuple[Mapping[str, str], float | None]]
 
 
 def metrics_text(status: Mapping[str, Any]) -> str:
-    """Put the status of a run into the text format."""
+    """Put the status of a run into version 0.0.4 of the format; what is unknown has no sample."""
     about = {name: str(status[name]) for name in ("command", "output", "tilenet")}
     parts = [_metric("info", "gauge", "What is being computed.", [(about, 1)])]
     parts += [_metric(name, kind, text, samples) for name, kind, text, samples in _of_pass(status)]

@@ -117,7 +117,7 @@ def application(watch: Watched) -> web.Application:
 
 @contextlib.contextmanager
 def serve(watch: Watched, client: Client, dashboard: str | None) -> Iterator[str]:
-    """Show the page of a run."""
+    """Show the page of a run, at HOST:PORT where the scheduler is not in this process."""
     app = application(watch)
     if (server_of_dask := _own_application(client)) is not None:
         applications = server_of_dask.applications
@@ -138,7 +138,7 @@ def serve(watch: Watched, client: Client, dashboard: str | None) -> Iterator[str
 
 
 def dask_page(client: Client) -> str:
-    """Say where Dask's own pages are, seen from ours."""
+    """Say where Dask's own pages are: relative to ours on one server, for tunnels."""
     return str(client.dashboard_link) if _own_application(client) is None else "status"
 
 

@@ -96,7 +96,7 @@ class PassState:
             self._note = text
 
     def see(self, workers: int, slots: int, running: Iterable[Sequence[int]]) -> None:
-        """Take what the scheduler says of the workers."""
+        """Take what the scheduler says: of blocks that are computed, the first voxels."""
         with self._lock:
             self._pass_time()
             self._lanes = workers if self.one_by_one else slots
@@ -142,7 +142,11 @@ class PassState:
             return list(self._failures)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the state as JSON values that are true together."""
+        """Give the state as JSON values that are true together.
+
+        Rates are in voxels per second. Seconds are None where nobody can say how many are left,
+        and summed over blocks by phase; "busy" is the share of the time that the devices computed.
+        """
         with self._lock:
             end = self._pass_time()
             counts = count(self._map.now(self._running))

@@ -70,7 +70,7 @@ class _Layout:
 
 
 def draw_map(pass_state: PassState) -> Image.Image:
-    """Draw the map of a pass."""
+    """Draw the map of a pass, transparent between the cells."""
     states, layers = pass_state.states, pass_state.layers
     if not states.size:  # nothing has begun yet
         return Image.new("RGBA", (1, 1))
@@ -96,7 +96,7 @@ def draw_map(pass_state: PassState) -> Image.Image:
 
 
 def bin_states(states: States) -> tuple[Colours, int]:
-    """Give every cell of the map its colour."""
+    """Give colours, (panels, y, x, RGBA), to the cells of the map, and the layers of a panel."""
     layers, height, width = states.shape
     side = math.ceil(max(height, width) / SIDE)
     cells = math.ceil(height / side) * math.ceil(width / side)

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import threading
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import click
@@ -99,14 +98,9 @@ class _PassReporter:
         self._shown.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._state.finish()
-        self._shown.__exit__(kind, error, trace)
+        self._shown.__exit__(*error)
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
         self._state.advance(box, result)
@@ -158,20 +152,18 @@ def open_watch(
 @contextlib.contextmanager
 def _polling_workers(watch: Watch) -> Iterator[None]:
     over = threading.Event()
-    thread = threading.Thread(
-        target=_poll_workers, args=(watch, over), name="tilenet-watch", daemon=True
-    )
+
+    def poll() -> None:
+        while not over.wait(ASK_SECONDS):
+            watch.look()
+
+    thread = threading.Thread(target=poll, name="tilenet-watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join(ASK_SECONDS)  # not for ever: where the scheduler hangs, so does the question
-
-
-def _poll_workers(watch: Watch, over: threading.Event) -> None:
-    while not over.wait(ASK_SECONDS):
-        watch.look()
 
 
 def now_text() -> str:

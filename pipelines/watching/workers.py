@@ -18,7 +18,7 @@ LISTED = 200
 
 
 def list_workers(client: Client) -> list[dict[str, Any]]:
-    """Ask the scheduler for its workers."""
+    """Ask the scheduler for its workers; of their tasks for those of this client."""
     workers: list[dict[str, Any]] = ask(client, client.run_on_scheduler, _asker(client.id))
     return workers
 
@@ -33,6 +33,7 @@ def _asker(client_id: str) -> Callable[..., list[dict[str, Any]]]:
                 "slots": worker.nthreads,
                 "memory": worker.metrics.get("memory"),
                 "memory_limit": worker.memory_limit,
+                # A share of one core.
                 "cpu": worker.metrics.get("cpu", 0.0) / 100,
                 "running": [
                     str(task.key)

@@ -9,8 +9,9 @@ import pytest
 from distributed import Client
 
 from pipelines.cluster import ClusterOptions, JobCluster
+from pipelines.cluster.job_cluster import UNFIT
 from pipelines.cluster.job_queue import JobQueue
-from pipelines.cluster.jobs import IDLE_SECONDS, UNFIT, Jobs, _Worker
+from pipelines.cluster.jobs import IDLE_SECONDS, Jobs, _Worker
 from pipelines.cluster.queueing import Listed
 from tests.support.jobs import slurm_batch
 
