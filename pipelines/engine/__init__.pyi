@@ -1,4 +1,6 @@
 from .blockwise import run_on_cluster as run_on_cluster
+from .limits import DEFAULT_BLOCK_TIMEOUT as DEFAULT_BLOCK_TIMEOUT
+from .limits import Limits as Limits
 from .loop import run_in_loop as run_in_loop
 from .outcome import Outcome as Outcome
 from .outcome import RunOptions as RunOptions
@@ -7,6 +9,4 @@ from .outcome import ending as ending
 from .runner import Runner as Runner
 from .runner import open_runner as open_runner
 from .spooled import SpooledReports as SpooledReports
-from .supervisor import HOUR as HOUR
-from .supervisor import Limits as Limits
 from .worker_agreement import common_facts as common_facts

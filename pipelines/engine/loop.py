@@ -6,12 +6,11 @@ block that was finished or failed is what :mod:`pipelines.engine.blockwise` does
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pipelines.engine.attempts import Backlog, Failure, Work
-from pipelines.engine.outages import Breaker, may_pass
+from pipelines.engine.outages import CircuitBreaker, is_transient
 from pipelines.engine.outcome import Outcome, RunOptions, Task
 from pipelines.progress import error_text
 from tilenet.errors import OutageLasted, WorkersUnfit
@@ -24,30 +23,21 @@ WAKE_SECONDS = 0.2
 
 
 class Run:
-    """What both engines do with a block that was finished or failed.
+    """What both engines do: which blocks are next, and what follows when one ends or fails."""
 
-    Parameters
-    ----------
-    task : callable
-        Takes a box and returns a report.
-    blocks : iterable of Box
-        What to do; read as the work proceeds.
-    options : RunOptions
-        How to run.
-    """
+    slots = 1  # blocks that are computed at once
 
-    def __init__(self, task: Task, blocks: Iterable[Box], options: RunOptions) -> None:
-        self.task, self.options = task, options
+    def __init__(self, blocks: Iterable[Box], options: RunOptions) -> None:
+        self.options = options
         self.outcome = options.outcome or Outcome()
         self.backlog = Backlog(iter(blocks))
-        self.breaker = Breaker(options.limits.outage, options.reporter.note)
+        self.breaker = CircuitBreaker(options.limits.outage, options.reporter.note)
 
-    @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        """Fill in how a run ended, and how long it took."""
+    def complete(self) -> Outcome:
+        """Do all blocks, and say how that ended and how long it took."""
         start = time.monotonic()
         try:
-            yield
+            self.compute()
         except (OutageLasted, WorkersUnfit) as error:
             self.outcome.stopped = str(error)
             raise
@@ -55,45 +45,64 @@ class Run:
             self.outcome.stopped_by = self.options.stop.signal
             self.outcome.begun = True
             self.outcome.seconds["wall"] = time.monotonic() - start
+        return self.outcome
 
-    def finished(self, work: Work, report: BlockReport) -> None:
+    def compute(self) -> None:
+        """Do all blocks, until the run stops."""
+        raise NotImplementedError
+
+    def next_works(self, count: int) -> list[Work]:
+        """Give the blocks to begin now, so many at most; during an outage one, between pauses."""
+        if not self.breaker.open:
+            return self.backlog.take(count)
+        if not self.breaker.may_probe:
+            return []
+        works = self.backlog.take_probe(untried=self.breaker.probe_untried)
+        for work in works:
+            self.breaker.begin_probe(work)
+        return works
+
+    def block_finished(self, work: Work, report: BlockReport) -> None:
         """Take what a block reported."""
         if self.breaker.open:
-            self.backlog.hurry()
-        self.breaker.finished()
+            self.backlog.end_waits()
+        self.breaker.block_finished()
         self.outcome.add(report, self.options.keep_reports)
         self.options.reporter.advance(work.box, report)
 
-    def failed(self, work: Work, failure: Failure, slots: int, *, passing: bool) -> bool:
-        """Take a try that failed: the block is tried again, or given up."""
+    def block_failed(
+        self, work: Work, failure: Failure, *, transient: bool, final: bool = False,
+        noted: bool = False,
+    ) -> bool:  # fmt: skip
+        """Take a try that failed: the block is tried again, or given up.
+
+        ``transient`` says that it may pass by itself, ``final`` that there is no further try, and
+        ``noted`` that the user was told. Gives whether the run pauses from now on.
+        """
         work.fail(failure)
-        spent = len(work.failures) > self.options.retries
-        if (
-            passing
-            and self.breaker.counts(work)
-            and self.breaker.failed(work, failure, slots, spent=spent)
-        ):
-            self.again(work, failure.why)
-            return True
-        self.breaker.dropped(work)
-        if len(work.failures) > self.options.retries:
-            self.give_up(work, failure.why)
-        else:
-            self.again(work, failure.why)
-        return False
+        pauses = (
+            transient
+            and self.breaker.may_forgive(work)
+            and self.breaker.block_failed(work, failure, self.slots, spent=self._spent(work))
+        )
+        self.breaker.withdrawn(work)
+        if final or self._spent(work):
+            self.outcome.failed.append((work.box, failure.why))
+            self.options.reporter.advance(work.box, failure.why)
+        elif self.retries(work, failure.why, noted=noted or self.breaker.open):
+            self.backlog.retry_later(work)
+        return pauses
 
-    def give_up(self, work: Work, why: str) -> None:
-        """Count a block as failed for good."""
-        self.outcome.failed.append((work.box, why))
-        self.options.reporter.advance(work.box, why)
-
-    def again(self, work: Work, why: str, *, noted: bool = False) -> None:
-        """Have a block tried again, unless the run stops."""
+    def retries(self, work: Work, why: str, *, noted: bool) -> bool:
+        """Count and tell that a block is tried again, unless the run stops."""
         if self.options.stop:  # not given up: the same command tries it again
-            return
+            return False
         self.outcome.retried += 1
-        self.options.reporter.retry(work.box, why, noted=noted or self.breaker.open)
-        self.backlog.put_off(work)
+        self.options.reporter.retry(work.box, why, noted=noted)
+        return True
+
+    def _spent(self, work: Work) -> bool:
+        return len(work.failures) > self.options.retries
 
 
 def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outcome:
@@ -118,41 +127,32 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     OutageLasted
         When block after block fails for longer than the user waits.
     """
-    run = _LoopRun(task, blocks, options)
-    with run.timed():
-        run.compute()
-    return run.outcome
+    return _LoopRun(task, blocks, options).complete()
 
 
 class _LoopRun(Run):
+    def __init__(self, task: Task, blocks: Iterable[Box], options: RunOptions) -> None:
+        super().__init__(blocks, options)
+        self.task = task
+
     def compute(self) -> None:
         while not self.options.stop:
-            works = self._next()
+            if self.breaker.error is not None:
+                raise self.breaker.error
+            works = self.next_works(1)
             for work in works:
                 self._try(work)
             if works:
                 continue
-            if self.backlog.over:
+            if self.backlog.empty:
                 return
             time.sleep(WAKE_SECONDS / 10)
-
-    def _next(self) -> list[Work]:
-        if not self.breaker.open:
-            return self.backlog.take(1)
-        if self.breaker.lasted is not None:
-            raise self.breaker.lasted
-        if not self.breaker.ready:
-            return []
-        works = self.backlog.take_one(untried=self.breaker.untried)
-        for work in works:
-            self.breaker.probe(work)
-        return works
 
     def _try(self, work: Work) -> None:
         try:
             report = self.task(work.box)
         except Exception as error:  # a task may fail in any way, and the others go on
             failure = Failure(error_text(error))
-            self.failed(work, failure, 1, passing=may_pass(portable(error)))
+            self.block_failed(work, failure, transient=is_transient(portable(error)))
         else:
-            self.finished(work, report)
+            self.block_finished(work, report)

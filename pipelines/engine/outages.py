@@ -26,17 +26,17 @@ from tilenet.errors import (
 )
 
 #: Blocks that fail in a row until it counts as an outage: so many, or so many times the slots.
-IN_A_ROW, PER_SLOT = 8, 2
+FAILURES_IN_A_ROW, FAILURES_PER_SLOT = 8, 2
 
 #: Outages in which the failures of one block count for nothing. Neighbours that stay unreadable
 #: look like an outage time and again, and have to come to an end while the others are done.
-FORGIVEN = 3
+MAX_FORGIVEN_OUTAGES = 3
 
 #: Seconds of one pause after another; the last for all further ones.
 PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
 
 # What says of itself that it stays as it is: values, and mistakes of a program.
-_LASTING = (
+_PERMANENT = (
     ArchitectureError, GeometryError, InvalidData, ModelMismatch, NonFiniteOutput, NonFiniteValues,
     NotEnoughMemory, VoxelSizeMismatch,
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, TypeError,
@@ -44,24 +44,20 @@ _LASTING = (
 )  # fmt: skip
 
 
-def may_pass(error: BaseException) -> bool:
-    """Tell whether what failed may go well later without a change of the block."""
+def is_transient(error: BaseException) -> bool:
+    """Tell whether what failed may go well later without a change of the block.
+
+    Of what may not there may be many in a row, and the other blocks have to go on.
+    """
     if isinstance(error, UnreadableBlock):
         return not error.damaged
-    return not isinstance(error, _LASTING)
+    return not isinstance(error, _PERMANENT)
 
 
-class Breaker:
-    """Pauses a run whose blocks fail one after another.
+class CircuitBreaker:
+    """Pauses a run whose blocks fail one after another: open while it is paused.
 
-    Parameters
-    ----------
-    limit : float
-        Seconds of pauses in all until the run ends.
-    note : callable
-        Says a line to the user.
-    clock : callable
-        Gives seconds.
+    ``limit`` is the seconds of pauses in all until the run ends; ``note`` says a line to the user.
     """
 
     def __init__(
@@ -69,12 +65,13 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._limit, self._note, self._clock = limit, note, clock
-        self._row: list[tuple[Work, Failure]] = []
-        self._until: float | None = None
-        self._pauses, self._paused, self._number = 0, 0.0, 1
+        self._row: list[tuple[Work, Failure]] = []  # failures since a block was finished
+        self._until: float | None = None  # when the pause is over; None where there is none
+        self._pauses, self._paused = 0, 0.0  # their number and seconds, in this outage
+        self._number = 1  # of this outage
         self._probe: Work | None = None
         #: What ends the run once nothing is computed any more.
-        self.lasted: OutageLasted | None = None
+        self.error: OutageLasted | None = None
 
     @property
     def open(self) -> bool:
@@ -84,47 +81,56 @@ class Breaker:
     @property
     def paused(self) -> bool:
         """Whether nothing is begun at the moment."""
-        return self.open and self._probe is None and self.lasted is None
+        return self.open and self._probe is None and self.error is None
 
     @property
-    def untried(self) -> bool:
+    def probe_untried(self) -> bool:
         """Whether a block that has not failed yet is to be tried: every second time."""
         return self._pauses % 2 == 0
 
     @property
-    def workers(self) -> set[str]:
+    def failed_workers(self) -> set[str]:
         """Addresses of the workers on which the blocks of the row failed, as far as known."""
         return {failure.worker for _, failure in self._row if failure.worker is not None}
 
     @property
-    def ready(self) -> bool:
+    def may_probe(self) -> bool:
         """Whether a block may be tried: the pause is over, and none is tried yet."""
         return self.paused and self._clock() >= (self._until or 0.0)
 
-    def probe(self, work: Work) -> None:
+    def begin_probe(self, work: Work) -> None:
         """Note which block is tried."""
         self._probe = work
 
-    def dropped(self, work: Work) -> None:
+    def withdrawn(self, work: Work) -> None:
         """Note that a block neither failed nor was finished, but is in flight no more."""
         if work is self._probe:
             self._probe = None
 
-    def finished(self) -> None:
+    def block_finished(self) -> None:
         """Note that a block was finished: what was away is back."""
         if self.open:
             self._note(f"Going on after {clock_text(self._paused)} of pauses: a block was finished")
             self._number += 1
         self._row.clear()
-        self._until, self._probe, self.lasted = None, None, None
+        self._until, self._probe, self.error = None, None, None
         self._pauses, self._paused = 0, 0.0
 
-    def counts(self, work: Work) -> bool:
-        """Tell whether failures of a block may still be an outage's."""
-        return len(work.outages - {self._number}) < FORGIVEN
+    def may_forgive(self, work: Work) -> bool:
+        """Tell whether failures of a block may still be an outage's.
 
-    def failed(self, work: Work, failure: Failure, slots: int, *, spent: bool = False) -> bool:
-        """Note that a block failed for what may pass."""
+        Not where it was forgiven several outages, and others were done meanwhile.
+        """
+        return len(work.outages - {self._number}) < MAX_FORGIVEN_OUTAGES
+
+    def block_failed(
+        self, work: Work, failure: Failure, slots: int, *, spent: bool = False
+    ) -> bool:
+        """Note that a block failed for what may pass, and tell whether that pauses the run.
+
+        The try is counted already; one that an outage met is none. ``slots`` blocks are computed at
+        once; ``spent`` says that it was the block's last try.
+        """
         was_probe, was_open = work is self._probe, self.open
         self._row.append((work, failure))
         if was_open:
@@ -132,7 +138,9 @@ class Breaker:
             if was_probe:
                 self._probe = None
                 self._pause(failure)
-        elif len(self._row) >= max(IN_A_ROW, PER_SLOT * slots) or (spent and self._is_all(work)):
+        elif len(self._row) >= max(FAILURES_IN_A_ROW, FAILURES_PER_SLOT * slots) or (
+            spent and self._is_all(work)
+        ):
             self._forgive()
             self._pause(failure)
         return self.open and not was_open
@@ -152,7 +160,7 @@ class Breaker:
     def _pause(self, last: Failure) -> None:
         count = len(self._row)
         if self._paused >= self._limit:
-            self.lasted = OutageLasted(count, clock_text(self._paused), last.why)
+            self.error = OutageLasted(count, clock_text(self._paused), last.why)
             return
         pause = min(PAUSES[min(self._pauses, len(PAUSES) - 1)], self._limit - self._paused)
         self._pauses += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipelines.engine.supervisor import Limits
+from pipelines.engine.limits import Limits
 from pipelines.progress import Reporter
 from pipelines.stopping import Stop
 from tilenet.geometry import Box

@@ -11,10 +11,10 @@ from distributed import Client
 
 from pipelines.cluster import ClusterOptions, open_client
 from pipelines.engine.blockwise import run_on_cluster
+from pipelines.engine.limits import DEFAULT_BLOCK_TIMEOUT, Limits
 from pipelines.engine.loop import run_in_loop
 from pipelines.engine.outcome import Outcome, RunOptions, Task, ending
 from pipelines.engine.spooled import SpooledReports
-from pipelines.engine.supervisor import HOUR, Limits
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
@@ -114,7 +114,9 @@ def open_runner(
         # Blocks are as large as the workers of a scheduler allow that were there at the start.
         needed = 0 if cluster.scheduler is None else cluster.memory
         limits = Limits(
-            block=cluster.block_timeout or HOUR, memory=needed, outage=cluster.outage_timeout
+            block=cluster.block_timeout or DEFAULT_BLOCK_TIMEOUT,
+            memory=needed,
+            outage=cluster.outage_timeout,
         )
         client = None if alone else stack.enter_context(open_client(cluster, stop, needed))
         watch = stack.enter_context(open_watch(command, output, client, cluster.dashboard))

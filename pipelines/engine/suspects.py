@@ -39,14 +39,14 @@ class Suspects:
         """Addresses of workers on which a block failed, and none was finished since."""
         return set(self._records)
 
-    def failed(self, worker: str, work: Work, failure: Failure) -> None:
+    def block_failed(self, worker: str, work: Work, failure: Failure) -> None:
         """Note that a block failed on a worker."""
         record = self._records.setdefault(worker, _Record())
         record.again = record.again or record.refuted
         record.failed[work] = failure
 
-    def finished(self, worker: str | None, work: Work) -> None:
-        """Note that a block was finished."""
+    def block_finished(self, worker: str | None, work: Work) -> None:
+        """Note that a block was finished on a worker; None where it is not known which."""
         if worker is None:
             return
         self._records.pop(worker, None)
@@ -58,10 +58,9 @@ class Suspects:
                 self._bad[address] = list(record.failed.values())[-1].why
                 del self._records[address]
 
-    def keep(self, workers: Container[str]) -> None:
+    def retain(self, workers: Container[str]) -> None:
         """Forget workers that are not there any more."""
-        for worker in [worker for worker in self._records if worker not in workers]:
-            del self._records[worker]
+        self.forget({worker for worker in self._records if worker not in workers})
 
     def forget(self, workers: set[str]) -> None:
         """Hold nothing more against some workers."""
@@ -69,6 +68,6 @@ class Suspects:
             self._records.pop(worker, None)
 
     def take_bad(self) -> dict[str, str]:
-        """Give the workers that turned out to be bad since the last call."""
+        """Give the workers that turned out to be bad since the last call, with their last error."""
         bad, self._bad = self._bad, {}
         return bad

@@ -12,79 +12,90 @@ from tilenet.errors import WorkersUnfit
 
 #: Workers in a row that may be sent away where no other is left and another may come: of a machine
 #: or a scheduler, and of jobs, the next of which may be given the same bad node.
-IN_A_ROW, JOBS_IN_A_ROW = 3, 6
+UNFIT_IN_A_ROW, UNFIT_JOBS_IN_A_ROW = 3, 6
 
 
-class Unfit:
+def worker_label(worker: WorkerState) -> str:
+    """Say which worker it is: its address, and its name where it has one of its own."""
+    return worker.address + (f" ({worker.name})" if worker.name != worker.address else "")
+
+
+class UnfitWorkers:
     """The workers that were sent away in one run.
 
     A job is cancelled, and another submitted: it may be given another node. A worker that has a
     nanny is started anew, once, where a process anew may do better. Any other is sent away.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    note : callable
-        Says a line to the user.
     """
 
     def __init__(self, client: Client, note: Callable[[str], None]) -> None:
         self._client, self._note = client, note
-        self._reasons: list[str] = []
-        self._away: set[str] = set()
-        self._gone: set[str] = set()
-        self._restarted: set[str] = set()
-        self._jobs: set[str] = set()
+        self._reasons: Counter[str] = Counter()
+        self._removed: set[str] = set()  # addresses at which no fit worker came since
+        self._left: set[str] = set()  # those of them where no worker was at the last check
+        self._excused: set[str] = set()  # those whose death was not heard of yet
+        self._restarted: set[str] = set()  # nannies
+        self._jobs: set[str] = set()  # that are being cancelled
         self._in_a_row = self._awaited = 0
-        #: Addresses whose end is no block's fault, until it is heard of.
-        self.excused: set[str] = set()
 
     def __contains__(self, worker: str) -> bool:
-        return worker in self._away
+        return worker in self._removed
 
-    def finished(self) -> None:
+    def block_finished(self) -> None:
         """Note that a block was finished: some worker is fit."""
         self._in_a_row = self._awaited = 0
 
-    def send_away(
-        self, worker: WorkerState, why: str, *, for_good: bool, there: Sequence[WorkerState]
+    def excuses_death(self, worker: str) -> bool:
+        """Tell, once, whether the death of a worker is no block's fault: it was sent away."""
+        excused = worker in self._excused
+        self._excused.discard(worker)
+        return excused
+
+    def remove(
+        self, worker: WorkerState, why: str, *, for_good: bool, present: Sequence[WorkerState]
     ) -> None:
-        """End a worker, and say so."""
+        """End a worker, and those of the same job with it, and say so.
+
+        ``for_good`` says that another process on the same machine would fail as well.
+        """
         if worker.address in self:
             return
-        job = worker.name.split("-")[0] if isinstance(self._client.cluster, JobCluster) else None
+        job = self._job(worker)
         if job in self._jobs:  # its job is being cancelled, and its worker came back meanwhile
-            self._away.add(worker.address)
+            self._removed.add(worker.address)
             replace_unfit(self._client, worker.address, worker.name, again=True)
             return
-        if job is not None:
-            self._jobs.add(job)
+        ended = {worker.address, *(s.address for s in present if job and self._job(s) == job)}
+        self._removed |= ended
+        self._excused |= ended
         known = worker.nanny in self._restarted
         again = job is not None or (bool(worker.nanny) and not (known or for_good))
-        siblings = [seen.address for seen in there if job and seen.name.split("-")[0] == job]
-        self._away |= {worker.address, *siblings}
-        self.excused |= {worker.address, *siblings}
+        if job is not None:
+            self._jobs.add(job)
         if again:
             self._restarted.add(worker.nanny)
         self._awaited = max(0, self._awaited + again - (known and job is None))
-        self._reasons.append(why)
+        self._reasons[why] += 1
         self._in_a_row += 1
-        label = worker.address + (f" ({worker.name})" if worker.name != worker.address else "")
         done = "is replaced" if again else "is sent away"
-        self._note(f"Worker {label} {done}, and its blocks go elsewhere: {why}")
+        self._note(f"Worker {worker_label(worker)} {done}, and its blocks go elsewhere: {why}")
         replace_unfit(self._client, worker.address, worker.name, again=again)
 
-    def check(self, there: Sequence[str]) -> None:
-        """See that some worker is left."""
+    def check(self, present: Sequence[str]) -> None:
+        """See that some worker is left, and end the run where none is and none is awaited."""
         # Another one may come at the same address; what the old one left comes before that.
-        back = self._gone.intersection(there)
-        self._away -= back
-        self._gone = self._away.difference(there)
-        if not self._in_a_row or any(worker not in self for worker in there):
+        self._removed -= self._left.intersection(present)
+        self._left = self._removed.difference(present)
+        if not self._in_a_row or any(worker not in self for worker in present):
             return
-        jobs = isinstance(self._client.cluster, JobCluster)
-        if self._awaited and self._in_a_row < (JOBS_IN_A_ROW if jobs else IN_A_ROW):
+        most = UNFIT_JOBS_IN_A_ROW if self._of_jobs else UNFIT_IN_A_ROW
+        if self._awaited and self._in_a_row < most:
             return
-        why, _ = Counter(self._reasons).most_common(1)[0]
-        raise WorkersUnfit(len(self._reasons), why)
+        ((why, _),) = self._reasons.most_common(1)
+        raise WorkersUnfit(self._reasons.total(), why)
+
+    @property
+    def _of_jobs(self) -> bool:
+        return isinstance(self._client.cluster, JobCluster)
+
+    def _job(self, worker: WorkerState) -> str | None:
+        return worker.name.split("-")[0] if self._of_jobs else None

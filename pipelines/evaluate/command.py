@@ -18,7 +18,7 @@ from distributed import Client
 
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.engine import (
-    HOUR,
+    DEFAULT_BLOCK_TIMEOUT,
     Limits,
     Outcome,
     RunOptions,
@@ -172,7 +172,9 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
         client = None if alone else stack.enter_context(open_client(cluster, stop))
         name = comparison.predicted.location
         watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
-        limits = Limits(block=cluster.block_timeout or HOUR, outage=cluster.outage_timeout)
+        limits = Limits(
+            block=cluster.block_timeout or DEFAULT_BLOCK_TIMEOUT, outage=cluster.outage_timeout
+        )
         run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
         results = run.by_section(depth) if by_section else Results()
         return results if block is None else run.in_3d(block, results)

@@ -321,7 +321,7 @@ def test_the_job_of_a_worker_that_hangs_is_cancelled_and_replaced(
 def test_jobs_whose_workers_are_bad_are_replaced_and_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.unfit.JOBS_IN_A_ROW", 2)
+    monkeypatch.setattr("pipelines.engine.unfit.UNFIT_JOBS_IN_A_ROW", 2)
     bad = on_loopback(setup=("export TILENET_TEST_FAULT=kind",))
     outcome = Outcome()
     options = RunOptions(name="bad", reporter=Silent(), outcome=outcome)

@@ -18,7 +18,7 @@ from pipelines.cluster import ClusterOptions, JobCluster, WorkerState, open_clie
 from pipelines.engine import Limits, Outcome, RunOptions, run_on_cluster
 from pipelines.engine.attempts import Failure, Work
 from pipelines.engine.suspects import FAILURES, Suspects
-from pipelines.engine.unfit import IN_A_ROW, JOBS_IN_A_ROW, Unfit
+from pipelines.engine.unfit import UNFIT_IN_A_ROW, UNFIT_JOBS_IN_A_ROW, UnfitWorkers
 from tests.cluster.test_scheduler import LONG, Processes, wait_for
 from tests.support.acts import Faulty
 from tests.support.runs import Silent
@@ -205,15 +205,15 @@ class Seats:
 
         patch.setattr("pipelines.engine.unfit.replace_unfit", end)
         client = cast("Client", SimpleNamespace(cluster=cluster))
-        self.unfit = Unfit(client, self.notes.append)
+        self.unfit = UnfitWorkers(client, self.notes.append)
 
     def send(
         self, worker: str, *, name: str = "w", nanny: str = "tcp://a:9", for_good: bool = False,
         others: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        there = [seen(f"tcp://{other}", other) for other in others]
-        self.unfit.send_away(
-            seen(worker, name, nanny), "no such device", for_good=for_good, there=there
+        present = [seen(f"tcp://{other}", other) for other in others]
+        self.unfit.remove(
+            seen(worker, name, nanny), "no such device", for_good=for_good, present=present
         )
 
 
@@ -238,7 +238,7 @@ def test_workers_of_one_job_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     seats.send("tcp://a:1", name="job1-0", others=("job1-1", "job2-0"))
     seats.send("tcp://job1-1", name="job1-1")
     assert seats.ended == [("tcp://a:1", True)]
-    assert seats.unfit.excused == {"tcp://a:1", "tcp://job1-1"}
+    assert seats.unfit._excused == {"tcp://a:1", "tcp://job1-1"}
     seats.unfit.check(["tcp://job2-0"])
     # One whose job is not cancelled yet may come back: it is the same, and is ended again.
     seats.send("tcp://a:2", name="job1-0")
@@ -246,7 +246,7 @@ def test_workers_of_one_job_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(seats.notes) == 1
 
 
-@pytest.mark.parametrize(("jobs", "most"), [(True, JOBS_IN_A_ROW), (False, IN_A_ROW)])
+@pytest.mark.parametrize(("jobs", "most"), [(True, UNFIT_JOBS_IN_A_ROW), (False, UNFIT_IN_A_ROW)])
 def test_a_run_goes_on_while_another_worker_may_come(
     monkeypatch: pytest.MonkeyPatch, jobs: bool, most: int
 ) -> None:
@@ -258,7 +258,7 @@ def test_a_run_goes_on_while_another_worker_may_come(
         seats.unfit.check([f"tcp://a:{n}", "tcp://b:1"])
     with pytest.raises(WorkersUnfit, match=f"{most} workers were sent away.*: no such device"):
         seats.unfit.check([])
-    seats.unfit.finished()
+    seats.unfit.block_finished()
     seats.unfit.check([])
 
 
@@ -277,7 +277,7 @@ def test_a_worker_that_is_started_anew_is_awaited_whoever_is_sent_away_meanwhile
     seats = Seats(monkeypatch, None)
     seats.send("tcp://a:1", nanny="")
     seats.send("tcp://a:2", name="v")
-    monkeypatch.setattr("pipelines.engine.unfit.IN_A_ROW", 9)
+    monkeypatch.setattr("pipelines.engine.unfit.UNFIT_IN_A_ROW", 9)
     seats.send("tcp://a:3", name="u", nanny="")
     seats.unfit.check([])  # v is to come again
 
@@ -301,18 +301,18 @@ def test_another_worker_may_come_at_the_address_of_a_bad_one(
 
 def record(suspects: Suspects, worker: str, works: list[Work]) -> None:
     for work in works:
-        suspects.failed(worker, work, Failure("away", worker))
+        suspects.block_failed(worker, work, Failure("away", worker))
 
 
 def test_a_worker_is_bad_when_it_fails_what_others_finish_and_goes_on_to_fail() -> None:
     works = [Work(box) for box in BLOCKS[:6]]
     suspects = Suspects()
     record(suspects, "w", works[:FAILURES])
-    suspects.finished("v", works[0])
+    suspects.block_finished("v", works[0])
     assert suspects.take_bad() == {}, "it may have met what passed for all"
     record(suspects, "w", works[FAILURES : FAILURES + 1])
     assert suspects.take_bad() == {}, "the others may fail since"
-    suspects.finished("v", works[1])
+    suspects.block_finished("v", works[1])
     assert suspects.take_bad() == {"w": "away"}
     assert suspects.take_bad() == {}
     assert not suspects
@@ -322,11 +322,11 @@ def test_a_worker_that_finishes_a_block_is_good_again() -> None:
     works = [Work(box) for box in BLOCKS[:6]]
     suspects = Suspects()
     record(suspects, "w", works[:4])
-    suspects.finished("v", works[0])
-    suspects.finished("w", works[5])
+    suspects.block_finished("v", works[0])
+    suspects.block_finished("w", works[5])
     record(suspects, "w", works[4:5])
-    suspects.finished("v", works[1])
-    suspects.finished("v", works[4])
+    suspects.block_finished("v", works[1])
+    suspects.block_finished("v", works[4])
     assert suspects.take_bad() == {}
 
 
@@ -335,7 +335,7 @@ def test_a_worker_whose_blocks_fail_elsewhere_too_is_not_bad() -> None:
     suspects = Suspects()
     for worker in ("v", "w"):
         record(suspects, worker, works[:5])
-    suspects.finished("u", works[5])
+    suspects.block_finished("u", works[5])
     assert suspects.take_bad() == {}
     assert suspects.workers == {"v", "w"}
 
@@ -345,7 +345,7 @@ def test_two_failures_are_too_few() -> None:
     suspects = Suspects()
     for work in works:
         record(suspects, "w", [work])
-        suspects.finished("v", work)
+        suspects.block_finished("v", work)
     assert suspects.take_bad() == {}
 
 

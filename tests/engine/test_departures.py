@@ -16,7 +16,7 @@ from distributed.utils import sync
 
 from pipelines.cluster import remove
 from pipelines.engine import Outcome, RunOptions, Task, run_on_cluster
-from pipelines.engine.supervisor import DEATHS
+from pipelines.engine.deaths import DEATHS_PER_BLOCK
 from tests.cluster.test_scheduler import wait_for
 from tests.support.runs import Silent
 from tilenet.geometry import BlockGrid, Box
@@ -35,7 +35,7 @@ def client() -> Iterator[Client]:
     loopback = "127.0.0.1:0"
     with (
         LocalCluster(
-            n_workers=DEATHS + 3, threads_per_worker=1, processes=False,
+            n_workers=DEATHS_PER_BLOCK + 3, threads_per_worker=1, processes=False,
             dashboard_address=loopback, worker_dashboard_address=loopback,
         ) as cluster,
         Client(cluster) as started,
@@ -99,30 +99,32 @@ def test_a_block_is_not_blamed_for_workers_that_were_sent_away(
     client: Client, tmp_path: Path
 ) -> None:
     reporter = Noting(tmp_path)
-    outcome = run(client, Leave(tmp_path, DEATHS, expected=True), reporter, retries=0)
+    outcome = run(client, Leave(tmp_path, DEATHS_PER_BLOCK, expected=True), reporter, retries=0)
     assert (outcome.computed, outcome.failed, outcome.retried) == (len(BLOCKS), [], 0)
     assert reporter.notes == []
-    assert len(list(tmp_path.glob("begun-*"))) == DEATHS + 1
+    assert len(list(tmp_path.glob("begun-*"))) == DEATHS_PER_BLOCK + 1
 
 
 def test_a_block_that_dask_gives_up_because_of_its_workers_is_not_tried_again_for_it(
     client: Client, tmp_path: Path
 ) -> None:
     # One less than what gives it up here; Dask does so before.
-    task = Leave(tmp_path, DEATHS - 1, expected=False)
+    task = Leave(tmp_path, DEATHS_PER_BLOCK - 1, expected=False)
     assert task.times > SUSPICIONS + 1
     outcome = run(client, task, Noting(tmp_path), retries=0)
     assert (outcome.computed, outcome.failed, outcome.retried) == (len(BLOCKS), [], 0)
-    assert len(list(tmp_path.glob("begun-*"))) == DEATHS
+    assert len(list(tmp_path.glob("begun-*"))) == DEATHS_PER_BLOCK
 
 
 def test_a_block_whose_workers_all_died_is_given_up_whatever_tries_are_left(
     client: Client, tmp_path: Path
 ) -> None:
-    outcome = run(client, Leave(tmp_path, DEATHS, expected=False), Noting(tmp_path), retries=5)
+    outcome = run(
+        client, Leave(tmp_path, DEATHS_PER_BLOCK, expected=False), Noting(tmp_path), retries=5
+    )
     ((box, why),) = outcome.failed
     assert (box, outcome.computed, outcome.retried) == (LEAVES, len(BLOCKS) - 1, 0)
-    assert f"{DEATHS} of its workers died while they computed it" in why
+    assert f"{DEATHS_PER_BLOCK} of its workers died while they computed it" in why
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from distributed import Client
 from pipelines.cluster import ClusterOptions, open_client, resolve
 from pipelines.cluster.replacing import LOCAL_SECONDS
 from pipelines.engine import Limits, Outcome, RunOptions, Task, open_runner, run_on_cluster
-from pipelines.engine.supervisor import AT_LEAST
+from pipelines.engine.limits import MIN_HANG_SECONDS
 from tests.cluster.test_scheduler import Processes, wait_for
 from tests.support.acts import MEMORY, Act
 from tests.support.runs import Silent, environment
@@ -67,7 +67,7 @@ def test_a_block_that_takes_too_much_memory_is_given_up_with_the_figures(client:
     why = dict(outcome.failed)[BLOCKS[5]]
     assert "was ended because it took" in why
     assert f"of the {MEMORY / 2**20:,.0f} MiB of memory that it may use. Allow more with" in why
-    assert sum("what else ran there goes elsewhere" in note for note in notes) == 2
+    assert sum("its other blocks are retried elsewhere" in note for note in notes) == 2
     # Itself, and at most one that was beside it both times.
     assert len(outcome.failed) <= 2
     assert outcome.computed == len(BLOCKS) - len(outcome.failed)
@@ -76,7 +76,7 @@ def test_a_block_that_takes_too_much_memory_is_given_up_with_the_figures(client:
 def test_a_block_that_kills_its_workers_is_given_up_and_the_others_go_on(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.supervisor.DEATHS", 3)
+    monkeypatch.setattr("pipelines.engine.deaths.DEATHS_PER_BLOCK", 3)
     outcome, _ = run(client, Act(BLOCKS[:1], "die"))
     why = dict(outcome.failed)[BLOCKS[0]]
     assert "3 of its workers died while they computed it, the last tcp://127.0.0.1:" in why
@@ -87,8 +87,8 @@ def test_a_block_that_kills_its_workers_is_given_up_and_the_others_go_on(
 def test_workers_that_die_whatever_they_do_are_not_started_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.supervisor.DEATHS_IN_A_ROW", 4)
-    monkeypatch.setattr("pipelines.engine.supervisor.DEATHS_PER_WORKER", 1)
+    monkeypatch.setattr("pipelines.engine.deaths.DEATHS_IN_A_ROW", 4)
+    monkeypatch.setattr("pipelines.engine.deaths.DEATHS_PER_WORKER", 1)
     # A cluster of its own: it may end with a worker less.
     with (
         open_client(OPTIONS) as client,
@@ -177,7 +177,7 @@ def test_the_limit_follows_from_the_plan_unless_the_user_says() -> None:
     def block(seconds: float, timeout: float | None = None) -> float:
         return Limits.expecting(seconds, timeout=timeout, memory=0).block
 
-    assert (block(1), block(600), block(600, 30)) == (AT_LEAST, 6000, 30)
+    assert (block(1), block(600), block(600, 30)) == (MIN_HANG_SECONDS, 6000, 30)
 
 
 @pytest.mark.parametrize(

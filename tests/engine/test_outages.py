@@ -13,8 +13,14 @@ import pytest
 from distributed import Client
 
 from pipelines.engine import Limits, Outcome, RunOptions, Task, run_in_loop, run_on_cluster
-from pipelines.engine.attempts import CHANCE, MOST_WAITING, WAITS, Backlog, Failure, Work
-from pipelines.engine.outages import FORGIVEN, IN_A_ROW, PAUSES, Breaker, may_pass
+from pipelines.engine.attempts import JITTER, MAX_WAITING, RETRY_DELAYS, Backlog, Failure, Work
+from pipelines.engine.outages import (
+    FAILURES_IN_A_ROW,
+    MAX_FORGIVEN_OUTAGES,
+    PAUSES,
+    CircuitBreaker,
+    is_transient,
+)
 from pipelines.stopping import Stop
 from tests.support.runs import Silent
 from tilenet.errors import (
@@ -66,34 +72,34 @@ def test_a_block_waits_longer_from_try_to_try_and_by_chance(hand: Hand) -> None:
         for n, found in enumerate(waits):
             backlog = Backlog(iter(()), hand)
             work.fail(Failure("away"))
-            backlog.put_off(work)
-            hand.now, start = hand.now + WAITS[n] * (1 - CHANCE) - 1e-6, hand.now
+            backlog.retry_later(work)
+            hand.now, start = hand.now + RETRY_DELAYS[n] * (1 - JITTER) - 1e-6, hand.now
             assert backlog.take(1) == []
             while not backlog.take(1):
                 hand.now += 0.01
             found.append(hand.now - start)
     for n, found in enumerate(waits):
-        assert min(found) >= WAITS[n] * (1 - CHANCE) - 1e-5
-        assert max(found) <= WAITS[n] * (1 + CHANCE) + 0.02
-        assert max(found) - min(found) > WAITS[n] * CHANCE, "not all at once"
+        assert min(found) >= RETRY_DELAYS[n] * (1 - JITTER) - 1e-5
+        assert max(found) <= RETRY_DELAYS[n] * (1 + JITTER) + 0.02
+        assert max(found) - min(found) > RETRY_DELAYS[n] * JITTER, "not all at once"
     assert min(waits[1]) > max(waits[0])
 
 
 def test_what_waits_comes_before_what_is_fresh(hand: Hand) -> None:
     backlog = Backlog(iter(MANY[:3]), hand)
     (first,) = backlog.take(1)
-    backlog.put_back(first)
+    backlog.requeue(first)
     assert [work.box for work in backlog.take(2)] == MANY[:2]
-    assert not backlog.over
+    assert not backlog.empty
     assert [work.box for work in backlog.take(2)] == MANY[2:3]
-    assert backlog.over
+    assert backlog.empty
 
 
 def test_no_fresh_block_is_begun_while_very_many_wait(hand: Hand) -> None:
-    backlog = Backlog(iter(BlockGrid((3 * MOST_WAITING, 1, 1), (1, 1, 1))), hand)
-    for work in backlog.take(MOST_WAITING):
+    backlog = Backlog(iter(BlockGrid((3 * MAX_WAITING, 1, 1), (1, 1, 1))), hand)
+    for work in backlog.take(MAX_WAITING):
         work.fail(Failure("away"))
-        backlog.put_off(work)
+        backlog.retry_later(work)
     assert backlog.take(5) == []
     hand.now += 10
     assert len(backlog.take(5)) == 5
@@ -102,28 +108,28 @@ def test_no_fresh_block_is_begun_while_very_many_wait(hand: Hand) -> None:
 # -- the breaker ----------------------------------------------------------------------------------
 
 
-def fail(breaker: Breaker, work: Work, slots: int = 1, worker: str | None = None) -> bool:
+def fail(breaker: CircuitBreaker, work: Work, slots: int = 1, worker: str | None = None) -> bool:
     failure = Failure("the disk is away", worker)
     work.fail(failure)
-    return breaker.failed(work, failure, slots)
+    return breaker.block_failed(work, failure, slots)
 
 
-def state(breaker: Breaker) -> str:
-    if breaker.lasted is not None:
+def state(breaker: CircuitBreaker) -> str:
+    if breaker.error is not None:
         return "lasted"
     if not breaker.open:
         return "on"
     if not breaker.paused:
         return "trying"
-    return "ready" if breaker.ready else "paused"
+    return "ready" if breaker.may_probe else "paused"
 
 
 @pytest.mark.parametrize(("slots", "count"), [(1, 8), (4, 8), (5, 10), (40, 80)])
 def test_a_run_pauses_after_so_many_failures_in_a_row(hand: Hand, slots: int, count: int) -> None:
-    breaker = Breaker(600, lambda _: None, hand)
+    breaker = CircuitBreaker(600, lambda _: None, hand)
     works = [Work(box) for box in MANY[:count]]
     assert not any(fail(breaker, work, slots) for work in works[:-1])
-    breaker.finished()  # then it was no outage
+    breaker.block_finished()  # then it was no outage
     assert not any(fail(breaker, work, slots) for work in works[:-1])
     assert state(breaker) == "on"
     assert fail(breaker, works[-1], slots)
@@ -134,8 +140,8 @@ def test_a_run_pauses_after_so_many_failures_in_a_row(hand: Hand, slots: int, co
 
 def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Hand) -> None:
     notes: list[str] = []
-    breaker, start = Breaker(300, notes.append, hand), hand.now
-    works = [Work(box) for box in MANY[:IN_A_ROW]]
+    breaker, start = CircuitBreaker(300, notes.append, hand), hand.now
+    works = [Work(box) for box in MANY[:FAILURES_IN_A_ROW]]
     for work in works:
         fail(breaker, work)
     pauses = [*PAUSES, 60.0, 60.0, 60.0, 9.0]
@@ -146,14 +152,14 @@ def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Han
         assert state(breaker) == "paused"
         hand.now += 2e-6
         assert state(breaker) == "ready"
-        breaker.probe(works[n % 3])
+        breaker.begin_probe(works[n % 3])
         assert state(breaker) == "trying"
         # What was computed when the pause began fails without a consequence.
         fail(breaker, works[5])
         assert state(breaker) == "trying"
         fail(breaker, works[n % 3])
     assert state(breaker) == "lasted", "nothing else is begun"
-    assert "over 0:05:00 of pauses (--outage-timeout)" in str(breaker.lasted)
+    assert "over 0:05:00 of pauses (--outage-timeout)" in str(breaker.error)
     assert hand.now - start == pytest.approx(300, abs=0.001)
     assert all(not work.failures for work in works), "an outage is no try of any block"
     assert notes[0].startswith("Paused: 8 blocks in a row failed and none was finished. The last:")
@@ -162,74 +168,86 @@ def test_pauses_grow_and_one_block_is_tried_after_each_until_the_limit(hand: Han
 
 
 def test_a_block_that_ends_well_ends_an_outage_that_lasted(hand: Hand) -> None:
-    breaker, works = Breaker(0.5, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    breaker, works = (
+        CircuitBreaker(0.5, lambda _: None, hand),
+        [Work(box) for box in MANY[:FAILURES_IN_A_ROW]],
+    )
     for work in works:
         fail(breaker, work)
-    breaker.probe(works[0])
+    breaker.begin_probe(works[0])
     fail(breaker, works[0])
     assert state(breaker) == "lasted"
-    breaker.finished()  # one that was computed all the while
+    breaker.block_finished()  # one that was computed all the while
     assert state(breaker) == "on"
 
 
 def test_where_few_are_left_the_last_try_of_one_is_a_pause(hand: Hand) -> None:
-    breaker, (one, other) = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:2]]
+    breaker, (one, other) = (
+        CircuitBreaker(600, lambda _: None, hand),
+        [Work(box) for box in MANY[:2]],
+    )
     for _ in range(2):
         fail(breaker, one)
         fail(breaker, other)
     failure = Failure("the disk is away")
     one.fail(failure)
-    assert breaker.failed(one, failure, 4, spent=True)
+    assert breaker.block_failed(one, failure, 4, spent=True)
     assert one.failures == other.failures == []
 
 
 def test_the_last_try_of_a_block_alone_is_no_pause(hand: Hand) -> None:
-    breaker, (one, other) = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:2]]
+    breaker, (one, other) = (
+        CircuitBreaker(600, lambda _: None, hand),
+        [Work(box) for box in MANY[:2]],
+    )
     fail(breaker, one)
-    breaker.finished()  # so it was the block
+    breaker.block_finished()  # so it was the block
     fail(breaker, other)
     for work, spent in ((one, False), (one, True)):
         failure = Failure("the disk is away")
         work.fail(failure)
-        assert not breaker.failed(work, failure, 4, spent=spent)
-    alone, breaker = Work(MANY[2]), Breaker(600, lambda _: None, hand)
+        assert not breaker.block_failed(work, failure, 4, spent=spent)
+    alone, breaker = Work(MANY[2]), CircuitBreaker(600, lambda _: None, hand)
     for _ in range(3):
         failure = Failure("the disk is away")
         alone.fail(failure)
-        assert not breaker.failed(alone, failure, 4, spent=len(alone.failures) == 3)
+        assert not breaker.block_failed(alone, failure, 4, spent=len(alone.failures) == 3)
 
 
 def test_neighbours_that_look_like_an_outage_again_and_again_are_none(hand: Hand) -> None:
-    breaker, works = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
-    for _ in range(FORGIVEN):
+    breaker, works = (
+        CircuitBreaker(600, lambda _: None, hand),
+        [Work(box) for box in MANY[:FAILURES_IN_A_ROW]],
+    )
+    for _ in range(MAX_FORGIVEN_OUTAGES):
         for work in works:
-            assert breaker.counts(work)
+            assert breaker.may_forgive(work)
             fail(breaker, work)
-        assert all(breaker.counts(work) for work in works), "within one outage"
-        breaker.finished()
-    assert not any(breaker.counts(work) for work in works)
+        assert all(breaker.may_forgive(work) for work in works), "within one outage"
+        breaker.block_finished()
+    assert not any(breaker.may_forgive(work) for work in works)
     assert all(not work.failures for work in works)
 
 
 def test_every_second_block_that_is_tried_has_not_failed_yet(hand: Hand) -> None:
-    breaker = Breaker(600, lambda _: None, hand)
+    breaker = CircuitBreaker(600, lambda _: None, hand)
     backlog = Backlog(iter(MANY), hand)
-    works = backlog.take(IN_A_ROW)
+    works = backlog.take(FAILURES_IN_A_ROW)
     for work in works:
         fail(breaker, work)
-        backlog.put_off(work)
+        backlog.retry_later(work)
     tried = []
     for _ in range(6):
         hand.now += 60
-        (work,) = backlog.take_one(untried=breaker.untried)
+        (work,) = backlog.take_probe(untried=breaker.probe_untried)
         tried.append(work.tried)
-        breaker.probe(work)
+        breaker.begin_probe(work)
         fail(breaker, work)
-        backlog.put_off(work)
+        backlog.retry_later(work)
     assert tried == [True, False] * 3
     few = Backlog(iter(()), hand)
-    few.put_back(works[0])
-    assert few.take_one(untried=True) == [works[0]], "whatever is left"
+    few.requeue(works[0])
+    assert few.take_probe(untried=True) == [works[0]], "whatever is left"
 
 
 def test_waits_end_when_what_was_away_is_back(hand: Hand) -> None:
@@ -237,18 +255,21 @@ def test_waits_end_when_what_was_away_is_back(hand: Hand) -> None:
     for box in MANY[:3]:
         work = Work(box)
         work.fail(Failure("away"))
-        backlog.put_off(work)
+        backlog.retry_later(work)
     assert backlog.take(3) == []
-    backlog.hurry()
+    backlog.end_waits()
     assert len(backlog.take(3)) == 3
 
 
 def test_a_finished_block_ends_the_pause(hand: Hand) -> None:
     notes: list[str] = []
-    breaker, works = Breaker(math.inf, notes.append, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    breaker, works = (
+        CircuitBreaker(math.inf, notes.append, hand),
+        [Work(box) for box in MANY[:FAILURES_IN_A_ROW]],
+    )
     for work in works:
         fail(breaker, work)
-    breaker.finished()
+    breaker.block_finished()
     assert not breaker.open
     assert notes[-1] == "Going on after 0:00:01 of pauses: a block was finished"
     for work in works:
@@ -257,14 +278,17 @@ def test_a_finished_block_ends_the_pause(hand: Hand) -> None:
 
 
 def test_a_probe_that_is_lost_is_replaced_by_another(hand: Hand) -> None:
-    breaker, works = Breaker(600, lambda _: None, hand), [Work(box) for box in MANY[:IN_A_ROW]]
+    breaker, works = (
+        CircuitBreaker(600, lambda _: None, hand),
+        [Work(box) for box in MANY[:FAILURES_IN_A_ROW]],
+    )
     for work in works:
         fail(breaker, work)
     hand.now += PAUSES[0]
-    breaker.probe(works[0])
-    breaker.dropped(works[1])
+    breaker.begin_probe(works[0])
+    breaker.withdrawn(works[1])
     assert state(breaker) == "trying"
-    breaker.dropped(works[0])  # its worker was killed
+    breaker.withdrawn(works[0])  # its worker was killed
     assert state(breaker) == "ready"
 
 
@@ -274,12 +298,12 @@ def test_what_stays_as_it_is_is_no_outage() -> None:
         UnreadableVolume("a.zarr", "is gone", "Look."), UnreadableBlock("a", "b", "out of reach"),
         RuntimeError("CUDA error: unknown error"),
     ):  # fmt: skip
-        assert may_pass(passing)
+        assert is_transient(passing)
     for lasting in (
         UnreadableBlock("a.zarr", "z=0:1", "checksum", damaged=True), NonFiniteValues("a", "b", 3),
         InvalidData("Output", "was replaced", "Run again."), TypeError("int"), KeyError("x"),
     ):  # fmt: skip
-        assert not may_pass(lasting)
+        assert not is_transient(lasting)
 
 
 # -- both engines ---------------------------------------------------------------------------------
@@ -384,7 +408,7 @@ class Unreadable:
 def test_neighbours_that_stay_unreadable_fail_and_the_others_go_on(
     run: Run, flag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.attempts.WAITS", (0.05,))
+    monkeypatch.setattr("pipelines.engine.attempts.RETRY_DELAYS", (0.05,))
     outcome, bad = Outcome(), MANY[100:112]
     chosen = options(Silent(), limits=Limits(outage=3.0), outcome=outcome)
     # Where the others were done in fewer rounds than these are forgiven, nothing is left but them.
@@ -411,7 +435,7 @@ class Broken:
 def test_many_blocks_that_cannot_be_done_are_no_outage(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.attempts.WAITS", (0.05,))
+    monkeypatch.setattr("pipelines.engine.attempts.RETRY_DELAYS", (0.05,))
     reporter = Silent()
     outcome = run(Broken(tuple(MANY[:100])), iter(MANY), options(reporter))
     assert {box for box, _ in outcome.failed} == set(MANY[:100])

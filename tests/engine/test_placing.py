@@ -15,7 +15,7 @@ from pipelines.cluster import WorkerState
 from pipelines.engine import RunOptions, run_on_cluster
 from pipelines.engine.attempts import Failure, Work
 from pipelines.engine.blockwise import _ClusterRun
-from pipelines.engine.outages import IN_A_ROW
+from pipelines.engine.outages import FAILURES_IN_A_ROW
 from tests.support.runs import Silent
 from tilenet.geometry import BlockGrid, Box
 from tilenet.worker import BlockReport
@@ -101,20 +101,20 @@ class Step:
         self.run = _ClusterRun(
             lambda box: BlockReport(box, {}), [], options, cast("Client", client)
         )
-        self.run.keeper._there = list(workers)
+        self.run.supervisor._present = list(workers)
 
     def fly(self, key: str, *places: str) -> Work:
-        work = Work(BLOCKS[0], places=places)
-        self.run.flying[cast("Future", Flight(key))] = work
+        work = Work(BLOCKS[0], sent_to=places)
+        self.run.in_flight.works[cast("Future", Flight(key))] = work
         return work
 
     def fail(self, *addresses: str) -> None:
         """Have blocks fail until the run pauses, on each worker in turn."""
-        for n in range(IN_A_ROW):
+        for n in range(FAILURES_IN_A_ROW):
             address = addresses[n % len(addresses)]
             work, failure = Work(BLOCKS[n]), Failure("away", address)
-            self.run.suspects.failed(address, work, failure)
-            self.run.failed(work, failure, 1, passing=True)
+            self.run.suspects.block_failed(address, work, failure)
+            self.run.block_failed(work, failure, transient=True)
         assert self.run.breaker.open
 
 
@@ -133,17 +133,17 @@ def test_a_block_goes_back_when_nobody_takes_it_where_it_was_sent(
 ) -> None:
     step = Step(worker)
     work = step.fly("a", *places)
-    step.run._follow()
+    step.run._requeue_stranded()
     assert step.run.backlog.waiting == ([work] if back else [])
     assert [flight.key for flight in step.cancelled] == (["a"] if back else [])
-    assert len(step.run.flying) == (not back)
+    assert len(step.run.in_flight) == (not back)
 
 
 def test_nothing_is_held_against_a_worker_that_left() -> None:
     step = Step(seen("w"))
     for address in ("v", "w"):
-        step.run.suspects.failed(address, Work(BLOCKS[0]), Failure("away", address))
-    step.run._follow()
+        step.run.suspects.block_failed(address, Work(BLOCKS[0]), Failure("away", address))
+    step.run._requeue_stranded()
     assert step.run.suspects.workers == {"w"}
 
 
@@ -151,8 +151,8 @@ def test_nothing_is_held_against_a_worker_that_left() -> None:
 def test_an_outage_that_all_workers_met_is_held_against_none(
     monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...], held_against: set[str]
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.blockwise.running_keys", lambda client, stopped: set())
+    monkeypatch.setattr("pipelines.engine.in_flight.running_keys", lambda client, stopped: set())
     step = Step(seen("v"), seen("w"))
     step.fail(*failing)
-    step.run._pause()
+    step.run._on_outage()
     assert step.run.suspects.workers == held_against

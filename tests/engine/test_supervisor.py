@@ -13,17 +13,19 @@ from distributed import Client
 
 from pipelines.cluster import SILENT_SECONDS, WorkerState
 from pipelines.engine import Limits
-from pipelines.engine.supervisor import DEATHS_IN_A_ROW, Keeper, Verdict
+from pipelines.engine.attempts import Reassignment
+from pipelines.engine.deaths import DEATHS_IN_A_ROW
+from pipelines.engine.supervisor import Supervisor
 from tilenet.errors import WorkersDied, WorkersGone, WorkersUnfit
 
-#: Seconds between two looks: no more than the keeper's own pause, which is an eighth of the limit.
+#: Seconds between two looks: no more than the interval of the supervisor, an eighth of the limit.
 STEP, LIMIT = 1.0, 8.0
 
 RESOURCES = frozenset(["GPU"])
 
 
 class Looks:
-    """A keeper whose clock and scheduler are in the test's hand."""
+    """A supervisor whose clock and scheduler are in the test's hand."""
 
     def __init__(self, patch: pytest.MonkeyPatch, patience: float = math.inf) -> None:
         self.now, self.workers = 100.0, [worker()]
@@ -33,21 +35,23 @@ class Looks:
         )
         patch.setattr("pipelines.engine.supervisor.survey", lambda client: self.workers)
         patch.setattr("pipelines.engine.supervisor.patience", lambda client: patience)
-        self.keeper = Keeper(cast("Client", None), Limits(block=LIMIT), self.notes.append)
+        self.supervisor = Supervisor(cast("Client", None), Limits(block=LIMIT), self.notes.append)
 
-    def bury(self, own: Sequence[str], given: str, rss: int | None = 10**9) -> dict[str, Verdict]:
+    def lose_worker(
+        self, own: Sequence[str], given: str, rss: int | None = 10**9
+    ) -> dict[str, Reassignment]:
         """Hear of the end of the worker, which took so much memory."""
         if rss is not None:
-            self.keeper._hear((0.0, {"worker": "tcp://w:1", "rss": rss}))
+            self.supervisor._hear((0.0, {"worker": "tcp://w:1", "rss": rss}))
         told = {"action": "remove-worker", "worker": "tcp://w:1", "expected": False}
-        self.keeper._hear((0.0, {**told, "processing-tasks": set(given)}))
-        return self.keeper.look(lambda: own)
+        self.supervisor._hear((0.0, {**told, "processing-tasks": set(given)}))
+        return self.supervisor.check(lambda: own)
 
     def look(
         self, *workers: WorkerState, own: Sequence[str] = "abcdef", seconds: float = STEP
-    ) -> dict[str, Verdict]:
+    ) -> dict[str, Reassignment]:
         self.now, self.workers = self.now + seconds, list(workers)
-        return self.keeper.look(lambda: own)
+        return self.supervisor.check(lambda: own)
 
     def until_hung(
         self, *workers: WorkerState, most: int = 50, **more: Any
@@ -119,13 +123,13 @@ def test_a_silent_worker_is_taken_to_compute_what_it_was_given_first(looks: Look
 def test_blamed_for_an_end_is_what_was_computed(looks: Looks) -> None:
     # "d" was submitted last, and began before the others came.
     looks.look(worker("abd", "d"))
-    assert set(looks.bury("abcd", "abd")) == {"d"}
+    assert set(looks.lose_worker("abcd", "abd")) == {"d"}
     # What began since the last look, in a slot that was free then, is what was given first.
     looks.look(worker("bd", "d", threads=2))
-    assert set(looks.bury("abcd", "abd")) == {"a", "d"}
+    assert set(looks.lose_worker("abcd", "abd")) == {"a", "d"}
     # What ended meanwhile had no part in it.
     looks.look(worker("bd", "d"))
-    assert set(looks.bury("abc", "bc")) == {"b"}
+    assert set(looks.lose_worker("abc", "bc")) == {"b"}
 
 
 def test_a_pause_of_the_run_is_no_time_of_a_block(looks: Looks) -> None:
@@ -133,29 +137,29 @@ def test_a_pause_of_the_run_is_no_time_of_a_block(looks: Looks) -> None:
     for _ in range(40):
         looks.now += STEP
         looks.workers = [worker("a")]
-        assert looks.keeper.look(lambda: ["a"], paused=True) == {}
+        assert looks.supervisor.check(lambda: ["a"], paused=True) == {}
     assert looks.until_hung(worker("a")) == (LIMIT + STEP, {"a"})
 
 
 def test_the_end_of_a_worker_that_was_sent_away_is_no_blocks_fault(looks: Looks) -> None:
     looks.look(worker("a"))
-    looks.keeper.unfit.excused.add("tcp://w:1")
-    assert looks.bury("a", "a") == {}
+    looks.supervisor.unfit._excused.add("tcp://w:1")
+    assert looks.lose_worker("a", "a") == {}
     assert looks.notes == []
     # Once: another one at that address has ends of its own.
     looks.look(worker("a"))
-    assert set(looks.bury("a", "a")) == {"a"}
+    assert set(looks.lose_worker("a", "a")) == {"a"}
 
 
 def test_a_run_whose_gpus_were_all_sent_away_ends_whoever_else_is_there(
     looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks.keeper.resources = RESOURCES
-    looks.keeper.client = cast("Client", SimpleNamespace(cluster=None))
-    looks.keeper.unfit._client = looks.keeper.client
+    looks.supervisor.resources = RESOURCES
+    looks.supervisor.client = cast("Client", SimpleNamespace(cluster=None))
+    looks.supervisor.unfit._client = looks.supervisor.client
     monkeypatch.setattr("pipelines.engine.unfit.replace_unfit", lambda *_, again: None)
     looks.look(worker("a", resources=RESOURCES))
-    looks.keeper.send_away("tcp://w:1", "no such device", for_good=True)
+    looks.supervisor.remove_unfit("tcp://w:1", "no such device", for_good=True)
     with pytest.raises(WorkersUnfit, match="no such device"):
         looks.look(worker(address="tcp://cpu:1"))
 
@@ -194,7 +198,7 @@ def test_a_run_whose_blocks_no_worker_takes_says_so_and_ends(
     monkeypatch: pytest.MonkeyPatch, others: list[WorkerState], words: str
 ) -> None:
     looks = Looks(monkeypatch, patience=30.0)
-    looks.keeper.resources = RESOURCES
+    looks.supervisor.resources = RESOURCES
     looks.look(worker("a", resources=RESOURCES))
     for _ in range(29):
         assert looks.look(*others) == {}
@@ -239,16 +243,16 @@ def test_a_run_that_waits_for_nothing_is_not_given_up(monkeypatch: pytest.Monkey
 def test_a_worker_that_comes_back_after_its_end_has_its_time_anew(looks: Looks) -> None:
     for _ in range(int(LIMIT)):
         assert looks.look(worker("a")) == {}
-    looks.bury("a", "a", rss=None)
+    looks.lose_worker("a", "a", rss=None)
     assert looks.until_hung(worker("a")) == (LIMIT + 2 * STEP, {"a"})
 
 
 def test_workers_may_die_without_end_while_blocks_are_finished(looks: Looks) -> None:
     for number in range(2 * DEATHS_IN_A_ROW):
         looks.look(worker("abcdef"[number % 6]))
-        looks.bury("abcdef", "abcdef"[number % 6], rss=None)
-        looks.keeper.finished()
+        looks.lose_worker("abcdef", "abcdef"[number % 6], rss=None)
+        looks.supervisor.block_finished()
     for _ in range(DEATHS_IN_A_ROW - 1):
-        looks.bury("abcdef", "a", rss=None)
+        looks.lose_worker("abcdef", "a", rss=None)
     with pytest.raises(WorkersDied, match=f"{DEATHS_IN_A_ROW} workers in a row"):
-        looks.bury("abcdef", "a", rss=None)
+        looks.lose_worker("abcdef", "a", rss=None)
