@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pipelines.cluster import default_workers
 from pipelines.options import BOX, REGION, SHAPE, check_device, source_argument
-from pipelines.outputs import check_folder, warn_of_unstated
+from pipelines.outputs import check_folder
 from pipelines.stopping import Stop, Stopped, stop_on_signals
 from pipelines.train.job import TrainingJob, TrainingOptions, prepare, recipe_names
-from pipelines.train.progress import TrainingReporter, check_log
+from pipelines.train.progress import check_log
+from pipelines.train.run import TrainingRun
 from pipelines.train.torchrun import join_ranks
-from tilenet.errors import InvalidModelFile, OutputExists, TrainingDiverged
-from tilenet.inference import ModelHeader, read_header, save_model
-from tilenet.networks import ARITHMETIC
+from tilenet.errors import OutputExists
 from tilenet.volumes import VolumeReference
 from tilenet.volumes.stores import bind_reading
-
-if TYPE_CHECKING:
-    from tilenet.inference import UNet
-    from tilenet.training import Ranks, Record, State
 
 #: Options of the command that change the recipe, and the keys that they change.
 CHANGES = {
@@ -158,7 +153,7 @@ def run_training(
         raise Stopped(stop.signal) from error
     _warn_of_rare_classes(job)
     with join_ranks(options.device) as (ranks, device):
-        return _Run(job, options, ranks, device, stop).go(begun)
+        return TrainingRun(job, options, ranks, device, stop).go(begun)
 
 
 def _warn_of_rare_classes(job: TrainingJob) -> None:
@@ -167,187 +162,3 @@ def _warn_of_rare_classes(job: TrainingJob) -> None:
     for value in job.statistics.rare:
         text = f"Only {counts[value]} of {sum(counts.values())} voxels are of class {value}"
         click.echo(f"{text}{'' if targets.gap else cure}.", err=True)
-
-
-def _determining(recipe: dict[str, Any]) -> dict[str, Any]:
-    # How often checkpoints are saved and how patches are read ahead changes no weight.
-    kept = {name: dict(part) for name, part in recipe.items()}
-    for part, name in (("optimization", "checkpoint_every"), ("sampling", "readers")):
-        del kept[part][name]
-    del kept["sampling"]["queue"]
-    return kept
-
-
-class _Run:
-    # One training: what it has reached, and what it writes.
-
-    def __init__(
-        self, job: TrainingJob, options: TrainingOptions, ranks: Ranks, device: str, stop: Stop
-    ) -> None:
-        from tilenet.training import Patches, Record, checkpoint_path, identities
-
-        self.job, self.options, self.ranks, self.stop = job, options, ranks, stop
-        self.patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
-        self.outputs = job.outputs
-        self.checkpoint = checkpoint_path(options.output)
-        conditions = {
-            "recipe": _determining(job.recipe.to_dict()),
-            "volumes": {str(i): v for i, v in enumerate(identities(job.volumes))},
-            "processes": ranks.count,
-            "device": device.split(":")[0],
-            "arithmetic": ARITHMETIC,
-        }
-        self.record = Record(0, conditions, {})
-        self.state = self._begin(device)
-        self.loss: float | None = None
-
-    def _begin(self, device: str) -> State:
-        import torch
-
-        from tilenet.inference import UNet, check_device
-        from tilenet.training import make_state
-
-        torch.set_num_threads(self.options.threads or default_workers(self.ranks.count))
-        chosen = self.job.recipe.optimization
-        torch.manual_seed(chosen.seed)
-        return make_state(UNet(self.job.architecture).to(check_device(device)), chosen)
-
-    def go(self, begun: bool) -> int:
-        from tilenet.training import resume
-        from tilenet.training import train as updates
-
-        if begun:
-            conditions = self.record.conditions
-            self.record = resume(self.checkpoint, self.state, conditions)
-            if self.ranks.rank == 0:
-                warn_of_unstated(str(self.checkpoint), self.record.conditions, conditions)
-            self._adopt_best()
-        chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
-        stopped = False
-        with TrainingReporter(
-            chosen.steps, self.state.step, log=self.options.log, silent=silent
-        ) as reporter:
-            if self.options.overwrite and not silent:
-                self.checkpoint.unlink(missing_ok=True)  # only now that everything is open
-            if begun:
-                reporter.note(f"Going on after step {self.state.step} of {chosen.steps}")
-            try:
-                for step in updates(self.state, self.patches, self.ranks):
-                    reporter.step(step)
-                    self.loss = reporter.recent_loss
-                    unfinished = step.done < chosen.steps
-                    stopped = self.ranks.any(bool(self.stop)) and unfinished
-                    self._after(step.done, reporter, stopped)
-                    if stopped:
-                        break
-            except TrainingDiverged as error:
-                self._keep_last_good(reporter, error.step)
-                raise
-        if stopped:
-            assert self.stop.signal is not None
-            raise Stopped(self.stop.signal)
-        if not silent:
-            self._finish()
-        return self.state.step
-
-    def _adopt_best(self) -> None:
-        # After a kill between the best model and the checkpoint that says so, the model knows more.
-        try:
-            stored = read_header(self.options.output).training
-        except InvalidModelFile:
-            return
-        ours = {"recipe": self.job.recipe.to_dict(), "volumes": self.record.conditions["volumes"]}
-        best = dict(stored.get("validation") or {})
-        if best.get("step") != self.record.step or any(stored.get(k) != v for k, v in ours.items()):
-            return
-        if best["value"] < self.record.best.get("value", float("inf")):
-            self.record = type(self.record)(self.record.step, self.record.conditions, best)
-
-    def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
-        if self.ranks.rank != 0:
-            return
-        chosen, held_out = self.job.recipe, self.job.held_out
-        last = done == chosen.optimization.steps
-        if held_out is not None and (done % chosen.validation.every == 0 or last):
-            self._validate(done, reporter)
-        if (done % chosen.optimization.checkpoint_every == 0 and not last) or stopped:
-            self._save_checkpoint()
-
-    def _validate(self, done: int, reporter: TrainingReporter) -> None:
-        from tilenet.training import validate
-
-        assert self.job.held_out is not None
-        figures = validate(
-            self.state.network,
-            self.job.volumes[0],
-            box=self.job.held_out,
-            targets=self.job.recipe.targets,
-            statistics=self.job.statistics,
-            patch=self.patches.patch,
-        )
-        value = figures.get(self.job.recipe.validation.select)
-        best = value < self.record.best.get("value", float("inf"))
-        reporter.validation(done, figures, best=best)
-        if best:
-            facts = {"step": done, "value": value, "figures": str(figures)}
-            # First, so that a kill between the two leaves a training to go on with.
-            self._save_checkpoint()
-            self.record = type(self.record)(done, self.record.conditions, facts)
-            self._save_model(self.state.network, done)
-            self._save_checkpoint()
-
-    def _save_checkpoint(self) -> None:
-        from tilenet.training import save_checkpoint
-
-        record: Record = type(self.record)(
-            self.state.step, self.record.conditions, self.record.best
-        )
-        save_checkpoint(self.checkpoint, self.state, record)
-
-    def _save_model(self, network: UNet, steps: int) -> None:
-        counts = self.job.statistics.counts
-        record = {
-            "steps": steps,
-            "seed": self.job.recipe.optimization.seed,
-            "loss": self.loss,
-            "recipe": self.job.recipe.to_dict(),
-            "volumes": self.record.conditions["volumes"],
-            "voxels_per_label": {str(value): n for value, n in counts.items()},
-            "validation": dict(self.record.best),
-        }
-        header = ModelHeader(
-            architecture=self.job.architecture,
-            intensity=self.job.statistics.intensity,
-            outputs=self.outputs,
-            voxel_size=self.job.volumes[0].raw.voxel_size,
-            training=record,
-        )
-        save_model(self.options.output, network, header)
-
-    def _finish(self) -> None:
-        best = self.record.best
-        if not best:
-            self._save_model(self.state.network, self.state.step)
-        self.checkpoint.unlink(missing_ok=True)
-        steps = self.job.recipe.optimization.steps
-        text = f"{self.options.output}: weights after {self.state.step} of {steps} steps"
-        if best:
-            text = f"{self.options.output}: best of {steps} steps, after {best['step']}: "
-            text += str(best["figures"])
-        click.echo(text)
-
-    def _keep_last_good(self, reporter: TrainingReporter, diverged: int) -> None:
-        from tilenet.training import read_record, resume
-
-        if self.ranks.rank != 0:
-            return
-        if self.record.best:
-            reporter.note(f"{self.options.output} holds the best model so far.")
-            return
-        # A checkpoint is good if an update was made from it: its loss and gradients were finite.
-        if not self.checkpoint.exists() or read_record(self.checkpoint).step >= diverged:
-            reporter.note("No step was known to be good, so no model is written.")
-            return
-        resume(self.checkpoint, self.state, self.record.conditions)
-        self._save_model(self.state.network, self.state.step)
-        reporter.note(f"{self.options.output} holds the model after {self.state.step} steps.")

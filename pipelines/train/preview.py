@@ -23,7 +23,7 @@ _Picture = npt.NDArray[np.uint8]
 
 
 def write_preview(job: TrainingJob, folder: Path) -> str:
-    """Draw the first patches of a training."""
+    """Draw the first patches of a training into a folder, which is made if need be."""
     patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
     drawn = [patches.augmented(patches.sample(index)) for index in range(COUNT)]
     folder.mkdir(parents=True, exist_ok=True)

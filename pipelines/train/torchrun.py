@@ -19,7 +19,7 @@ PATIENCE = timedelta(hours=6)
 
 @contextlib.contextmanager
 def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Join the other processes, if ``torchrun`` started any."""
+    """Join the other processes, if ``torchrun`` started any; with "cuda" each has a GPU."""
     from tilenet.training import ALONE, Ranks
 
     count = int(os.environ.get("WORLD_SIZE", "1"))

@@ -329,9 +329,9 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     changes = {"optimization.optimizer": optimizer, "optimization.precision": precision}
     prepared = job(folder, changes=changes)
     drawn, whole = patches(prepared), begin(prepared)
-    losses = [step.loss for step in train(whole, drawn)]
+    losses = [step.loss for step in train(whole, drawn, drawn.recipe.optimization)]
     first = begin(prepared)
-    begun = train(first, drawn)
+    begun = train(first, drawn, drawn.recipe.optimization)
     halves = [next(begun).loss for _ in range(3)]
     begun.close()
     path = tmp_path / "m.checkpoint"
@@ -339,7 +339,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     second = begin(prepared)
     record = resume(path, second, {"recipe": 1})
     assert (record.step, record.best, second.step) == (3, {"value": 2.0}, 3)
-    halves += [step.loss for step in train(second, drawn)]
+    halves += [step.loss for step in train(second, drawn, drawn.recipe.optimization)]
     assert halves == losses
     for name, weights in whole.network.state_dict().items():
         assert torch.equal(weights, second.network.state_dict()[name])
@@ -350,7 +350,7 @@ def test_bfloat16_rounds_the_convolutions_and_nothing_else(folder: Path) -> None
     for precision in ("float32", "bfloat16", None):
         prepared = job(folder, changes={"optimization.precision": precision})
         state = begin(prepared)
-        first[precision] = next(train(state, patches(prepared))).loss
+        first[precision] = next(train(state, patches(prepared), prepared.recipe.optimization)).loss
         assert {w.dtype for w in state.network.parameters()} == {torch.float32}
     assert first["float32"] != first["bfloat16"] == pytest.approx(first["float32"], rel=0.02)
     assert first[None] == first["float32"], "CPUs compute in float32 unless told otherwise"
@@ -366,7 +366,10 @@ def test_training_learns(folder: Path, precision: str) -> None:
         "network.base_channels": 4,
     }
     prepared = job(folder, changes=changes)
-    losses = [step.loss for step in train(begin(prepared), patches(prepared))]
+    losses = [
+        step.loss
+        for step in train(begin(prepared), patches(prepared), prepared.recipe.optimization)
+    ]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
@@ -376,7 +379,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(folder: Path) -> None
     with torch.no_grad():
         next(iter(state.network.parameters())).fill_(float("inf"))
     with pytest.raises(TrainingDiverged, match="diverged at step 0"):
-        list(train(state, patches(prepared)))
+        list(train(state, patches(prepared), prepared.recipe.optimization))
     assert state.step == 0
 
 

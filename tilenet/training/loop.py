@@ -149,7 +149,9 @@ def weighted_loss(scores: Tensor, patch: Patch) -> Tensor:
     return (patch.weights * losses).sum() / total
 
 
-def train(state: State, patches: Patches, ranks: Ranks = ALONE) -> Generator[Step, None, None]:
+def train(
+    state: State, patches: Patches, chosen: Optimization, ranks: Ranks = ALONE
+) -> Generator[Step, None, None]:
     """Train until the recipe's number of updates is reached, or the caller stops asking.
 
     Sample ``(step x batch + i) x processes + rank`` is the i-th of a process: two processes of
@@ -160,7 +162,9 @@ def train(state: State, patches: Patches, ranks: Ranks = ALONE) -> Generator[Ste
     state : State
         Changed in place.
     patches : Patches
-        What to train on; its recipe says how.
+        What to train on.
+    chosen : Optimization
+        The recipe's part.
     ranks : Ranks
         This process among those that train together.
 
@@ -174,7 +178,6 @@ def train(state: State, patches: Patches, ranks: Ranks = ALONE) -> Generator[Ste
     TrainingDiverged
         When the loss or a gradient is not finite; the update is not made.
     """
-    chosen = patches.recipe.optimization
     first, last = state.step * chosen.batch, chosen.steps * chosen.batch
     indices = [i * ranks.count + ranks.rank for i in range(first, last)]
     ahead = Prefetch(patches, indices)
