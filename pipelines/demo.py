@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from pipelines.cluster import ClusterOptions
 from pipelines.options import cluster_options
 from pipelines.outputs import Summary
-from pipelines.predict import run_prediction
+from pipelines.predict import Choices, run_prediction
 from pipelines.progress import rate
 from pipelines.stopping import stop_on_signals
 from pipelines.train import TrainingOptions, run_training
@@ -100,7 +100,7 @@ def demo(folder: str, steps: int, sections: int, side: int, cluster: ClusterOpti
         paths.prediction,
         model=paths.model,
         cluster=cluster,
-        overwrite=True,
+        choices=Choices(overwrite=True),
     )
     code = summary.finish()
     if code:

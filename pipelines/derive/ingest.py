@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
-from pipelines.engine import open_runner
-from pipelines.options import SHAPE, VOXEL_SIZE, cluster_options, input_options
+from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
+from pipelines.options import VOXEL_SIZE, cluster_options, input_options
 from pipelines.outputs import (
+    OutputRun,
     Summary,
     check_apart,
-    check_can_go_on,
-    check_stored,
     check_whole,
     find_begun,
     storage_shapes,
@@ -27,14 +26,11 @@ from tilenet.formats import IngestTask, Source, ZarrSource, open_source
 from tilenet.geometry import ZYX, BlockGrid, Box, round_up, zyx
 from tilenet.planning import PROCESS_BYTES
 from tilenet.volumes import (
-    CODECS,
     NewVolume,
     OutputReference,
     Volume,
     compressors,
-    create_volume,
     refuse_if_different,
-    remove_partial_files,
 )
 from tilenet.volumes.stores import is_remote
 
@@ -43,27 +39,20 @@ BLOCK_COPIES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IngestOptions:
+class IngestOptions(StorageOptions):
     """What the user chose of how to store."""
 
     voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
-    # chunk, shard: voxels, (z, y, x).
-    chunk: ZYX | None = None
-    shard: ZYX | None = None
-    codec: str = "zstd"  # compressor
-    overwrite: bool = False  # replace a Zarr that is there
 
 
 @click.command()
 @click.argument("source")
 @click.argument("output")
 @click.option("--voxel-size", type=VOXEL_SIZE, help="nm, z,y,x: 50,4,4 or z=50,y=4,x=4.")
-@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
-@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
-@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@storage_options
 @input_options
 @cluster_options
-@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+@overwrite_option
 def ingest(
     source: str,
     output: str,
@@ -108,22 +97,19 @@ def run_ingest(
     begun = _find_begun(output, new, options.overwrite)
     cluster = resolve(cluster)
     grid = BlockGrid(source.shape, block_shape(source, new, cluster))
-    missing = list(range(len(grid))) if begun is None else begun.missing(grid)
-    if begun is not None:
-        check_can_go_on(begun, grid)
-    with open_runner(cluster, len(missing), command="ingest", output=output) as runner:
-        if begun is not None:
-            remove_partial_files(output)
-            creation = begun.creation
-        else:  # only now: whatever was wrong has been said, and no stop was asked for
-            runner.stop.check()
-            creation = create_volume(output, new, overwrite=options.overwrite)
-        written = OutputReference(output, creation)
-        task = IngestTask(source=source, output=written, run=uuid.uuid4().hex)
-        runner.store("Ingest", task, grid, missing)
-    check_stored(output, grid, missing, runner.outcome)
-    before = len(grid) - len(missing)
-    return Summary("ingest", output, len(grid), before, runner.outcome, runner.watch)
+    run = OutputRun(
+        command="ingest", output=output, begun=begun, grid=grid, overwrite=options.overwrite
+    )
+    run.check()
+    return run.store(
+        cluster,
+        lambda runner: (new, functools.partial(_task, source, runner.name)),
+        small=len(run.missing) <= 1,
+    )
+
+
+def _task(source: Source, run: str, written: OutputReference) -> IngestTask:
+    return IngestTask(source=source, output=written, run=run)
 
 
 def new_volume(source: Source, options: IngestOptions) -> NewVolume:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
-from pipelines.engine import Runner, open_runner
-from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
+from pipelines.engine import Runner, Task
+from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
     SHARD_BYTES,
+    OutputRun,
     Part,
     Summary,
     check_apart,
-    check_can_go_on,
     check_memory,
-    check_part,
-    check_stored,
     check_whole,
     find_begun,
     part_option,
-    share_of,
     storage_shapes,
     task_bytes,
     warn_of_unstated,
@@ -33,39 +31,25 @@ from pipelines.outputs import (
 from tilenet._version import __version__
 from tilenet.errors import AmbiguousVolume, InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
-from tilenet.labels import PLANAR, ComponentsTask, LabelRule, LabelTask, id_dtype, join
+from tilenet.labels import PLANAR, ComponentsTask, JoinTable, LabelRule, LabelTask, id_dtype, join
 from tilenet.networks import ARITHMETIC, UINT8
 from tilenet.volumes import (
-    CODECS,
     NewVolume,
     OutputReference,
     Volume,
     VolumeReference,
     compressors,
-    create_volume,
     has_join,
     identify,
     open_volume,
     refuse_if_different,
     remove_join,
-    remove_partial_files,
     write_join,
 )
 
 #: Bytes per voxel that a task holds beside the stored values: the foreground, cc3d's labels and
 #: union-find, ours, the ids, and what is encoded.
 VOXEL_BYTES = 32
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """What the user chose of how to store."""
-
-    # chunk, shard: voxels, (z, y, x).
-    chunk: ZYX | None = None
-    shard: ZYX | None = None
-    codec: str = "zstd"  # compressor
-    overwrite: bool = False  # replace a Zarr that is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +62,7 @@ class _Job:
     begun: Volume | None
     chunk: ZYX
     shard: ZYX
-    options: LabelOptions
+    options: StorageOptions
 
     @property
     def grid(self) -> BlockGrid:
@@ -100,13 +84,11 @@ class _Job:
 )
 @click.option("--invert", is_flag=True, help="Masks of membranes: voxels not above it instead.")
 @click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
-@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
-@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
-@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@storage_options
 @input_options
 @cluster_options
 @part_option
-@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+@overwrite_option
 def label(
     masks: str,
     output: str,
@@ -133,7 +115,7 @@ def label(
         by_value=by_value,
     )  # fmt: skip
     source = VolumeReference(masks, level=level, channel=channel, axes=axes)
-    chosen = LabelOptions(**options)
+    chosen = StorageOptions(**options)
     summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
     code = summary.finish()
     if part is None and summary.outcome.complete:
@@ -175,35 +157,36 @@ def run_label(
     output: str,
     rule: LabelRule,
     *,
-    options: LabelOptions,
+    options: StorageOptions,
     cluster: ClusterOptions,
     part: Part | None = None,
 ) -> Summary:
-    """Label a volume, or go on with an output that was begun."""
+    """Label a volume, or go on with an output that was begun; the first pass is part 1's."""
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
-    grid, run = share_of(job.grid, part), uuid.uuid4().hex
-    missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
-    joined = not missing or (job.begun is not None and has_join(output))
-    check_part(part, output, begun=joined, first_pass=True, overwrite=options.overwrite)
-    todo = len(missing) if joined else len(job.grid)
-    if job.begun is not None:
-        check_can_go_on(job.begun, grid)
-    with open_runner(cluster, todo, command="label", output=output) as runner:
-        if job.begun is not None and part is None:
-            remove_partial_files(output)
-        creation = None if job.begun is None else job.begun.creation
-        if not joined:
-            creation = _join(job, runner, run)
-        written = OutputReference(output, creation)
-        task = LabelTask(source=source, output=written, block=job.shard, rule=rule, run=run)
-        runner.store("Label", task, grid, missing)
-    outcome = runner.outcome
-    check_stored(output, grid, missing, outcome, shared=part is not None)
-    if part is None and outcome.complete:
+    run = OutputRun(
+        command="label", output=output, begun=job.begun, grid=job.grid, part=part,
+        overwrite=options.overwrite,
+    )  # fmt: skip
+    joined = job.begun is not None and (not run.missing or has_join(output))
+    run.check(first_pass=True, ready=joined)
+
+    def prepare(runner: Runner) -> tuple[NewVolume | None, Callable[[OutputReference], Task]]:
+        table = None if joined else _join(job, runner)
+        new = None if table is None or job.begun else _new_volume(job, table)
+        return new, functools.partial(_task, job, runner.name, table)
+
+    small = len(run.missing if joined else job.grid) <= 1
+    summary = run.store(cluster, prepare, small=small)
+    if part is None and summary.outcome.complete:
         remove_join(output)
-    before, share = len(grid) - len(missing), None if part is None else str(part)
-    return Summary("label", output, len(grid), before, outcome, runner.watch, share)
+    return summary
+
+
+def _task(job: _Job, run: str, table: JoinTable | None, written: OutputReference) -> LabelTask:
+    if table is not None:
+        write_join(written.location, table.ids, table.offsets)
+    return LabelTask(source=job.source, output=written, block=job.shard, rule=job.rule, run=run)
 
 
 def _check(
@@ -211,7 +194,7 @@ def _check(
     output: str,
     rule: LabelRule,
     *,
-    options: LabelOptions,
+    options: StorageOptions,
     cluster: ClusterOptions,
 ) -> _Job:
     check_apart(output, source.location)
@@ -273,36 +256,33 @@ def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
     warn_of_unstated(begun.location, stored, stated)
 
 
-def _join(job: _Job, runner: Runner, run: str) -> str | None:
+def _join(job: _Job, runner: Runner) -> JoinTable:
     # The first pass. The output is created only now that the number of its ids is known.
-    task = ComponentsTask(source=job.source, rule=job.rule, run=run)
-    with runner.collected("Components", task, job.grid, command="label") as blocks:
-        table = join(blocks)
-    if job.begun is None:
-        stated = _determinants(job.volume, job.rule, job.shard)
-        attributes = {
-            "kind": "instances",
-            "input": stated["input"],
-            "rule": stated["rule"],
-            "arithmetic": ARITHMETIC,
-            "tilenet": __version__,
-            "instances": table.count,
-        }
-        new = NewVolume(
-            shape=job.volume.shape,
-            dtype=str(id_dtype(table.count)),
-            chunk=job.chunk,
-            shard=job.shard,
-            voxel_size=job.volume.voxel_size,
-            translation=job.volume.layout.translation,
-            codec=job.options.codec,
-            attributes=attributes,
-        )
-        runner.stop.check()
-        creation: str | None = create_volume(job.output, new, overwrite=job.options.overwrite)
-    else:
-        creation = job.begun.creation
+    task = ComponentsTask(source=job.source, rule=job.rule, run=runner.name)
+    table: JoinTable = runner.fold("Components", task, job.grid, lambda _, blocks: join(blocks))
+    if job.begun is not None:
         before = {"instances": job.begun.attributes.get("instances")}
         refuse_if_different(job.output, before, {"instances": table.count})
-    write_join(job.output, table.ids, table.offsets)
-    return creation
+    return table
+
+
+def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
+    stated = _determinants(job.volume, job.rule, job.shard)
+    attributes = {
+        "kind": "instances",
+        "input": stated["input"],
+        "rule": stated["rule"],
+        "arithmetic": ARITHMETIC,
+        "tilenet": __version__,
+        "instances": table.count,
+    }
+    return NewVolume(
+        shape=job.volume.shape,
+        dtype=str(id_dtype(table.count)),
+        chunk=job.chunk,
+        shard=job.shard,
+        voxel_size=job.volume.voxel_size,
+        translation=job.volume.layout.translation,
+        codec=job.options.codec,
+        attributes=attributes,
+    )

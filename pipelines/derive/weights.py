@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
-from pipelines.engine import Runner, open_runner
-from pipelines.options import SHAPE, cluster_options, input_options
+from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
+from pipelines.engine import Runner, Task
+from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
     SHARD_BYTES,
+    OutputRun,
     Part,
     Summary,
     check_apart,
-    check_can_go_on,
     check_memory,
-    check_part,
-    check_stored,
     check_whole,
     find_begun,
     grow_block,
     part_option,
-    share_of,
     storage_shapes,
     task_bytes,
     warn_of_unstated,
@@ -37,16 +35,13 @@ from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.labels import ClassCounts, CountTask, WeightRule, WeightTask
 from tilenet.networks import ARITHMETIC
 from tilenet.volumes import (
-    CODECS,
     NewVolume,
     OutputReference,
     Volume,
     VolumeReference,
     compressors,
-    create_volume,
     identify,
     refuse_if_different,
-    remove_partial_files,
 )
 
 #: Bytes that a task holds per voxel that it reads, and per byte of a label: the separation's
@@ -64,15 +59,10 @@ CUT_OFF = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightOptions:
+class WeightOptions(StorageOptions):
     """What the user chose beside the rule."""
 
     single_instance: bool = False  # allow a volume that holds one instance only
-    # chunk, shard: voxels, (z, y, x).
-    chunk: ZYX | None = None
-    shard: ZYX | None = None
-    codec: str = "zstd"  # compressor
-    overwrite: bool = False  # replace a Zarr that is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,13 +97,11 @@ class _Job:
 @click.option("--gap", type=int, default=0, help="Voxels of background made where instances touch.")
 @click.option("--ignore", type=int, help="Label of weight 0: neither background nor an instance.")
 @click.option("--single-instance", is_flag=True, help="Accept labels with a single instance.")
-@click.option("--chunk", type=SHAPE, help="Voxels per chunk, z,y,x.")
-@click.option("--shard", type=SHAPE, help="Voxels per shard (one stored object), z,y,x.")
-@click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
+@storage_options
 @input_options
 @cluster_options
 @part_option
-@click.option("--overwrite", is_flag=True, help="Replace a Zarr that is there.")
+@overwrite_option
 def weights(
     instances: str,
     output: str,
@@ -178,35 +166,32 @@ def run_weights(
     cluster: ClusterOptions,
     part: Part | None = None,
 ) -> Summary:
-    """Compute a weight map, or go on with one that was begun."""
+    """Compute a weight map, or go on with one that was begun; the first pass is part 1's."""
     cluster = resolve(cluster)
     job = _check(source, output, rule, options=options, cluster=cluster)
     # Every part has to mean the same blocks, whatever memory its machine has: shards.
     blocks = job.grid if part is None else BlockGrid(job.volume.shape, job.new.shard)
-    grid, run = share_of(blocks, part), uuid.uuid4().hex
-    missing = list(range(len(grid))) if job.begun is None else job.begun.missing(grid)
-    begun = job.begun is not None
-    check_part(part, output, begun=begun, first_pass=True, overwrite=options.overwrite)
-    if job.begun is not None:
-        check_can_go_on(job.begun, grid)
-    todo = len(missing) if begun else len(job.grid)
-    with open_runner(cluster, todo, command="weights", output=output) as runner:
+    run = OutputRun(
+        command="weights", output=output, begun=job.begun, grid=blocks, part=part,
+        overwrite=options.overwrite,
+    )  # fmt: skip
+    run.check(first_pass=True)
+
+    def prepare(runner: Runner) -> tuple[NewVolume, Callable[[OutputReference], Task]]:
         if job.begun is None:
-            counts = _count(job, runner, run)
-            attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
-            new = dataclasses.replace(job.new, attributes=attributes)
-            runner.stop.check()
-            creation: str | None = create_volume(output, new, overwrite=options.overwrite)
+            counts = _count(job, runner)
         else:
-            counts, creation = ClassCounts(**job.begun.attributes["counts"]), job.begun.creation
-            if part is None:
-                remove_partial_files(output)
-        written = OutputReference(output, creation)
-        task = WeightTask(source=source, output=written, rule=rule, counts=counts, run=run)
-        runner.store("Weights", task, grid, missing)
-    check_stored(output, grid, missing, runner.outcome, shared=part is not None)
-    before, share = len(grid) - len(missing), None if part is None else str(part)
-    return Summary("weights", output, len(grid), before, runner.outcome, runner.watch, share)
+            counts = ClassCounts(**job.begun.attributes["counts"])
+        attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
+        new = dataclasses.replace(job.new, attributes=attributes)
+        return new, functools.partial(_task, job, runner.name, counts)
+
+    small = len(job.grid if job.begun is None else run.missing) <= 1
+    return run.store(cluster, prepare, small=small)
+
+
+def _task(job: _Job, run: str, counts: ClassCounts, written: OutputReference) -> WeightTask:
+    return WeightTask(source=job.source, output=written, rule=job.rule, counts=counts, run=run)
 
 
 def _check(
@@ -304,10 +289,11 @@ def _check_begun(begun: Volume, new: NewVolume) -> None:
     warn_of_unstated(begun.location, stored, stated)
 
 
-def _count(job: _Job, runner: Runner, run: str) -> ClassCounts:
-    task = CountTask(source=job.source, rule=job.rule, run=run)
-    with runner.collected("Count", task, job.grid, command="weights") as found:
-        counts = sum(found, ClassCounts())
+def _count(job: _Job, runner: Runner) -> ClassCounts:
+    task = CountTask(source=job.source, rule=job.rule, run=runner.name)
+    counts: ClassCounts = runner.fold(
+        "Count", task, job.grid, lambda _, found: sum(found, ClassCounts())
+    )
     _check_counts(job, counts)
     return counts
 

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import math
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
-from distributed import Client
 
-from pipelines.cluster import ClusterOptions, open_client, resolve
-from pipelines.engine import (
-    DEFAULT_BLOCK_TIMEOUT,
-    Limits,
-    Outcome,
-    RunOptions,
-    SpooledReports,
-    Task,
-    run_in_loop,
-    run_on_cluster,
-)
-from pipelines.evaluate.comparison import FIGURES, Comparison, Judgement, describe, sections
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.engine import Runner, open_runner
+from pipelines.evaluate.comparison import FIGURES, Comparison, Judgement, describe
 from pipelines.evaluate.metadata_checks import check_comparison
 from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
 from pipelines.evaluate.voxel_checks import check_label_range
 from pipelines.options import REGION, cluster_options, input_options
-from pipelines.stopping import Stop, Stopped, stop_on_signals
-from pipelines.watching import Watch, open_watch
 from tilenet._version import __version__
-from tilenet.errors import InvalidData, NotEnoughMemory
-from tilenet.geometry import ZYX, BlockGrid, Box
+from tilenet.errors import BlocksFailed, InvalidData, NotEnoughMemory
+from tilenet.geometry import ZYX, BlockGrid
 from tilenet.metrics import (
     IsbiFigures,
     IsbiTally,
@@ -167,17 +153,16 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     by_section = [name for name in comparison.figures if name != "volume"]
     depth = _depth(comparison, cluster) if by_section else 1
     block = _pair_block(comparison, cluster) if "volume" in comparison.figures else None
-    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
-        alone = cluster.local and comparison.region.size <= SMALL
-        client = None if alone else stack.enter_context(open_client(cluster, stop))
-        name = comparison.predicted.location
-        watch = stack.enter_context(open_watch("evaluate", name, client, cluster.dashboard))
-        limits = Limits(
-            block=cluster.block_timeout or DEFAULT_BLOCK_TIMEOUT, outage=cluster.outage_timeout
-        )
-        run = _Run(comparison, client, stop, watch, uuid.uuid4().hex, limits)
-        results = run.by_section(depth) if by_section else Results()
-        return results if block is None else run.in_3d(block, results)
+    small, name = comparison.region.size <= SMALL, comparison.predicted.location
+    with open_runner(cluster, command="evaluate", output=name, small=small) as runner:
+        try:
+            results = _by_section(comparison, runner, depth) if by_section else Results()
+            return results if block is None else _in_3d(comparison, runner, block, results)
+        except BlocksFailed as error:
+            box, why = error.failed[0]
+            problem = f"{len(error.failed)} of {error.total} blocks failed, the first {box}: {why}"
+            cure = "Mend the cause, and run it again."
+            raise InvalidData("Evaluation", problem, cure) from error
 
 
 def _depth(comparison: Comparison, cluster: ClusterOptions) -> int:
@@ -209,97 +194,57 @@ def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
     raise NotEnoughMemory(needed, cluster.memory, what, "a prediction in smaller chunks")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    # A checked comparison, on a cluster or in this process.
-    comparison: Comparison
-    client: Client | None
-    stop: Stop
-    watch: Watch
-    name: str
-    limits: Limits
+def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
+    wanted = comparison.wanted
+    task = SectionTask(
+        prediction=comparison.prediction,
+        truth=comparison.truth,
+        run=runner.name,
+        isbi="isbi" in comparison.figures,
+        seg="seg" in comparison.figures,
+        threshold=wanted.threshold,
+        invert=wanted.invert,
+    )
 
-    def by_section(self, depth: int) -> Results:
-        comparison, wanted = self.comparison, self.comparison.wanted
-        task = SectionTask(
-            prediction=comparison.prediction,
-            truth=comparison.truth,
-            run=self.name,
-            isbi="isbi" in comparison.figures,
-            seg="seg" in comparison.figures,
-            threshold=wanted.threshold,
-            invert=wanted.invert,
+    def add(total: _Sum, values: Iterable[Any]) -> _Sum:
+        return reduce(_Sum.plus, map(_Sum.of, itertools.chain.from_iterable(values)), total)
+
+    # Boxes end at multiples of the depth, so that no chunk of that depth is read twice.
+    boxes = list(comparison.region.cut(0, depth))
+    total: _Sum = runner.fold("Evaluate", task, boxes, add, start=_Sum(), group=FOLD)
+    check_label_range(comparison, total.lowest, total.highest)
+    if total.isbi is not None and total.touching:
+        click.echo(
+            f"Note: {total.touching} pairs of neighbouring pixels have different labels above "
+            "0; the figures of ISBI 2012 take touching instances for one.",
+            err=True,
         )
-        boxes = list(sections(comparison.region, depth))
+    return Results(
+        isbi=None if total.isbi is None else IsbiFigures.of(total.isbi),
+        seg=total.seg if task.seg else None,
+        seg_threshold=wanted.threshold,
+    )
 
-        def fold(total: _Sum | None, values: Iterable[Any]) -> _Sum:
-            tallies = itertools.chain.from_iterable(values)
-            return reduce(_Sum.plus, map(_Sum.of, tallies), total or _Sum())
 
-        total = self._fold(task, boxes, fold)
-        check_label_range(comparison, total.lowest, total.highest)
-        if total.isbi is not None and total.touching:
-            click.echo(
-                f"Note: {total.touching} pairs of neighbouring pixels have different labels above "
-                "0; the figures of ISBI 2012 take touching instances for one.",
-                err=True,
-            )
-        return Results(
-            isbi=None if total.isbi is None else IsbiFigures.of(total.isbi),
-            seg=total.seg if task.seg else None,
-            seg_threshold=wanted.threshold,
-        )
+def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results) -> Results:
+    task = PairTask(prediction=comparison.prediction, truth=comparison.truth, run=runner.name)
+    grid = BlockGrid(comparison.true.shape, block, comparison.region)
+    boxes = [box.intersect(comparison.region) for box in grid]
 
-    def in_3d(self, block: ZYX, results: Results) -> Results:
-        comparison = self.comparison
-        task = PairTask(prediction=comparison.prediction, truth=comparison.truth, run=self.name)
-        grid = BlockGrid(comparison.true.shape, block, comparison.region)
-        boxes = [box.intersect(comparison.region) for box in grid]
+    def add(total: PairTable | None, values: Iterable[Any]) -> PairTable:
+        before = () if total is None else (total,)
+        return PairTable.pooled(itertools.chain(before, values))
 
-        def fold(total: PairTable | None, values: Iterable[Any]) -> PairTable:
-            before = () if total is None else (total,)
-            return PairTable.pooled(itertools.chain(before, values))
-
-        table = self._fold(task, boxes, fold)
-        names = table.true_sizes()[0]
-        lowest, highest = (int(names[0]), int(names[-1])) if names.size else (0, 0)
-        check_label_range(comparison, lowest, highest)
-        return dataclasses.replace(
-            results,
-            volume_seg=table.seg(),
-            adapted_rand=table.adapted_rand(),
-            information=table.variation_of_information(),
-        )
-
-    def _fold(
-        self, task: Task, boxes: Sequence[Box], fold: Callable[[Any, Iterable[Any]], Any]
-    ) -> Any:
-        total = None
-        with self.watch.reporter("Evaluate", boxes, range(len(boxes))) as reporter:
-            options = RunOptions(
-                name="evaluate", reporter=reporter, stop=self.stop, keep_reports=True,
-                limits=self.limits,
-            )  # fmt: skip
-            for group in _groups(boxes):
-                with SpooledReports() as reports:
-                    chosen = dataclasses.replace(options, outcome=Outcome(reports=reports))
-                    self._check(self._run(task, group, chosen), len(boxes))
-                    # In the order of the boxes, not of arrival: floating-point sums depend on it.
-                    total = fold(total, reports.values)
-        return total
-
-    def _run(self, task: Task, boxes: Sequence[Box], options: RunOptions) -> Outcome:
-        if self.client is None:
-            return run_in_loop(task, boxes, options)
-        return run_on_cluster(task, boxes, options, client=self.client)
-
-    def _check(self, outcome: Outcome, total: int) -> None:
-        if self.stop.signal is not None:
-            raise Stopped(self.stop.signal)
-        if outcome.failed:
-            box, error = outcome.failed[0]
-            problem = f"{len(outcome.failed)} of {total} blocks failed, the first {box}: {error}"
-            raise InvalidData("Evaluation", problem, "Mend the cause, and run it again.")
+    table: PairTable = runner.fold("Evaluate", task, boxes, add, group=FOLD)
+    names = table.true_sizes()[0]
+    lowest, highest = (int(names[0]), int(names[-1])) if names.size else (0, 0)
+    check_label_range(comparison, lowest, highest)
+    return dataclasses.replace(
+        results,
+        volume_seg=table.seg(),
+        adapted_rand=table.adapted_rand(),
+        information=table.variation_of_information(),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,10 +268,6 @@ class _Sum:
             max(self.highest, other.highest),
             self.touching + other.touching,
         )
-
-
-def _groups(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:
-    return (boxes[start : start + FOLD] for start in range(0, len(boxes), FOLD))
 
 
 def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:

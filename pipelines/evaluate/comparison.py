@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilenet.geometry import Box, zyx
+from tilenet.geometry import Box
 from tilenet.volumes import Volume, VolumeReference
 
 #: What can be computed: probabilities by section, instances by section, instances in 3-D.
@@ -57,18 +57,9 @@ class Comparison:
 
 
 def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
-    """Tell what the channels of a prediction of ours stand for."""
+    """Give "name" and "label" of each stored channel of ours; empty when nothing says it."""
     stated = predicted.attributes.get("output", {})
     return list(stated.get("channels", [])) if isinstance(stated, Mapping) else []
-
-
-def sections(region: Box, depth: int) -> Iterator[Box]:
-    """Cut a region into boxes of whole sections."""
-    z, last = region.start[0], region.stop[0]
-    while z < last:
-        stop = min(last, (z // depth + 1) * depth)
-        yield Box(zyx((z, *region.start[1:])), zyx((stop, *region.stop[1:])))
-        z = stop
 
 
 def describe(comparison: Comparison) -> str:

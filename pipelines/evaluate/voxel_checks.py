@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.evaluate.comparison import Comparison, output_channels, sections
+from pipelines.evaluate.comparison import Comparison, output_channels
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
 from tilenet.metrics import is_inverted, label_range, probabilities
@@ -21,10 +21,13 @@ SCANNED = 2**28
 
 
 def check_labels(comparison: Comparison) -> None:
-    """Refuse a truth that is empty, or has no instances where they are needed."""
+    """Refuse a truth that is empty, or has no instances where they are needed.
+
+    It is read until that is known, or :data:`SCANNED` voxels.
+    """
     lowest = highest = read = 0
     needs_two = comparison.figures != ("isbi",)
-    for box in sections(comparison.region, depth=1):
+    for box in comparison.region.cut(0, 1):
         if read and read + box.size > SCANNED:
             return  # what could not be seen now is said at the end
         read += box.size
@@ -36,7 +39,10 @@ def check_labels(comparison: Comparison) -> None:
 
 
 def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None:
-    """Refuse a truth that is empty, or has no instances where they are needed."""
+    """Refuse a truth that is empty, or has no instances where they are needed.
+
+    ``lowest`` and ``highest`` are the smallest and the largest label above 0; 0 when there is none.
+    """
     what = f"Truth {comparison.true.location}"
     if highest == 0:
         problem = f"has no label above 0 in {comparison.region}"

@@ -1,4 +1,3 @@
-from .begun import check_can_go_on as check_can_go_on
 from .begun import find_begun as find_begun
 from .begun import listed as listed
 from .begun import warn_of_unstated as warn_of_unstated
@@ -9,6 +8,8 @@ from .checks import check_provenance as check_provenance
 from .checks import check_whole as check_whole
 from .checks import open_group_attributes as open_group_attributes
 from .checks import same_size as same_size
+from .output_run import OutputRun as OutputRun
+from .output_run import check_stored as check_stored
 from .parts import Part as Part
 from .parts import check_part as check_part
 from .parts import part_option as part_option
@@ -23,4 +24,3 @@ from .shapes import grow_block as grow_block
 from .shapes import storage_shapes as storage_shapes
 from .shapes import task_bytes as task_bytes
 from .summary import Summary as Summary
-from .summary import check_stored as check_stored

@@ -8,40 +8,17 @@ from typing import Any
 import click
 
 from pipelines.outputs.checks import check_provenance, open_group_attributes
-from tilenet.errors import OutputExists, UnreadableVolume
-from tilenet.geometry import Box
-from tilenet.volumes import (
-    MAKE_WRITABLE,
-    Volume,
-    check_writable,
-    describe_existing,
-    open_volume,
-    unstated,
-    write_problem,
-)
-from tilenet.volumes.stores import is_remote, local_path
+from tilenet.errors import OutputExists
+from tilenet.networks import parse_orientations
+from tilenet.volumes import Volume, check_writable, describe_existing, open_volume, unstated
 
-
-def check_can_go_on(begun: Volume, grid: Sequence[Box]) -> None:
-    """Refuse a begun output that lacks blocks and cannot be written to.
-
-    Parameters
-    ----------
-    begun : Volume
-        The output.
-    grid : sequence of Box
-        Blocks that are to be in it.
-
-    Raises
-    ------
-    UnreadableVolume
-        When nothing can be written there.
-    """
-    if is_remote(begun.location):
-        return  # tried by check_writable already
-    problem = write_problem(local_path(begun.location))
-    if problem and begun.missing(grid):  # one that lacks nothing may be read only
-        raise UnreadableVolume(begun.location, problem, MAKE_WRITABLE)
+#: What an output is called, by the kind that its attributes state.
+NAMES = {
+    "prediction": "a prediction",
+    "instances": "a label volume",
+    "weights": "a weight map",
+    "volume": "an ingested volume",
+}
 
 
 def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
@@ -71,10 +48,13 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     replaceable = found is None or found.startswith("a Zarr")
     if found is None or (overwrite and replaceable):
         return None
-    stored = open_group_attributes(output) if found == "a Zarr group" else {}
-    if stored.get("kind") != kind:
+    if found != "a Zarr group":
         raise OutputExists(output, found, replaceable=replaceable)
+    if open_group_attributes(output).get("kind") != kind:
+        raise OutputExists(output, f"{found} that is not {NAMES[kind]} of tilenet")
     begun = open_volume(output)
+    # First, for it may be a later version's.
+    parse_orientations(begun.attributes.get("test_time_augmentation", "none"))
     check_provenance(begun)
     return begun
 

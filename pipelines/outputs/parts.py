@@ -126,7 +126,7 @@ def with_others(run: Callable[[], T], part: Part | None) -> T:
 
 
 def read_part(text: str, variables: Mapping[str, str]) -> Part:
-    """Read which part is meant."""
+    """Read which part is meant: "17/100", "auto" (the place in an array job) or "auto/100"."""
     match = re.fullmatch(r"(\d+|auto)/(\d+)", text)
     if match is None and text != "auto":
         raise ValueError(f"{text!r} is not a part such as 17/100, auto or auto/100")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from pipelines.engine import Outcome, ending
+from pipelines.engine import Outcome
 from pipelines.progress import clock, error_text, rate
 from pipelines.watching import Watch, is_unfinished, write_report
 from tilenet.errors import BlocksFailed
-from tilenet.geometry import Box
-from tilenet.volumes import open_volume, remove_partial_files
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,10 @@ class Summary:
         )
 
     def finish(self, *, as_json: bool = False) -> int:
-        """Print the summary, and tell the shell how it went."""
+        """Print the summary, and tell the shell how it went: 0, or 130 or 143 after a signal.
+
+        Failed blocks, and what ended the run, are raised.
+        """
         click.echo(json.dumps(self.to_dict(), indent=2) if as_json else str(self))
         self._report()
         failed = [(str(box), error) for box, error in self.outcome.failed]
@@ -117,41 +117,3 @@ class Summary:
             click.echo(f"The report could not be written: {error}", err=True)
         else:
             click.echo(f"Report: {place}, and a picture of the blocks beside it (.png)", err=True)
-
-
-def check_stored(
-    output: str, grid: Sequence[Box], todo: Sequence[int], outcome: Outcome, *, shared: bool = False
-) -> None:
-    """Ask the store before success is said: a block that is not there has failed.
-
-    Parameters
-    ----------
-    output : str
-        Path or URL.
-    grid : sequence of Box
-        The blocks that should be stored.
-    todo : sequence of int
-        Positions of those that were to be done.
-    outcome : Outcome
-        What became of them; blocks that are missing for no known reason become failed ones.
-    shared : bool
-        Whether other calls write there; else what killed workers left half written is removed.
-    """
-    if outcome.ended_by is not None:
-        return
-    failed, done, missing = {box for box, _ in outcome.failed}, set(todo), list[int]()
-    with ending(outcome):  # a store that does not answer: what was done is told all the same
-        missing = open_volume(output).missing(grid)
-        outcome.stored = len(grid) - len(missing)
-    if outcome.ended_by is not None or outcome.stopped_by is not None:
-        return
-    for i in missing:
-        if grid[i] in failed:
-            continue
-        outcome.failed.append((grid[i], "was written, but is now missing from the store"))
-        if i in done:
-            outcome.computed -= 1
-            outcome.voxels -= grid[i].size
-    if todo and outcome.complete and not shared:
-        with ending(outcome):
-            remove_partial_files(output)

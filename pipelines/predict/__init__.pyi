@@ -1,6 +1,5 @@
 from .checks import check_inputs as check_inputs
 from .checks import check_job as check_job
-from .command import as_array as as_array
 from .command import run_prediction as run_prediction
 from .imagined_volume import cluster_of_gpus as cluster_of_gpus
 from .imagined_volume import paper_job as paper_job
@@ -10,6 +9,7 @@ from .job import Job as Job
 from .job import predict_task as predict_task
 from .job import provenance as provenance
 from .job import settings as settings
+from .lazy_array import as_array as as_array
 from .measured_speeds import Workplace as Workplace
 from .plan_text import table as table
 from .plan_text import words as words

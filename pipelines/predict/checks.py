@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from pipelines.outputs import (
     check_apart,
-    check_provenance,
     check_whole,
-    open_group_attributes,
+    find_begun,
     same_size,
 )
 from pipelines.predict.job import Choices, Job
 from tilenet.errors import (
     InvalidData,
     ModelMismatch,
-    OutputExists,
     ResumeRefused,
     VoxelSizeMismatch,
 )
 from tilenet.geometry import Box
 from tilenet.inference import ModelHeader, factor_of, model_sha256, read_header
-from tilenet.networks import STORED_TYPES, check_quarter_turns, parse_orientations
+from tilenet.networks import STORED_TYPES, check_quarter_turns
 from tilenet.planning import Plan
 from tilenet.volumes import (
     Volume,
     VolumeReference,
-    check_writable,
     compressors,
-    describe_existing,
-    open_volume,
 )
 
 
@@ -64,8 +59,9 @@ def check_job(
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header)
         _check_square_voxels(volume, choices)
-    if mask is not None:
-        _check_mask(volume, mask.open())
+    mask_volume = None if mask is None else mask.open()
+    if mask_volume is not None:
+        _check_mask(volume, mask_volume)
     return Job(
         source=source,
         volume=volume,
@@ -73,6 +69,7 @@ def check_job(
         sha256=model_sha256(model),
         header=header,
         mask=mask,
+        mask_volume=mask_volume,
         choices=choices,
     )
 
@@ -129,33 +126,15 @@ def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
     )
 
 
-def check_output(job: Job, output: str, overwrite: bool) -> Volume | None:
-    """Look at what lies where the output goes."""
+def find_prediction(job: Job, output: str) -> Volume | None:
+    """Look at what lies where the output goes: a begun one is of the same model."""
     check_apart(output, job.source.location)
     check_apart(output, job.model)
     if job.mask is not None:
         check_apart(output, job.mask.location)
-    check_writable(output)
-    found = describe_existing(output)
-    if found is None:
-        return None
-    if found == "a Zarr group":
-        if overwrite:
-            return None
-        if open_group_attributes(output).get("kind") == "prediction":
-            return _check_begun(job, open_volume(output))
-        found = "a Zarr group that is not a prediction of tilenet"
-    elif overwrite and found == "a Zarr array":
-        return None
-    raise OutputExists(output, found, replaceable=found.startswith("a Zarr"))
-
-
-def _check_begun(job: Job, begun: Volume) -> Volume:
+    begun = find_begun(output, "prediction", overwrite=job.choices.overwrite)
     # Before planning: its plan would be judged by another network.
-    # Refused where they are of a later version.
-    parse_orientations(begun.attributes.get("test_time_augmentation", "none"))
-    check_provenance(begun)
-    if begun.attributes["model_sha256"] != job.sha256:
+    if begun is not None and begun.attributes["model_sha256"] != job.sha256:
         differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}
         raise ResumeRefused(begun.location, differences)
     return begun
@@ -181,6 +160,5 @@ def check_inputs(job: Job, plan: Plan, *, measured: bool = False) -> None:
     whole = Box.of_shape(job.volume.shape)
     needed = plan.grid.covered.grow(plan.reach, plan.reach).intersect(whole)
     check_whole(job.volume, whole if measured else needed)
-    if job.mask is not None:
-        mask = job.mask.open()
-        check_whole(mask, Box.of_shape(mask.shape))
+    if job.mask_volume is not None:
+        check_whole(job.mask_volume, Box.of_shape(job.mask_volume.shape))

@@ -40,7 +40,7 @@ class IntensityRule:
         When the text is none of these.
     """
 
-    text: str
+    text: str = "model"
     void: float | None = None
     invert: bool = False
 
@@ -60,7 +60,10 @@ class IntensityRule:
         return Intensity.window(first, second) if kind else Intensity(first, second)
 
     def known(self, header: ModelHeader, stored: Mapping[str, Any]) -> Intensity | None:
-        """Give the rule's numbers where they need no pass over the volume."""
+        """Give the rule's numbers; None where they need a pass over the volume.
+
+        ``stored`` is the intensity provenance of a begun output, or nothing.
+        """
         if self.text == "volume":
             # Computed once: an output that is continued keeps the numbers it was begun with.
             if stored.get("rule") != "volume" or stored.get("void") != self.void:
@@ -76,7 +79,7 @@ class IntensityRule:
         return {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
 
 
-def doubt(volume: Volume, region: Box, intensity: Intensity) -> str | None:
+def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str | None:
     """Say so where grey values in the middle of a region are unlike those trained on."""
     sizes = zyx(min(n, most) for n, most in zip(region.shape, LOOKED_AT, strict=True))
     start = zyx(a + (n - m) // 2 for a, n, m in zip(region.start, region.shape, sizes, strict=True))

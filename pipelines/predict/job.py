@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.predict.intensity_rule import IntensityRule
 from tilenet.geometry import AXES, ZYX
 from tilenet.inference import ModelHeader, PredictTask
 from tilenet.networks import STORED_TYPES, Orientation, Settings, averaged, orientations_to_json
@@ -40,6 +41,10 @@ class Choices:
         Orientations of the sections that are averaged: 1, 7 or 8.
     flips : bool
         Average the four flips instead.
+    intensity : IntensityRule
+        How grey values are normalised.
+    overwrite : bool
+        Replace an output that is there.
 
     Raises
     ------
@@ -58,6 +63,8 @@ class Choices:
     ignore_voxel_size: bool = False
     rotations: int | None = None
     flips: bool = False
+    intensity: IntensityRule = field(default_factory=IntensityRule)
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         averaged(1 if self.rotations is None else self.rotations, self.flips)
@@ -84,8 +91,8 @@ class Job:
         The model file and its content.
     header : ModelHeader
         What the model file says.
-    mask : VolumeReference or None
-        Where to predict.
+    mask, mask_volume : VolumeReference and Volume, or None
+        Where to predict, and the same opened.
     choices : Choices
         What the user chose.
     """
@@ -96,6 +103,7 @@ class Job:
     sha256: str
     header: ModelHeader
     mask: VolumeReference | None
+    mask_volume: Volume | None
     choices: Choices
 
 
@@ -127,7 +135,7 @@ def provenance(
         "kind": "prediction",
         "model_sha256": job.sha256,
         "input": identify(job.volume),
-        "mask": None if job.mask is None else identify(job.mask.open()),
+        "mask": None if job.mask_volume is None else identify(job.mask_volume),
         "intensity": dict(intensity),
         "test_time_augmentation": orientations_to_json(
             plan.request.orientations, job.header.activation, plan.request.precision

@@ -18,7 +18,8 @@ from tilenet.volumes import CODECS, VolumeReference
 
 def prediction_options(function: F) -> F:
     """Add the options that ``predict`` and ``plan`` share."""
-    names = {field.name for field in dataclasses.fields(Choices)}
+    # The others are those of ``predict`` alone.
+    names = {field.name for field in dataclasses.fields(Choices)} - {"intensity", "overwrite"}
 
     @click.option("--region", type=REGION, help="Part to predict: z=0:10,y=0:512 (all of x).")
     @click.option("--mask", help="Low-resolution Zarr; where it is 0, 0 is stored.")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipelines.cluster import ClusterOptions, leave_time
+from pipelines.engine import Limits
 from pipelines.predict.job import Choices
 from pipelines.predict.measured_speeds import Workplace
 from tilenet.errors import ResumeRefused
@@ -157,8 +158,8 @@ def request_for(
     )
 
 
-def planned_cluster(cluster: ClusterOptions, costs: Costs) -> ClusterOptions:
-    """Give the cluster that a plan is for.
+def planned_cluster(cluster: ClusterOptions, costs: Costs) -> tuple[ClusterOptions, Limits]:
+    """Give the cluster that a plan is for, and what its workers may take.
 
     Parameters
     ----------
@@ -171,12 +172,20 @@ def planned_cluster(cluster: ClusterOptions, costs: Costs) -> ClusterOptions:
     -------
     ClusterOptions
         With the plan's workers, and the time that they need at the end of a job.
+    Limits
+        For :func:`pipelines.engine.open_runner`.
     """
     request = costs.plan.request
     chosen = dataclasses.replace(
         cluster, workers=request.workers, threads=request.threads, memory=request.memory
     )
-    return leave_time(chosen, costs.block_seconds)
+    limits = Limits.expecting(
+        costs.block_seconds,
+        timeout=cluster.block_timeout,
+        memory=costs.plan.worker_bytes,
+        outage=cluster.outage_timeout,
+    )
+    return leave_time(chosen, costs.block_seconds), limits
 
 
 def _orientations(job: PlannedJob, begun: Volume | None) -> tuple[Orientation, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import secrets
 import uuid
@@ -10,15 +9,14 @@ from typing import Any
 
 import click
 
-from pipelines.cluster import ClusterOptions, open_client, resolve, task_resources
-from pipelines.engine import Limits, RunOptions, common_facts, open_runner, run_on_cluster
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.engine import open_runner
 from pipelines.options import REGION, Region, check_device, cluster_options, region_box
 from pipelines.outputs import bounds_of, kind_of, problems
 from pipelines.predict import planned_cluster
-from pipelines.stopping import Stopped, stop_on_signals
+from pipelines.stopping import Stopped
 from pipelines.verify.findings import Report
 from pipelines.verify.recompute import METADATA, Basis, Recomputation, basis_flaws, prepare
-from pipelines.watching import open_watch
 from tilenet.errors import InvalidData, TilenetError
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.planning import Costs
@@ -165,7 +163,7 @@ def _check_stored(
     )  # fmt: skip
     blocks = BlockGrid(volume.shape, _task_shape(volume), box)
     place = volume.location
-    with open_runner(cluster, len(blocks), command="verify", output=place) as runner:
+    with open_runner(cluster, command="verify", output=place, small=len(blocks) <= 1) as runner:
         report.objects = report.add(runner.run("Verify", task, blocks))
     return True
 
@@ -212,17 +210,10 @@ def _recompute(
     if not boxes:
         report.notes.append("nothing was recomputed: no block is whole")
         return
-    cluster = planned_cluster(cluster, costs)
-    limits = Limits.expecting(
-        costs.block_seconds,
-        timeout=cluster.block_timeout,
-        memory=again.plan.worker_bytes,
-        outage=cluster.outage_timeout,
-    )
-    with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals())
-        client = stack.enter_context(open_client(cluster, stop, limits.memory))
-        facts = common_facts(client, again.settings)
+    cluster, limits = planned_cluster(cluster, costs)
+    place = again.output.location
+    with open_runner(cluster, command="verify", output=place, limits=limits) as runner:
+        facts = runner.facts(again.settings)
         flaws, numeric = again.compare(facts)
         report.flaws += flaws
         if flaws:
@@ -232,17 +223,7 @@ def _recompute(
         if numeric:
             allowed = f"compared within {task.tolerance:g} of a probability, not bit for bit"
             report.notes.append(f"{allowed}, as the numeric plan is another: {'; '.join(numeric)}")
-        watch = stack.enter_context(
-            open_watch("verify", again.output.location, client, cluster.dashboard)
-        )
-        reporter = stack.enter_context(
-            watch.reporter("Recompute", boxes, range(len(boxes)), one_by_one=True)
-        )
-        options = RunOptions(
-            name="recompute", reporter=reporter, stop=stop, keep_reports=True,
-            resources=task_resources(client), limits=limits,
-        )  # fmt: skip
-        outcome = run_on_cluster(task, boxes, options, client=client)
+        outcome = runner.run("Recompute", task, boxes, one_by_one=True)
         report.recomputed = outcome.computed
         report.add(outcome)
         if not numeric and any(flaw.kind == "different" for flaw in report.flaws):

@@ -59,7 +59,7 @@ class Report:
     deleted: list[str] = field(default_factory=list)  # objects that were deleted
 
     def add(self, outcome: Outcome) -> int:
-        """Take up what tasks found."""
+        """Take up what tasks found, also before a stop, and count the objects looked at."""
         found = sorted(outcome.reports, key=lambda report: report.box.start)
         self.flaws += [flaw for report in found for flaw in report.value.flaws]
         self.flaws += [Flaw("unchecked", "", str(box), why) for box, why in outcome.failed]
@@ -72,7 +72,11 @@ class Report:
         return sum(report.value.objects for report in found)
 
     def delete(self, *, bad: bool, different: bool) -> None:
-        """Delete objects, and note it where that fails."""
+        """Delete objects, and note it where that fails.
+
+        ``bad``: those that are damaged, or hold what cannot be; ``different``: those that differ
+        from what is computed anew by more than numeric plans do.
+        """
         chosen = [flaw for flaw in self.flaws if bad and flaw.kind in DELETABLE]
         others = [flaw for flaw in self.flaws if flaw.kind == "different"]
         chosen += [flaw for flaw in others if different and not flaw.tolerable]

@@ -112,7 +112,10 @@ class Recomputation:
         return settings(self.job, self.plan)
 
     def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
-        """Draw blocks of which all is stored, and nothing is known to be wrong."""
+        """Draw blocks, one at least, of which all is stored and no object is in ``bad``.
+
+        They come in the order of the grid.
+        """
         grid = self.plan.grid
         order = random.Random(seed).sample(range(len(grid)), len(grid))  # noqa: S311
         whole = (i for i in order if bad.isdisjoint(self._objects(grid[i])))
@@ -134,7 +137,11 @@ class Recomputation:
         return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
 
     def compare(self, facts: Mapping[str, Any]) -> tuple[list[Flaw], list[str]]:
-        """Compare what the output says with what would be said now."""
+        """Compare what the output says with what would be said now.
+
+        Gives the fields that determine values and differ, and the differences of the numeric plan,
+        under which values agree within a tolerance.
+        """
         said, now = self.output.attributes, self.stated(facts)
         found = _differences(self.output, said, now)
         plan = {name: found.pop(name) for name in list(found) if name.startswith(PLAN)}

@@ -16,7 +16,8 @@ from distributed import Client
 
 from pipelines import cli
 from pipelines.cluster import ClusterOptions
-from pipelines.derive.label import LabelOptions, run_label
+from pipelines.derive.label import run_label
+from pipelines.derive.storage_options import StorageOptions
 from pipelines.stopping import Stop, Stopped
 from tests.labels.test_components import slow_label
 from tests.support.runs import files_below, store_volume
@@ -63,7 +64,7 @@ def run_it(
     overwrite: bool = False,
     memory: int = 4 * 2**30,
 ) -> npt.NDArray[Any]:
-    options = LabelOptions(chunk=(1, 16, 16), shard=shard, overwrite=overwrite)
+    options = StorageOptions(chunk=(1, 16, 16), shard=shard, overwrite=overwrite)
     cluster = ClusterOptions(memory=memory)
     reference = VolumeReference(str(source))
     summary = run_label(reference, str(output), rule, options=options, cluster=cluster)
@@ -131,7 +132,7 @@ def test_a_run_goes_on_with_or_without_its_tables(
     elif tables == "half written":
         (output / join_store.FOLDER / "offsets" / "c" / "0").unlink()
     capsys.readouterr()
-    options = LabelOptions()  # shards are those that it was begun with
+    options = StorageOptions()  # shards are those that it was begun with
     summary = run_label(
         VolumeReference(source), str(output), VOLUMETRIC, options=options, cluster=ClusterOptions()
     )
@@ -169,7 +170,7 @@ def test_masks_that_changed_between_the_passes_are_noticed(loop: None, tmp_path:
     lose_blocks(output)
     offsets = np.array([0, *itertools.accumulate([99] * 60)])
     write_join(str(output), np.ones(offsets[-1], np.uint32), offsets)
-    options, cluster = LabelOptions(), ClusterOptions()
+    options, cluster = StorageOptions(), ClusterOptions()
     reference = VolumeReference(source)
     summary = run_label(reference, str(output), VOLUMETRIC, options=options, cluster=cluster)
     assert "changed while they were labelled" in summary.outcome.failed[0][1]
@@ -217,7 +218,7 @@ def test_a_shard_that_does_not_fit_is_refused_and_a_chosen_one_is_halved(
     with pytest.raises(NotEnoughMemory, match="A shard of"):
         run_it(source, tmp_path / "out.zarr", shard=(40, 608, 608), memory=600 * 2**20)
     cluster = ClusterOptions(memory=600 * 2**20)
-    reference, options = VolumeReference(source), LabelOptions()
+    reference, options = VolumeReference(source), StorageOptions()
     run_label(reference, str(tmp_path / "out.zarr"), PLANAR, options=options, cluster=cluster)
     assert open_volume(str(tmp_path / "out.zarr")).write_shape == (16, 256, 512)
 

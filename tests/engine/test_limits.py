@@ -165,7 +165,7 @@ def test_blocks_sized_by_the_workers_at_the_start_go_to_no_smaller_ones(tmp_path
         client.wait_for_workers(1, timeout=60)
         cluster = resolve(ClusterOptions(scheduler=dask.address))
         output = str(tmp_path / "labels.zarr")
-        with open_runner(cluster, len(BLOCKS), command="label", output=output) as runner:
+        with open_runner(cluster, command="label", output=output) as runner:
             small = dask.worker("small", memory="500MB")
             client.wait_for_workers(2, timeout=60)
             runner.store("Label", Act((), "", seconds=0.1), BLOCKS, range(len(BLOCKS)))

@@ -16,7 +16,6 @@ from pipelines.cluster import ClusterOptions, ask_workers, task_resources
 from pipelines.cluster.door import _capacity, check_workers
 from pipelines.engine import common_facts
 from pipelines.predict import Choices, run_prediction
-from pipelines.predict import command as predict
 from pipelines.predict.measured_speeds import _everywhere
 from tests.cluster.test_scheduler import LONG, Processes, wait_for
 from tests.support.oracles import random_network, save_softmax
@@ -79,7 +78,7 @@ def test_a_prediction_whose_only_worker_leaves_before_it_is_asked_says_so(
         monkeypatch.setattr("pipelines.cluster.replacing.FOREIGN_SECONDS", 1.0)
         return common_facts(client, *arguments)
 
-    monkeypatch.setattr(predict, "common_facts", left)
+    monkeypatch.setattr("pipelines.engine.runner.common_facts", left)
     with pytest.raises(WorkersGone, match="No worker is left, and none came within"):
         run_prediction(
             VolumeReference(str(tmp_path / "em.zarr")), str(tmp_path / "out.zarr"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,12 @@ def test_a_command_that_collects_values_holds_no_table_per_block(values: Any) ->
         alive.add(found.first)
         return BlockReport(box, {}, found)
 
-    with (
-        open_runner(ClusterOptions(), 1, command="label", output="") as runner,
-        runner.collected("Components", task, GRID, command="label") as blocks,
-    ):
+    def add(before: None, blocks: Iterable[Any]) -> Any:
         held.append(len(alive))
-        found = join(blocks)
+        return join(blocks)
+
+    with open_runner(ClusterOptions(), command="label", output="", small=True) as runner:
+        found = runner.fold("Components", task, GRID, add)
     assert len(held) == len(GRID) + 1
     assert max(held) <= 1  # the engine's last one, while the next is computed
     expected = join([components(values, box) for box in GRID])

@@ -17,7 +17,6 @@ from pipelines import cli
 from pipelines.cluster import ClusterOptions
 from pipelines.evaluate import Judgement, check_comparison
 from pipelines.evaluate import command as module
-from pipelines.evaluate.comparison import sections
 from tests.support.runs import store_volume
 from tests.whole.test_imports import modules_after
 from tilenet.errors import NotEnoughMemory
@@ -222,7 +221,7 @@ def test_a_section_that_does_not_fit_into_memory_is_refused(case: Case) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 3, 10])
 def test_sections_cover_the_region_once_and_end_at_chunks(depth: int) -> None:
     region = Box((3, 1, 2), (11, 5, 6))
-    boxes = list(sections(region, depth))
+    boxes = list(region.cut(0, depth))
     assert [z for box in boxes for z in range(box.start[0], box.stop[0])] == list(range(3, 11))
     assert all(box.stop[0] % depth == 0 or box.stop[0] == 11 for box in boxes)
     assert {(box.start[1:], box.stop[1:]) for box in boxes} == {((1, 2), (5, 6))}

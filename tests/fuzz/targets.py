@@ -15,7 +15,8 @@ import numpy as np
 
 from pipelines.cluster import ClusterOptions, make_options
 from pipelines.derive.ingest import IngestOptions, run_ingest
-from pipelines.derive.label import LabelOptions, label_rule, run_label
+from pipelines.derive.label import label_rule, run_label
+from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
 from pipelines.info import model_facts, volume_facts
 from pipelines.options import region_box
@@ -29,7 +30,7 @@ from pipelines.predict import (
     plan_job,
     provenance,
 )
-from pipelines.predict.checks import check_output
+from pipelines.predict.checks import find_prediction
 from pipelines.predict.job import new_output
 from pipelines.predict.plan_text import plan_text
 from pipelines.predict.resume import check_resume
@@ -184,7 +185,7 @@ def begin_prediction(folder: Path) -> None:
 def continue_prediction(path: Path) -> None:
     """All that ``predict`` does with a begun output before it starts workers."""
     job = _job(path.parent)
-    begun = check_output(job, str(path), overwrite=False)
+    begun = find_prediction(job, str(path))
     assert begun is not None
     plan = plan_job(job, region_box(None, SHAPE), LOCAL, begun)
     for text in ("model", "volume"):
@@ -207,7 +208,7 @@ def plan_damaged(path: Path) -> None:
 def label(path: Path) -> None:
     rule = label_rule(per_section=False, connectivity=None, threshold=200.0, invert=False,
                       by_value=False)  # fmt: skip
-    options = LabelOptions(chunk=(5, 10, 24), shard=BLOCK)
+    options = StorageOptions(chunk=(5, 10, 24), shard=BLOCK)
     source = VolumeReference(str(path.parent / "ours.zarr"))
     run_label(source, str(path), rule, options=options, cluster=LOCAL)
 

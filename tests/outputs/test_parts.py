@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cluster import ClusterOptions
-from pipelines.derive.label import LabelOptions, run_label
+from pipelines.derive.label import run_label
+from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
 from pipelines.outputs import Part, Summary, share_of, with_others
 from pipelines.outputs.parts import read_part
 from pipelines.predict import Choices, IntensityRule, run_prediction
-from pipelines.predict import command as predict
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import files_below, run_tilenet, store_volume
 from tilenet.errors import InvalidData, OutputExists
@@ -108,14 +108,16 @@ def case(tmp_path_factory: pytest.TempPathFactory, client: Client) -> Path:
     return folder
 
 
-def predict_in(folder: Path, output: str, client: Client, **changes: Any) -> Summary:
+def predict_in(
+    folder: Path, output: str, client: Client, part: Part | None = None, **chosen: Any
+) -> Summary:
     return run_prediction(
         VolumeReference(str(folder / "em.zarr")),
         str(folder / output),
         model=str(folder / "model.safetensors"),
         cluster=ClusterOptions(scheduler=client.scheduler.address),
-        choices=Choices(block=(1, 32, 32)),
-        **changes,
+        choices=Choices(block=(1, 32, 32), **chosen),
+        part=part,
     )
 
 
@@ -143,7 +145,7 @@ def test_parts_that_begin_at_the_same_time_agree_on_one_output(
         part = Part(number, 3)
         return with_others(lambda: predict_in(case, "out.zarr", client, part=part), part)
 
-    monkeypatch.setattr(predict, "create_volume", create)
+    monkeypatch.setattr("pipelines.outputs.output_run.create_volume", create)
     with ThreadPoolExecutor(3) as pool:
         summaries = list(pool.map(compute, (1, 2, 3)))
     assert sorted(outcomes) == ["lost", "lost", "won"]
@@ -178,10 +180,10 @@ def test_a_part_leaves_alone_what_another_is_writing(case: Path, client: Client)
 def test_only_part_1_passes_over_the_whole_volume_first(case: Path, client: Client) -> None:
     rule = IntensityRule("volume")
     with pytest.raises(InvalidData, match="not begun, and a first pass is over the whole volume"):
-        predict_in(case, "grey.zarr", client, rule=rule, part=Part(2, 2))
+        predict_in(case, "grey.zarr", client, intensity=rule, part=Part(2, 2))
     assert not (case / "grey.zarr").exists()
-    predict_in(case, "grey.zarr", client, rule=rule, part=Part(1, 2))
-    assert predict_in(case, "grey.zarr", client, rule=rule, part=Part(2, 2)).blocks == 13
+    predict_in(case, "grey.zarr", client, intensity=rule, part=Part(1, 2))
+    assert predict_in(case, "grey.zarr", client, intensity=rule, part=Part(2, 2)).blocks == 13
 
 
 def test_a_part_replaces_nothing(case: Path, client: Client) -> None:
@@ -217,7 +219,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labels(source: str, output: Path, part: Part | None) -> Summary:
-    options = LabelOptions(chunk=(1, 16, 16), shard=(2, 32, 16))
+    options = StorageOptions(chunk=(1, 16, 16), shard=(2, 32, 16))
     reference, cluster = VolumeReference(source), ClusterOptions()
     rule = LabelRule(connectivity=6)
     return run_label(reference, str(output), rule, options=options, cluster=cluster, part=part)

@@ -19,9 +19,8 @@ from distributed import Client, LocalCluster
 from pipelines.cluster import ClusterOptions, task_resources
 from pipelines.engine import common_facts
 from pipelines.outputs import Summary
-from pipelines.predict import Choices, IntensityRule, run_prediction
-from pipelines.predict.command import as_array
-from pipelines.predict.intensity_rule import doubt
+from pipelines.predict import Choices, IntensityRule, as_array, run_prediction
+from pipelines.predict.intensity_rule import grey_value_warning
 from pipelines.stopping import Stopped
 from tests.support.jobs import slurm_batch
 from tests.support.oracles import (
@@ -87,11 +86,12 @@ def copy(case: Path, tmp_path: Path) -> Path:
 
 
 def predict(folder: Path, output: str = "out.zarr", **changes: Any) -> Summary:
+    chosen = {name: changes.pop(name) for name in ("intensity", "overwrite") if name in changes}
     arguments = {
         "model": str(folder / "model.safetensors"),
         "cluster": JOINED["cluster"],
-        "choices": BLOCKS,
         **changes,
+        "choices": replace(changes.get("choices", BLOCKS), **chosen),
     }
     source = VolumeReference(str(folder / "em.zarr"))
     return run_prediction(source, str(folder / output), **arguments)
@@ -178,7 +178,7 @@ def test_a_resume_with_another_number_of_threads_is_refused(copy: Path) -> None:
 
 
 def test_a_resume_with_another_intensity_rule_is_refused(copy: Path) -> None:
-    refused(copy, "intensity.rule", rule=IntensityRule("window:0,255"))
+    refused(copy, "intensity.rule", intensity=IntensityRule("window:0,255"))
 
 
 def test_a_resume_with_another_block_is_refused(copy: Path) -> None:
@@ -221,7 +221,7 @@ def test_grey_values_unlike_those_trained_on_are_doubted(
 ) -> None:
     values = (scale * grey_values(SHAPE, top=256)).astype(np.float32)
     volume = open_volume(store_volume(tmp_path / "em.zarr", values))
-    said = doubt(volume, Box.of_shape(SHAPE), Intensity(127.0, 70.0))
+    said = grey_value_warning(volume, Box.of_shape(SHAPE), Intensity(127.0, 70.0))
     assert (said is not None) == doubted
     assert said is None or "see --intensity" in said
 
@@ -230,7 +230,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_workers_start(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not even root can write there, though its permissions say so.
-    monkeypatch.setattr("pipelines.predict.command.open_client", None)
+    monkeypatch.setattr("pipelines.engine.runner.open_client", None)
     with pytest.raises(UnreadableVolume, match="nothing can be written in /proc: "):
         predict(copy, "/proc/out.zarr")
 
@@ -261,29 +261,29 @@ def test_a_mask_zeroes_what_is_outside_and_skips_whole_blocks(copy: Path) -> Non
 
 def test_the_volumes_own_statistics_are_taken_once_over_all_of_it(copy: Path) -> None:
     rule = IntensityRule("volume", void=0.0)
-    predict(copy, "own.zarr", rule=rule, choices=replace(BLOCKS, dtype="float32"))
+    predict(copy, "own.zarr", intensity=rule, choices=replace(BLOCKS, dtype="float32"))
     values = grey_values(SHAPE, top=256).astype(np.float64)
     numbers = open_volume(str(copy / "own.zarr")).attributes["intensity"]["numbers"]
     assert numbers["mean"] == pytest.approx(values[values != 0].mean())
     assert numbers["std"] == pytest.approx(values[values != 0].std())
-    assert predict(copy, "own.zarr", rule=rule).outcome.computed == 0
+    assert predict(copy, "own.zarr", intensity=rule).outcome.computed == 0
     # Another order of the same numbers, by hand:
     by_hand = IntensityRule(f"{numbers['mean']},{numbers['std']}")
-    predict(copy, "hand.zarr", rule=by_hand, choices=replace(BLOCKS, dtype="float32"))
+    predict(copy, "hand.zarr", intensity=by_hand, choices=replace(BLOCKS, dtype="float32"))
     np.testing.assert_array_equal(result(copy, "own.zarr"), result(copy, "hand.zarr"))
 
 
 def test_inverted_grey_values_are_those_of_the_negative(copy: Path) -> None:
     rule = IntensityRule("127,70", invert=True)
-    predict(copy, "inverted.zarr", rule=rule, choices=replace(BLOCKS, dtype="float32"))
+    predict(copy, "inverted.zarr", intensity=rule, choices=replace(BLOCKS, dtype="float32"))
     store_volume(copy / "negative.zarr", (254 - grey_values(SHAPE, top=255)).astype(np.uint8))
     shutil.rmtree(copy / "em.zarr")
     store_volume(copy / "em.zarr", grey_values(SHAPE, top=255))
-    predict(copy, "inverted2.zarr", rule=rule, choices=replace(BLOCKS, dtype="float32"))
+    predict(copy, "inverted2.zarr", intensity=rule, choices=replace(BLOCKS, dtype="float32"))
     (copy / "em.zarr").rename(copy / "old.zarr")
     (copy / "negative.zarr").rename(copy / "em.zarr")
     plain = IntensityRule("127,70")
-    predict(copy, "negative2.zarr", rule=plain, choices=replace(BLOCKS, dtype="float32"))
+    predict(copy, "negative2.zarr", intensity=plain, choices=replace(BLOCKS, dtype="float32"))
     np.testing.assert_array_equal(result(copy, "inverted2.zarr"), result(copy, "negative2.zarr"))
 
 
@@ -354,7 +354,7 @@ def test_an_input_that_is_not_stored_to_its_end_is_refused_where_it_is_needed(co
         "region": ((0, 5), (0, 16), (0, 16)), "choices": Choices(block=(5, 16, 16))
     }  # fmt: skip
     with pytest.raises(InvalidData, match="not stored yet"):
-        predict(copy, "hurt.zarr", rule=IntensityRule("volume"), **part)
+        predict(copy, "hurt.zarr", intensity=IntensityRule("volume"), **part)
     assert not (copy / "hurt.zarr").exists()
     predict(copy, "part.zarr", **part)
 
@@ -456,7 +456,7 @@ def test_a_stop_while_the_workers_are_asked_costs_no_old_output(
         return common_facts(client, settings)
 
     before = files_below(copy / "out.zarr")
-    monkeypatch.setattr("pipelines.predict.command.common_facts", interrupted)
+    monkeypatch.setattr("pipelines.engine.runner.common_facts", interrupted)
     with pytest.raises(Stopped):
         predict(copy, overwrite=True)
     assert files_below(copy / "out.zarr") == before
@@ -471,7 +471,7 @@ def test_an_output_around_the_model_is_refused_also_with_overwrite(copy: Path) -
 
 def test_numbers_that_overflow_in_the_network_fail_by_name(copy: Path) -> None:
     choices = replace(BLOCKS, precision="float16", dtype="float32")
-    summary = predict(copy, "over.zarr", choices=choices, rule=IntensityRule("0,0.0001"))
+    summary = predict(copy, "over.zarr", choices=choices, intensity=IntensityRule("0,0.0001"))
     assert len(summary.outcome.failed) == summary.blocks
     assert all("at precision float16" in why for _, why in summary.outcome.failed)
 

@@ -15,8 +15,7 @@ from distributed import Client
 
 from pipelines import cli
 from pipelines.cluster import ClusterOptions
-from pipelines.predict import Choices, run_prediction
-from pipelines.predict.command import as_array
+from pipelines.predict import Choices, as_array, run_prediction
 from tests.support.oracles import (
     ARCHITECTURES,
     SYMMETRIES,

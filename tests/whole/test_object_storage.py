@@ -100,7 +100,7 @@ def case(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for name in ("em.zarr", "cells.zarr"):
             assert cli.run(["ingest", str(folder / name), f"{ON}/{name}", *STORED]) == 0
-        patch.setattr("pipelines.predict.command.open_client", lambda *_: threads())
+        patch.setattr("pipelines.engine.runner.open_client", lambda *_: threads())
         assert cli.run(["predict", "em.zarr", "good.zarr", *PREDICT]) == 0
     return folder
 
@@ -624,7 +624,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     if command == "weights" and not (case / source).exists():
         assert cli.run(["label", str(case / "cells.zarr"), str(case / source)]) == 0
     monkeypatch.setattr("pipelines.engine.runner.run_in_loop", None)  # nothing is computed
-    monkeypatch.setattr("pipelines.predict.command.open_client", None)
+    monkeypatch.setattr("pipelines.engine.runner.open_client", None)
     run = [command, str(case / source)]
     assert "no bucket 'nowhere'" in refused(capsys, *run, "s3://nowhere/out.zarr", *more)
     assert "is on a web server" in refused(capsys, *run, "http://127.0.0.1:9/out.zarr", *more)

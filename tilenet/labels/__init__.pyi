@@ -1,6 +1,7 @@
 from .components import PLANAR as PLANAR
 from .components import LabelRule as LabelRule
 from .components import label as label
+from .joining import JoinTable as JoinTable
 from .joining import id_dtype as id_dtype
 from .joining import join as join
 from .label_task import ComponentsTask as ComponentsTask

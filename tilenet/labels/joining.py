@@ -17,12 +17,21 @@ from tilenet.labels.components import BlockComponents
 
 @dataclass(frozen=True)
 class JoinTable:
-    """The final id of every component of every block."""
+    """The final id of every component of every block.
 
-    ids: npt.NDArray[np.uint32 | np.uint64]  # final ids, from 1
-    # ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
+    Parameters
+    ----------
+    ids : ndarray, shape (components,), uint32 or uint64
+        Final ids, from 1.
+    offsets : ndarray, shape (blocks + 1,), int64
+        ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
+    count : int
+        Instances in the volume.
+    """
+
+    ids: npt.NDArray[np.uint32 | np.uint64]
     offsets: npt.NDArray[np.int64]
-    count: int  # instances in the volume
+    count: int
 
 
 def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:
