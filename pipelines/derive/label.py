@@ -11,11 +11,15 @@ from typing import Any
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
-from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
+from pipelines.derive.storage_options import (
+    StorageOptions,
+    check_one_channel,
+    overwrite_option,
+    storage_options,
+)
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
-    SHARD_BYTES,
     OutputRun,
     Part,
     Summary,
@@ -24,13 +28,12 @@ from pipelines.outputs import (
     check_whole,
     find_begun,
     part_option,
-    storage_shapes,
     task_bytes,
     warn_of_unstated,
 )
 from tilenet._version import __version__
-from tilenet.errors import AmbiguousVolume, InvalidData
-from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.errors import InvalidData
+from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.labels import PLANAR, ComponentsTask, JoinTable, LabelRule, LabelTask, id_dtype, join
 from tilenet.networks import ARITHMETIC, UINT8
 from tilenet.volumes import (
@@ -204,29 +207,22 @@ def _check(
     check_whole(volume, Box.of_shape(volume.shape))
     begun = find_begun(output, "instances", overwrite=options.overwrite)
     voxel = volume.dtype.itemsize + VOXEL_BYTES
-    most = SHARD_BYTES // id_dtype(0).itemsize
 
     def needed(block: ZYX) -> int:
         return voxel * math.prod(n + m for n, m in zip(block, rule.reach, strict=True))
 
-    chunk, shard = storage_shapes(
-        volume.shape, volume.voxel_size, chunk=options.chunk, shard=options.shard,
-        flat=rule.per_section,
-        fits=lambda s: math.prod(s) <= most and needed(s) <= task_bytes(cluster),
+    chunk, shard = options.shapes(
+        volume, begun, itemsize=id_dtype(0).itemsize, flat=rule.per_section,
+        fits=lambda shard: needed(shard) <= task_bytes(cluster),
     )  # fmt: skip
     if begun is not None:
-        # What was chosen when it was begun holds, unless the user now asks for something else.
-        shard = options.shard or zyx(begun.write_shape)
         _check_begun(begun, _determinants(volume, rule, shard))
     check_memory(cluster, shard, needed, "A shard")
     return _Job(source, volume, output, rule, begun, chunk, shard, options)
 
 
 def _check_masks(volume: Volume, rule: LabelRule) -> None:
-    if volume.channels is not None:
-        choices = tuple(str(i) for i in range(volume.channels))
-        cure = "Choose one of them with --channel"
-        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
+    check_one_channel(volume)
     if rule.threshold is None and volume.dtype.kind not in "uib":
         problem = f"are of type {volume.dtype}, and equal values mean little there"
         cure = "Give whole numbers with --by-value, or a --threshold."

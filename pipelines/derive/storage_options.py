@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,8 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from pipelines.options import SHAPE
-from tilenet.geometry import ZYX
-from tilenet.volumes import CODECS
+from pipelines.outputs import SHARD_BYTES, storage_shapes
+from tilenet.errors import AmbiguousVolume
+from tilenet.geometry import ZYX, zyx
+from tilenet.volumes import CODECS, Volume
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +27,33 @@ class StorageOptions:
     shard: ZYX | None = None
     codec: str = "zstd"  # compressor
     overwrite: bool = False  # replace a Zarr that is there
+
+    def shapes(
+        self, volume: Volume, begun: Volume | None, *, itemsize: int, flat: bool,
+        fits: Callable[[ZYX], bool],
+    ) -> tuple[ZYX, ZYX]:  # fmt: skip
+        """Choose chunk and shard, (z, y, x), of what is derived from a volume.
+
+        ``itemsize`` is that of a stored value, in bytes; ``fits`` says whether the workers have the
+        memory for a shard.
+        """
+        most = SHARD_BYTES // itemsize
+        chunk, shard = storage_shapes(
+            volume.shape, volume.voxel_size, chunk=self.chunk, shard=self.shard, flat=flat,
+            fits=lambda shard: math.prod(shard) <= most and fits(shard),
+        )  # fmt: skip
+        if begun is not None:
+            # What was chosen when it was begun holds, unless the user now asks for something else.
+            shard = self.shard or zyx(begun.write_shape)
+        return chunk, shard
+
+
+def check_one_channel(volume: Volume) -> None:
+    """Refuse a volume of several channels of which none was chosen."""
+    if volume.channels is not None:
+        choices = tuple(str(i) for i in range(volume.channels))
+        cure = "Choose one of them with --channel"
+        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
 
 
 def storage_options(function: F) -> F:

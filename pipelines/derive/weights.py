@@ -11,11 +11,15 @@ from typing import Any
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
-from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
+from pipelines.derive.storage_options import (
+    StorageOptions,
+    check_one_channel,
+    overwrite_option,
+    storage_options,
+)
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
-    SHARD_BYTES,
     OutputRun,
     Part,
     Summary,
@@ -25,12 +29,11 @@ from pipelines.outputs import (
     find_begun,
     grow_block,
     part_option,
-    storage_shapes,
     task_bytes,
     warn_of_unstated,
 )
 from tilenet._version import __version__
-from tilenet.errors import AmbiguousVolume, InvalidData
+from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.labels import ClassCounts, CountTask, WeightRule, WeightTask
 from tilenet.networks import ARITHMETIC
@@ -218,14 +221,9 @@ def _check(
     def fits(block: ZYX) -> bool:
         return needed(block) <= task_bytes(cluster)
 
-    most = SHARD_BYTES // WEIGHT_BYTES
-    chunk, shard = storage_shapes(
-        volume.shape, volume.voxel_size, chunk=options.chunk, shard=options.shard,
-        flat=rule.per_section, fits=lambda s: math.prod(s) <= most and fits(s),
-    )  # fmt: skip
-    if begun is not None:
-        # What was chosen when it was begun holds, unless the user now asks for something else.
-        shard = options.shard or zyx(begun.write_shape)
+    chunk, shard = options.shapes(
+        volume, begun, itemsize=WEIGHT_BYTES, flat=rule.per_section, fits=fits
+    )
     new = _new_volume(volume, rule, chunk=chunk, shard=shard, codec=options.codec)
     if begun is not None:
         _check_begun(begun, new)
@@ -259,10 +257,7 @@ def _new_volume(
 
 def _check_labels(volume: Volume, rule: WeightRule) -> None:
     what = f"Instances {volume.location}"
-    if volume.channels is not None:
-        choices = tuple(str(i) for i in range(volume.channels))
-        cure = "Choose one of them with --channel"
-        raise AmbiguousVolume(volume.location, f"has {volume.channels} channels", choices, cure)
+    check_one_channel(volume)
     if volume.dtype.kind not in "ui":
         problem = f"are of type {volume.dtype}, not whole numbers"
         raise InvalidData(what, problem, "Make instances of a mask with 'tilenet label'.")
