@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tilenet.errors import TilenetError
+from tilenet.errors import TilenetError, one_line
 from tilenet.geometry import Box
 from tilenet.worker import BlockReport
 
@@ -237,5 +237,5 @@ def error_text(error: BaseException) -> str:
     str
         The message; its type too when the error is not one of ours.
     """
-    text = " ".join(str(error).split())
+    text = one_line(str(error), None)
     return text if isinstance(error, TilenetError) else f"{type(error).__name__}: {text}"

@@ -680,6 +680,27 @@ class BlocksFailed(TilenetError):
         return "\n".join([head, *lines, rest])
 
 
+def one_line(text: object, longest: int | None = 200) -> str:
+    """Fold the white space of a text or an error, and cut what is longer; None cuts nothing.
+
+    Parameters
+    ----------
+    text : object
+        What is shown; an error that says nothing is shown as its type.
+    longest : int or None
+        Characters at most.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    line = " ".join(str(text).split())
+    if isinstance(text, BaseException):
+        line = line or type(text).__name__
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 3]}..."
+
+
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from distributed.core import Status
 
+from tilenet.errors import one_line
+
 #: Times in a row that a worker may die before it has come up.
 STARTS = 3
 
@@ -40,7 +42,7 @@ class _Listener(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text = f"{text}: {type(error).__name__}: {error}"
-        _said.append(" ".join(text.split()))
+        _said.append(one_line(text, None))
 
 
 _listener = _Listener(logging.INFO)

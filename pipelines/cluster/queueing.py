@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tilenet.errors import InvalidData, QueueRefused
+from tilenet.errors import InvalidData, QueueRefused, one_line
 
 if TYPE_CHECKING:
     from pipelines.cluster.profile import Profile
@@ -93,7 +93,7 @@ def run_command(
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueRefused(words, str(error)) from error
-    said = " ".join(done.stderr.split() or done.stdout.split())
+    said = one_line(done.stderr, None) or one_line(done.stdout, None)
     if done.returncode == 0:
         return done.stdout
     if none is not None and re.search(none, said, re.IGNORECASE):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, one_line
 from tilenet.geometry import ZYX, zyx
 from tilenet.labels import id_dtype
 from tilenet.networks import StoredName, parse_orientations
@@ -201,7 +201,7 @@ def _prediction_problems(volume: Volume) -> Iterator[str]:
         try:
             read()
         except (InvalidData, TypeError, ValueError, KeyError, AttributeError) as error:
-            yield f"{name}: {' '.join(str(error).split())}"
+            yield f"{name}: {one_line(str(error), None)}"
 
 
 def _is_torn(block: ZYX, shard: ZYX) -> bool:

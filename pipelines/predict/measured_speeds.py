@@ -13,6 +13,7 @@ import click
 from distributed import Client, wait
 
 from pipelines.cluster import ClusterOptions, ask_workers, open_client
+from tilenet.errors import one_line
 from tilenet.inference import RateCache, gpu_name, machine_name
 from tilenet.planning import (
     ASSUMED_START,
@@ -116,8 +117,7 @@ def measured(plan: Plan, place: Workplace) -> Rates | None:
     try:
         return _measure(plan, place)
     except Exception as error:  # a plan without it is better than none
-        problem = " ".join(str(error).split()) or type(error).__name__
-        _note(f"That failed, so rates are assumed: {problem}")
+        _note(f"That failed, so rates are assumed: {one_line(error, None)}")
         return None
 
 

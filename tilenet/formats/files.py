@@ -25,7 +25,7 @@ from tilenet.formats.npy import open_npy, open_npz
 from tilenet.formats.png import open_png
 from tilenet.formats.tiff import open_tiff
 from tilenet.geometry import ZYX, Box
-from tilenet.volumes import is_of_system
+from tilenet.volumes import is_of_system, why_unreadable
 
 #: Files kept open in a process: many sections of a stack, few of the 256 that macOS allows.
 MAX_OPEN = 64
@@ -74,7 +74,9 @@ class FileSource:
             raise
         except Exception as error:  # decoders raise what they like
             damaged = not is_of_system(error)
-            raise UnreadableBlock(self.location, str(box), _line(error), damaged) from error
+            raise UnreadableBlock(
+                self.location, str(box), why_unreadable(error), damaged
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """Recognise the content without reading it all, independent of where it lies."""
@@ -130,15 +132,9 @@ def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> Sto
     except TilenetError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in the library that reads it
+        problem = f"cannot be read as {suffix}: {why_unreadable(error)}"
         cure = "Copy it again, close programs that write to it, or save it anew"
-        raise UnreadableVolume(path, f"cannot be read as {suffix}: {_line(error)}", cure) from error
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
-        text = f"more memory is asked for than there is ({text})"
-    return text if len(text) <= 200 else f"{text[:197]}..."
+        raise UnreadableVolume(path, problem, cure) from error
 
 
 def check_inside(box: Box, shape: ZYX) -> None:

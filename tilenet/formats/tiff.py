@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.errors import AmbiguousVolume, UnreadableVolume, one_line
 from tilenet.formats.axes import StoredArray, check_values
 from tilenet.formats.voxel_size import tiff_voxel_size
 
@@ -94,8 +94,7 @@ def _stored(path: str, file: tifffile.TiffFile, image: Any) -> StoredArray:
 def _check_sound(path: str, messages: Sequence[str]) -> None:
     serious = [text for text in messages if not any(part in text for part in _HARMLESS)]
     if serious:
-        reason = " ".join(serious[0].split())[:200]
-        raise UnreadableVolume(path, f"is damaged or cut off: {reason}", _CURE)
+        raise UnreadableVolume(path, f"is damaged or cut off: {one_line(serious[0])}", _CURE)
 
 
 def _only_image(path: str, images: Sequence[Any]) -> Any:

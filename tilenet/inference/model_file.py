@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from safetensors import SafetensorError, safe_open
 
-from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile
+from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile, one_line
 from tilenet.networks import UNetArchitecture
 from tilenet.volumes import Intensity
 from tilenet.volumes.stores import is_remote, write_durably
@@ -242,13 +242,10 @@ def read_header(path: str | Path) -> ModelHeader:
         OverflowError,
         RecursionError,
     ) as error:
-        raise InvalidModelFile(str(path), f"has a broken header ({_brief(error)})") from error
+        raise InvalidModelFile(
+            str(path), f"has a broken header ({one_line(repr(error))})"
+        ) from error
     return header
-
-
-def _brief(error: Exception) -> str:
-    text = repr(error)
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str, Any]) -> None:

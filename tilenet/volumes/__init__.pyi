@@ -44,6 +44,7 @@ from .volume import Volume as Volume
 from .volume import is_of_system as is_of_system
 from .volume import open_volume as open_volume
 from .volume import reopen_for_writing as reopen_for_writing
+from .volume import why_unreadable as why_unreadable
 from .writability import MAKE_WRITABLE as MAKE_WRITABLE
 from .writability import check_writable as check_writable
 from .writability import remove_partial_files as remove_partial_files

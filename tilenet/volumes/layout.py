@@ -14,7 +14,7 @@ from typing import Any
 import zarr
 from natsort import natsorted
 
-from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume
+from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
 from tilenet.volumes.ome_metadata import Image, read_image
 from tilenet.volumes.stores import is_remote, local_path, open_node
 
@@ -145,8 +145,7 @@ def _names(location: str, keys: Callable[[], Iterator[str]]) -> list[str]:
     except StoreFailed:
         raise
     except Exception as error:  # whatever the metadata of one of them make Zarr raise
-        reason = " ".join(str(error).split())[:200]
-        problem = f"holds something whose Zarr metadata cannot be read: {reason}"
+        problem = f"holds something whose Zarr metadata cannot be read: {one_line(error)}"
         raise UnreadableVolume(
             location, problem, "Mend it, or give the path of an array"
         ) from error

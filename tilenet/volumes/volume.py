@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from tilenet.errors import StoreFailed, TilenetError, UnreadableBlock
+from tilenet.errors import StoreFailed, TilenetError, UnreadableBlock, one_line
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.volumes import listing
 from tilenet.volumes.layout import Layout, find_layout
@@ -126,7 +126,7 @@ class Volume:
         try:
             values = self._stored(self._index(box))
         except Exception as error:  # codecs and stores raise what they like
-            problem = self._broken_shards(box) + _one_line(error)
+            problem = self._broken_shards(box) + why_unreadable(error)
             damaged = not is_of_system(error)
             raise UnreadableBlock(self.location, str(box), problem, damaged) from error
         axes = self.layout.axes
@@ -235,7 +235,7 @@ class Volume:
         except (OSError, MemoryError, TilenetError):
             raise
         except Exception as error:  # codecs raise what they like
-            raise UnreadableBlock(self.location, str(box), _one_line(error)) from error
+            raise UnreadableBlock(self.location, str(box), why_unreadable(error)) from error
 
     def _is_kept(self, axis: str) -> bool:
         return axis in "zyx" or (axis == "c" and self.layout.channel is None)
@@ -361,8 +361,20 @@ def is_of_system(error: BaseException | None) -> bool:
     return OF_SYSTEM.search(str(error)) is not None
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+def why_unreadable(error: BaseException) -> str:
+    """Say in one line what a codec, a store or the library of a file format raised.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised.
+
+    Returns
+    -------
+    str
+        At most 200 characters, without a full stop.
+    """
+    text = one_line(error, None).rstrip(".")
     if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
         text = f"more memory is asked for than there is ({text})"
-    return text if len(text) <= 200 else text[:197] + "..."
+    return one_line(text)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tilenet.errors import StoreFailed
+from tilenet.errors import StoreFailed, one_line
 from tilenet.volumes.stores.urls import redact
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
@@ -75,8 +75,9 @@ def explain(location: str, text: str) -> StoreFailed:
     answer = _Answer(location, text)
     found = _wrong_place(answer) or _wrong_person(answer) or _no_answer(answer)
     if found is None:
+        said = one_line(text.partition("Debug source")[0].partition("<")[0])
         named = answer.named
-        found = f"the store refuses it ({named})" if named else redact(_brief(text)), _SETTINGS
+        found = f"the store refuses it ({named})" if named else redact(said), _SETTINGS
     return StoreFailed(redact(location), *found)
 
 
@@ -143,11 +144,6 @@ def _no_answer(answer: _Answer) -> tuple[str, str] | None:
     waited = f"{answer.seconds:.0f}" if answer.seconds >= 1 else f"{answer.seconds:.1f}"
     cure = f"Check the address, the network and the server, {_AGAIN}; TILENET_STORE_TIMEOUT"
     return f"{answer.host} {what} after {waited} s", f"{cure} sets how long to try"
-
-
-def _brief(text: str) -> str:
-    line = " ".join(text.partition("Debug source")[0].partition("<")[0].split())
-    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def _first(pattern: str, text: str) -> str:
