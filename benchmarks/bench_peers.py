@@ -18,7 +18,7 @@ import click
 from benchmarks.cases import RACE, RACE_QUICK, Case
 from benchmarks.machine import machine
 from pipelines.cluster import default_workers
-from pipelines.options import AxisValues
+from pipelines.options.axis_values import AxisValues
 from tilenet.geometry import ZYX
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import psutil
 from distributed import Client
 
 from benchmarks.noop import NoOp
-from pipelines.cluster import exports, worker_settings
+from pipelines.cluster.worker_settings import exports, worker_settings
 from pipelines.engine import RunOptions, run_on_cluster
 from pipelines.watching import Watch, open_watch
 from tilenet.geometry import BlockGrid

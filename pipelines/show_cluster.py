@@ -22,26 +22,14 @@ def show(cluster: ClusterOptions) -> None:
     says. Without jobs it says in words where the workers would be.
     """
     if cluster.batch is None:
-        click.echo(in_words(cluster))
+        click.echo(_in_words(cluster))
         return
-    click.echo(limits(cluster), err=True)
+    click.echo(_limits(cluster), err=True)
     job = make_job(cluster, address="ADDRESS", job_name="tilenet", worker="job1")
     click.echo(job.job_script(), nl=False)
 
 
-def in_words(options: ClusterOptions) -> str:
-    """Say where the workers are that are in no job.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        Without ``batch``.
-
-    Returns
-    -------
-    str
-        A line.
-    """
+def _in_words(options: ClusterOptions) -> str:
     if options.scheduler is not None:
         tls = ", encrypted" if options.tls else ""
         return f"The workers of the running scheduler {options.scheduler}{tls}"
@@ -52,19 +40,7 @@ def in_words(options: ClusterOptions) -> str:
     )
 
 
-def limits(options: ClusterOptions) -> str:
-    """Say how many jobs there would be, and when they end.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        With ``batch``.
-
-    Returns
-    -------
-    str
-        A line.
-    """
+def _limits(options: ClusterOptions) -> str:
     batch = options.batch
     assert batch is not None
     profile, memory = batch.profile, f"{options.memory / 2**30:.1f} GiB"

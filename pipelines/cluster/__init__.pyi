@@ -25,8 +25,6 @@ from .tls import Tls as Tls
 from .values import read_address as read_address
 from .values import read_bytes as read_bytes
 from .values import read_seconds as read_seconds
-from .worker_settings import exports as exports
-from .worker_settings import worker_settings as worker_settings
 from .worker_states import SILENT_SECONDS as SILENT_SECONDS
 from .worker_states import WorkerState as WorkerState
 from .worker_states import ask_workers as ask_workers

@@ -55,25 +55,14 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
-    """Give the settings of Dask under which worker processes are started.
+    """Give the settings of Dask under which worker processes are started, a GPU each if any.
 
-    Parameters
-    ----------
-    threads : int or None
-        Threads that numerical libraries may use, and that decode what is read; None is 1. What a
-        GPU reads is decoded by its share of the cores: one thread is slower than it computes.
-    gpus : int
-        GPUs that the workers of a machine or job share, one each; 0 leaves them as they are.
-
-    Returns
-    -------
-    dict
-        For ``dask.config.set``.
+    Threads are those of numerical libraries, and those that decode what is read; None is 1.
     """
     # Set before the process begins: later is too late for the allocator and the libraries.
     key = "distributed.nanny.pre-spawn-environ"
     variables = {**_ALLOCATOR, **dict.fromkeys(_THREADS, str(threads or 1))}
-    if gpus:
+    if gpus:  # its share of the cores decodes: one thread is slower than a GPU computes
         variables[GPUS] = str(gpus)
     else:
         variables[VARIABLE] = str(threads or 1)
@@ -81,18 +70,7 @@ def worker_settings(threads: int | None, gpus: int) -> dict[str, Any]:
 
 
 def exports(settings: Mapping[str, Any]) -> list[str]:
-    """Write settings of Dask as shell lines, for workers that a script starts.
-
-    Parameters
-    ----------
-    settings : mapping
-        As :func:`worker_settings` gives them.
-
-    Returns
-    -------
-    list of str
-        One ``export`` each.
-    """
+    """Write settings of Dask as shell lines, for workers that a script starts."""
     lines = []
     for name, value in settings.items():
         variable = "DASK_" + name.replace(".", "__").replace("-", "_").upper()

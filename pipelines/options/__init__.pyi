@@ -1,4 +1,3 @@
-from .axis_values import AxisValues as AxisValues
 from .cluster import bytes_option as bytes_option
 from .cluster import cluster_options as cluster_options
 from .shared import BOX as BOX

@@ -13,14 +13,7 @@ from tilenet.geometry import AXES
 class AxisValues(click.ParamType[tuple[Any, ...]]):
     """Three values along z, y and x: ``50,4,4`` or ``z=50,y=4,x=4``, in any order when named.
 
-    Parameters
-    ----------
-    convert_one : callable
-        Reads one value.
-    name : str
-        What a value is, for messages.
-    unnamed : str, optional
-        What is read for an axis that is not named while others are; without it all are needed.
+    ``unnamed`` is read for an axis that is not named while others are; without it all are needed.
     """
 
     def __init__(

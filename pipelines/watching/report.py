@@ -13,19 +13,9 @@ from tilenet.volumes.stores import is_remote, local_path, write_durably
 
 
 def report_place(output: str, part: str | None = None) -> Path:
-    """Say where the report of a run goes.
+    """Say where the report of a run, or of its part "17/100", goes.
 
-    Parameters
-    ----------
-    output : str
-        Path or URL of what the run wrote.
-    part : str, optional
-        Which share of the run it is, "17/100".
-
-    Returns
-    -------
-    Path
-        Beside the output; where that is a URL, of its whole name in the current folder.
+    It lies beside the output; where that is a URL, in the current folder by its whole name.
     """
     if is_remote(output):
         url = urlsplit(output)

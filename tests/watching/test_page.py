@@ -23,10 +23,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.engine import Outcome, RunOptions, run_on_cluster
 from pipelines.outputs import Summary
-from pipelines.watching import Watch, open_watch, report_place
+from pipelines.watching import Watch, open_watch
 from pipelines.watching.block_map import DONE, DONE_BEFORE, FAILED, NAMES
 from pipelines.watching.pass_state import PassState
 from pipelines.watching.picture import COLOURS, map_png, on_white
+from pipelines.watching.report import report_place
 from tests.support.browser import CHROMIUM, Page, pixels_of, screenshot
 from tilenet._version import __version__
 from tilenet.errors import InvalidData

@@ -12,7 +12,7 @@ from dask.utils import key_split
 
 from pipelines.engine import Outcome, RunOptions, run_in_loop
 from pipelines.outputs import Summary, check_stored
-from pipelines.watching import Watch, report_place, write_report
+from pipelines.watching import Watch, write_report
 from pipelines.watching.block_map import (
     ABSENT,
     DONE,
@@ -26,6 +26,7 @@ from pipelines.watching.block_map import (
 from pipelines.watching.metrics_text import metrics_text
 from pipelines.watching.pass_state import NOW_SECONDS, PassState
 from pipelines.watching.picture import CELLS, COLOURS, HEIGHT, WIDTH, bin_states, draw_map
+from pipelines.watching.report import report_place
 from pipelines.watching.workers import running_blocks
 from tests.support.browser import pixels_of
 from tests.volumes.test_volume_write import NEW
