@@ -20,7 +20,7 @@ SIGNALS = tuple(
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Stop:
     """A request to stop: no further block is begun.
 
@@ -93,9 +93,6 @@ def stop_on_signals(*, at_once: bool = False) -> Iterator[Stop]:
         When something failed after a signal had arrived.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if number not in (signal.SIGINT, signal.SIGTERM):
@@ -106,22 +103,20 @@ def stop_on_signals(*, at_once: bool = False) -> Iterator[Stop]:
         if at_once:
             stop.check()
 
-    before = _install(handle)
-    _open.append(stop)
-    try:
-        yield stop
-    except Exception as error:
-        # A terminal that is closed refuses what is said before its signal arrives.
-        if stop.signal is None and _is_of_closed_terminal(error) and signal.SIGHUP in before:
-            handle(signal.SIGHUP, None)
-        # A signal to the whole process group ends workers too: what they say then is no error.
-        if stop.signal is None:
-            raise
-        raise Stopped(stop.signal) from error
-    finally:
-        _open.remove(stop)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _handling(handle) as before:
+        _open.append(stop)
+        try:
+            yield stop
+        except Exception as error:
+            # A terminal that is closed refuses what is said before its signal arrives.
+            if stop.signal is None and _is_of_closed_terminal(error) and signal.SIGHUP in before:
+                handle(signal.SIGHUP, None)
+            # A signal to the whole process group ends workers too: what they say then is no error.
+            if stop.signal is None:
+                raise
+            raise Stopped(stop.signal) from error
+        finally:
+            _open.remove(stop)
 
 
 @contextlib.contextmanager
@@ -143,23 +138,26 @@ def undisturbed(text: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    if threading.current_thread() is not threading.main_thread():
+    with _handling(handle):
         yield
-        return
-    before = _install(handle)
+
+
+@contextlib.contextmanager
+def _handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
+    # Gives what handled them before; nothing outside the main thread, which alone may change it.
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, handle)
+            for number in SIGNALS
+            if number in (signal.SIGINT, signal.SIGTERM)
+            or signal.getsignal(number) != signal.SIG_IGN
+        }
     try:
-        yield
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _install(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    return {
-        number: signal.signal(number, handle)
-        for number in SIGNALS
-        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
-    }
 
 
 def _is_of_closed_terminal(error: Exception) -> bool:

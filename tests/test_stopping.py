@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipelines.stopping import stop_on_signals
+from pipelines.stopping import Stopped, check_stop, stop_on_signals
 from tests.support.runs import environment, in_terminal
 
 # The signal is held back, so that the terminal refuses a line first; without that it is chance.
@@ -42,3 +43,12 @@ def test_a_line_that_a_closed_terminal_refuses_is_a_request_to_stop(tmp_path: Pa
 def test_an_error_of_a_disk_is_no_closed_terminal() -> None:
     with pytest.raises(OSError, match="a disk"), stop_on_signals():
         raise OSError(errno.EIO, "a disk fails")
+
+
+def test_the_end_of_a_context_within_another_leaves_the_outer_request() -> None:
+    with stop_on_signals() as outer:
+        with stop_on_signals():
+            pass
+        outer.signal = signal.SIGTERM
+        with pytest.raises(Stopped):
+            check_stop()
