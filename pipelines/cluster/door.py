@@ -55,7 +55,7 @@ def open_client(
     SchedulerLost
         When it ended in the meantime.
     QueueRefused, JobsNotStarted, JobsFailed
-        When the batch system gives no workers.
+        When the queueing system gives no workers.
     Stopped
         When a signal arrived before there were any.
     """

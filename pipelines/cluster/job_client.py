@@ -1,4 +1,4 @@
-"""A scheduler in this process, whose workers are jobs of a batch system."""
+"""A scheduler in this process, whose workers are jobs of a queueing system."""
 
 from __future__ import annotations
 

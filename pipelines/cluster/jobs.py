@@ -1,4 +1,4 @@
-"""Workers in jobs of a batch system: started, watched, replaced, and cancelled at the end.
+"""Workers in jobs of a queueing system: started, watched, replaced, and cancelled at the end.
 
 A thread of its own looks after the jobs, so that the command computes meanwhile. The scheduler is
 in this process: what it knows of its workers costs nothing to ask. The queue is asked only about

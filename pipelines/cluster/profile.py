@@ -60,7 +60,7 @@ class Profile(_ProfileTable):
     Parameters
     ----------
     kind : {"local", "slurm", "lsf", "pbs", "sge"}
-        Processes on this machine, or jobs of a batch system.
+        Processes on this machine, or jobs of a queueing system.
     scheduler : str or None
         A running scheduler instead: its address or scheduler file.
     workers : int or None

@@ -55,7 +55,7 @@ def read_seconds(value: Any) -> int:
     Raises
     ------
     ValueError
-        When it is none, not positive, or without a unit: batch systems disagree on what that is.
+        When it is none, not positive, or without a unit: queueing systems disagree on what that is.
     """
     text = str(value).strip()
     if match := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
