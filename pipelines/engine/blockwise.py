@@ -19,7 +19,7 @@ from distributed import Client, Future, KilledWorker
 from pipelines.cluster import ask, whereabouts
 from pipelines.engine.attempts import Failure, Reassignment, Work
 from pipelines.engine.in_flight import InFlight
-from pipelines.engine.loop import Run
+from pipelines.engine.loop import BlockRun
 from pipelines.engine.outages import is_transient
 from pipelines.engine.outcome import Outcome, RunOptions, Task
 from pipelines.engine.supervisor import Supervisor
@@ -74,7 +74,7 @@ def run_on_cluster(
     return _ClusterRun(task, blocks, options, client).complete()
 
 
-class _ClusterRun(Run):
+class _ClusterRun(BlockRun):
     def __init__(
         self, task: Task, blocks: Iterable[Box], options: RunOptions, client: Client
     ) -> None:
@@ -180,9 +180,7 @@ class _ClusterRun(Run):
 
     def _on_error(self, work: Work, error: BaseException, worker: str | None) -> bool:
         why = error_text(error)
-        if worker is None:
-            return self.block_failed(work, Failure(why), transient=is_transient(error))
-        if isinstance(error, WORKER_ERRORS):
+        if worker is not None and isinstance(error, WORKER_ERRORS):
             reason = f"{error.problem}. {error.cure}" if isinstance(error, WorkerUnfit) else why
             work.avoided.add(worker)
             self.supervisor.remove_unfit(worker, reason, for_good=True)
@@ -190,8 +188,10 @@ class _ClusterRun(Run):
             if self.retries(work, why, noted=True):
                 self.backlog.requeue(work)
             return False
-        failure = Failure(f"{why} [worker {self.supervisor.label(worker)}]", worker)
-        self.suspects.block_failed(worker, work, failure)
+        failure = Failure(why)
+        if worker is not None:
+            failure = Failure(f"{why} [worker {self.supervisor.label(worker)}]", worker)
+            self.suspects.block_failed(worker, work, failure)
         return self.block_failed(work, failure, transient=is_transient(error))
 
     # -- blocks that are taken back ---------------------------------------------------------------

@@ -22,7 +22,7 @@ from tilenet.worker import BlockReport
 WAKE_SECONDS = 0.2
 
 
-class Run:
+class BlockRun:
     """What both engines do: which blocks are next, and what follows when one ends or fails."""
 
     slots = 1  # blocks that are computed at once
@@ -130,7 +130,7 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     return _LoopRun(task, blocks, options).complete()
 
 
-class _LoopRun(Run):
+class _LoopRun(BlockRun):
     def __init__(self, task: Task, blocks: Iterable[Box], options: RunOptions) -> None:
         super().__init__(blocks, options)
         self.task = task

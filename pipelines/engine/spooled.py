@@ -6,7 +6,6 @@ import pickle
 import tempfile
 from array import array
 from collections.abc import Iterator
-from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -30,19 +29,14 @@ class SpooledReports:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def __len__(self) -> int:
         return len(self._index) // 4
 
     def append(self, report: BlockReport) -> None:
-        """Keep a report."""
+        """Keep a report, of a block that has none yet."""
         try:
             begin = self._file.seek(0, 2)
             pickle.dump(report, self._file, protocol=pickle.HIGHEST_PROTOCOL)

@@ -37,6 +37,9 @@ from tilenet.errors import BlockHung, WorkersGone, WorkerTooSmall
 #: Seconds between two looks at the workers, at most; and looks within a limit, at least.
 LOOK_SECONDS, LOOKS = 2.0, 8
 
+#: Gives the keys of our blocks in flight, in the order of submission.
+Keys = Callable[[], Sequence[str]]
+
 # What Dask calls the news of workers: of all kinds, and of those that take too much memory.
 _TOPICS = ("all", "worker-restart-memory")
 
@@ -123,23 +126,23 @@ class Supervisor:
         if isinstance(getattr(self.client, "cluster", None), JobCluster):
             self.client.cluster.held = keep
 
-    def check(
-        self, in_flight: Callable[[], Sequence[str]], *, paused: bool = False
-    ) -> dict[str, Reassignment]:
+    def check(self, in_flight: Keys, *, paused: bool = False) -> dict[str, Reassignment]:
         """Say which blocks are to be taken from their workers; then :meth:`replace_hung` those.
 
-        ``in_flight`` gives the keys of our blocks in the order of submission. The time of a pause
-        is no block's. Ends the run where workers die one after another, or none takes blocks.
+        The time of a pause is no block's. Ends the run where workers die one after another, or
+        none takes blocks.
         """
         taken: dict[str, Reassignment] = {}
         while self._events:
-            taken |= self._on_news(self._events.popleft(), in_flight)
+            news = self._events.popleft()
+            if "rss" in news:
+                self._deaths.over_memory(news["worker"], news["rss"])
+            else:
+                taken |= self._on_worker_lost(news, in_flight)
         now = time.monotonic()
         if self._last_look is not None and now - self._last_look < self._interval:
             return taken
-        elapsed = 0.0
-        if self._last_look is not None:
-            elapsed = min(now - self._last_look, 2 * self._interval)
+        elapsed = 0.0 if self._last_look is None else min(now - self._last_look, 2 * self._interval)
         self._last_look = now
         workers = self._present = survey(self.client)
         self._known |= {worker.address: worker for worker in workers}
@@ -148,25 +151,16 @@ class Supervisor:
         # One that offers no GPU takes none of our blocks.
         self.unfit.check([w.address for w in workers if self.resources <= w.resources])
         self._check_served(workers, own, elapsed)
-        self._remove_small(workers)
         for worker in workers:
-            if not self._too_small(worker):
+            if 0 < worker.memory < self.limits.memory:
+                self._remove_small(worker)
+            else:
                 taken |= self._check_hung(worker, own, 0.0 if paused else elapsed)
         return taken
 
     # -- workers that die -------------------------------------------------------------------------
 
-    def _on_news(
-        self, news: dict[str, Any], in_flight: Callable[[], Sequence[str]]
-    ) -> dict[str, Reassignment]:
-        if "rss" in news:
-            self._deaths.over_memory(news["worker"], news["rss"])
-            return {}
-        return self._on_worker_lost(news, in_flight)
-
-    def _on_worker_lost(
-        self, news: dict[str, Any], in_flight: Callable[[], Sequence[str]]
-    ) -> dict[str, Reassignment]:
+    def _on_worker_lost(self, news: dict[str, Any], in_flight: Keys) -> dict[str, Reassignment]:
         worker = news["worker"]
         self._hangs.forget(worker)
         given = [key for key in in_flight() if key in news["processing-tasks"]]
@@ -210,16 +204,11 @@ class Supervisor:
 
     # -- workers that are too small ---------------------------------------------------------------
 
-    def _too_small(self, worker: WorkerState) -> bool:
-        return 0 < worker.memory < self.limits.memory
-
-    def _remove_small(self, workers: Sequence[WorkerState]) -> None:
-        small = [worker for worker in workers if self._too_small(worker)]
-        remove(self.client, [worker.address for worker in small])
-        for worker in small:
-            cure = "It was sent away; start workers with more (--memory-limit)."
-            error = WorkerTooSmall(worker.address, self.limits.memory, worker.memory, cure)
-            self.note(error.message())
+    def _remove_small(self, worker: WorkerState) -> None:
+        remove(self.client, [worker.address])
+        cure = "It was sent away; start workers with more (--memory-limit)."
+        error = WorkerTooSmall(worker.address, self.limits.memory, worker.memory, cure)
+        self.note(error.message())
 
     # -- blocks that hang -------------------------------------------------------------------------
 

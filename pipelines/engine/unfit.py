@@ -87,15 +87,12 @@ class UnfitWorkers:
         self._left = self._removed.difference(present)
         if not self._in_a_row or any(worker not in self for worker in present):
             return
-        most = UNFIT_JOBS_IN_A_ROW if self._of_jobs else UNFIT_IN_A_ROW
-        if self._awaited and self._in_a_row < most:
+        jobs = isinstance(self._client.cluster, JobCluster)
+        if self._awaited and self._in_a_row < (UNFIT_JOBS_IN_A_ROW if jobs else UNFIT_IN_A_ROW):
             return
         ((why, _),) = self._reasons.most_common(1)
         raise WorkersUnfit(self._reasons.total(), why)
 
-    @property
-    def _of_jobs(self) -> bool:
-        return isinstance(self._client.cluster, JobCluster)
-
     def _job(self, worker: WorkerState) -> str | None:
-        return worker.name.split("-")[0] if self._of_jobs else None
+        jobs = isinstance(self._client.cluster, JobCluster)
+        return worker.name.split("-")[0] if jobs else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from distributed import Client
@@ -54,7 +54,7 @@ def common_facts(client: Client, settings: Settings) -> dict[str, Any]:
 
 
 def differ(kinds: Sequence[Sequence[WorkerKind]]) -> InvalidData:
-    """Say what kinds of workers there are, how they differ, and what selects one."""
+    """Say what kinds of workers there are (most first), how they differ, and what selects one."""
     most, *others = kinds
     here = most[0].facts
     text = "; ".join(
@@ -83,14 +83,15 @@ def _selection(kinds: Sequence[Sequence[WorkerKind]]) -> str:
 
 
 def slurm_selection(wanted: Sequence[str], unwanted: Sequence[str]) -> str:
-    """Give the option of sbatch that selects some nodes."""
-    features = slurm_features([*wanted, *unwanted])
-    common = frozenset.intersection(*(_of(features, node) for node in wanted))
-    telling = common.difference(*(_of(features, node) for node in unwanted))
+    """Give the option of sbatch that selects some nodes.
+
+    A constraint on a feature that all wanted nodes have and no other; where there is none, the
+    unwanted nodes are excluded.
+    """
+    nodes = [*wanted, *unwanted]
+    features = dict.fromkeys(nodes, frozenset[str]()) | slurm_features(nodes)
+    common = frozenset.intersection(*(features[node] for node in wanted))
+    telling = common.difference(*(features[node] for node in unwanted))
     if telling:
         return f"--constraint={min(telling)}"
     return f"--exclude={','.join(unwanted)}"
-
-
-def _of(features: Mapping[str, frozenset[str]], node: str) -> frozenset[str]:
-    return features.get(node, frozenset())
