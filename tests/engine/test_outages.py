@@ -410,7 +410,8 @@ def test_neighbours_that_stay_unreadable_fail_and_the_others_go_on(
 ) -> None:
     monkeypatch.setattr("pipelines.engine.attempts.RETRY_DELAYS", (0.05,))
     outcome, bad = Outcome(), MANY[100:112]
-    chosen = options(Silent(), limits=Limits(outage=3.0), outcome=outcome)
+    # Long enough that hardly ever all of the fresh blocks that are tried are among the bad ones.
+    chosen = options(Silent(), limits=Limits(outage=5.0), outcome=outcome)
     # Where the others were done in fewer rounds than these are forgiven, nothing is left but them.
     with contextlib.suppress(OutageLasted):
         run(Unreadable(tuple(bad)), iter(MANY), chosen)
