@@ -18,7 +18,7 @@ from rich.table import Table
 from pipelines.options import REGION, region_box
 from tilenet.geometry import Box, read_box_of
 from tilenet.inference import Predictor, load_model, mirror
-from tilenet.networks import Settings, TileGrid
+from tilenet.networks import Execution, TileGrid
 from tilenet.volumes import Volume, open_volume
 
 Values = npt.NDArray[np.floating[Any]]
@@ -34,9 +34,9 @@ def main(model: str, volume: str, region: Any) -> None:
     box = region_box(region, opened.shape)
     expected = one_pass(model, opened, box)
     settings = {
-        "float32, slabs of 16": Settings(axis=1, slab=16),
-        "float32, slabs of 128": Settings(axis=1, slab=128),
-        "bfloat16, slabs of 64": Settings(precision="bfloat16", axis=1, slab=64),
+        "float32, slabs of 16": Execution(axis=1, slab=16),
+        "float32, slabs of 128": Execution(axis=1, slab=128),
+        "bfloat16, slabs of 64": Execution(precision="bfloat16", axis=1, slab=64),
     }
     table = Table(box=None, title=f"{box} of {volume}, against one pass in float32")
     for name in ("how", "99.9th percentile", "largest", "labels that flip at 1/2"):
@@ -63,7 +63,7 @@ def one_pass(path: str, volume: Volume, box: Box) -> Values:
     return values[tuple(slice(n) for n in box.shape)]
 
 
-def streamed(path: str, volume: Volume, box: Box, settings: Settings) -> Values:
+def streamed(path: str, volume: Volume, box: Box, settings: Execution) -> Values:
     """Evaluate it as a prediction does."""
     settings = dataclasses.replace(settings, threads=torch.get_num_threads())
     model = load_model(path)

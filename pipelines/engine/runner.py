@@ -22,7 +22,7 @@ from pipelines.stopping import Stop, stop_on_signals
 from pipelines.watching import Watch, open_watch
 from tilenet.errors import BlocksFailed
 from tilenet.geometry import Box
-from tilenet.networks import Settings
+from tilenet.networks import Execution
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Runner:
                     total = add(total, reports.values)
         return total
 
-    def facts(self, settings: Settings) -> Mapping[str, Any]:
+    def facts(self, settings: Execution) -> Mapping[str, Any]:
         """Ask the workers for what they must have in common; see :func:`common_facts`."""
         assert self.client is not None
         return common_facts(self.client, settings)

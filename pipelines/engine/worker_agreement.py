@@ -10,20 +10,20 @@ from distributed import Client
 from pipelines.cluster import ask_workers, slurm_features
 from tilenet.errors import InvalidData
 from tilenet.inference import WorkerKind, worker_kind
-from tilenet.networks import DECIDING, EXPLAINING, Settings, explained
+from tilenet.networks import DECIDING, EXPLAINING, Execution, explained
 
 #: Nodes that a message names.
 NAMED = 8
 
 
-def common_facts(client: Client, settings: Settings) -> dict[str, Any]:
+def common_facts(client: Client, settings: Execution) -> dict[str, Any]:
     """Ask every worker what decides the last bits of its results; they must agree.
 
     Parameters
     ----------
     client : distributed.Client
         The cluster.
-    settings : Settings
+    settings : Execution
         Device, precision and threads that the workers are to use.
 
     Returns

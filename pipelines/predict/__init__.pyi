@@ -6,9 +6,9 @@ from .imagined_volume import paper_job as paper_job
 from .intensity_rule import IntensityRule as IntensityRule
 from .job import Choices as Choices
 from .job import Job as Job
+from .job import execution as execution
 from .job import predict_task as predict_task
 from .job import provenance as provenance
-from .job import settings as settings
 from .lazy_array import as_array as as_array
 from .measured_speeds import Workplace as Workplace
 from .plan_text import table as table

@@ -15,7 +15,7 @@ from pipelines.options import Region, cluster_options, region_box, source_argume
 from pipelines.outputs import OutputRun, Part, Summary, part_option, with_others
 from pipelines.predict.checks import check_inputs, check_job, find_prediction
 from pipelines.predict.intensity_rule import IntensityRule, grey_value_warning
-from pipelines.predict.job import Choices, Job, new_output, predict_task, provenance, settings
+from pipelines.predict.job import Choices, Job, execution, new_output, predict_task, provenance
 from pipelines.predict.options import prediction_options
 from pipelines.predict.plan_text import plan_text
 from pipelines.predict.planning import output_dtype, plan_job, planned_cluster
@@ -145,7 +145,7 @@ def _check_devices(cluster: ClusterOptions, device: str) -> None:
 def _prepare(
     job: Job, plan: Plan, begun: Volume | None, known: Intensity | None, runner: Runner
 ) -> tuple[NewVolume | None, Callable[[OutputReference], PredictTask]]:
-    facts = runner.facts(settings(job, plan))
+    facts = runner.facts(execution(job, plan))
     intensity, dtype = known or _measure(job, plan, runner), output_dtype(job, begun)
     grey = job.choices.intensity.to_dict(intensity)
     stated = provenance(job, plan, intensity=grey, facts=facts, dtype=dtype)

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.predict.intensity_rule import IntensityRule
 from tilenet.geometry import AXES, ZYX
 from tilenet.inference import ModelHeader, PredictTask
-from tilenet.networks import STORED_TYPES, Orientation, Settings, averaged, orientations_to_json
+from tilenet.networks import STORED_TYPES, Execution, Orientation, averaged, orientations_to_json
 from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES, Plan
 from tilenet.volumes import Intensity, NewVolume, OutputReference, Volume, VolumeReference, identify
 from tilenet.volumes.stores import seen_from_anywhere
@@ -160,7 +160,7 @@ def provenance(
     }
 
 
-def settings(job: Job, plan: Plan) -> Settings:
+def execution(job: Job, plan: Plan) -> Execution:
     """Give how a worker is to run the network.
 
     Parameters
@@ -172,11 +172,11 @@ def settings(job: Job, plan: Plan) -> Settings:
 
     Returns
     -------
-    Settings
+    Execution
         What changes the bits of a result, the device, and how tasks share it.
     """
     request = plan.request
-    return Settings(
+    return Execution(
         job.choices.device,
         request.precision,
         request.threads,
@@ -223,7 +223,7 @@ def predict_task(
         output=output,
         model=seen_from_anywhere(job.model),
         model_sha256=job.sha256,
-        settings=settings(job, plan),
+        settings=execution(job, plan),
         intensity=intensity,
         architecture=plan.request.architecture,
         tile=plan.tile,

@@ -17,17 +17,17 @@ from pipelines.predict import (
     Job,
     check_inputs,
     check_job,
+    execution,
     output_dtype,
     plan_job,
     predict_task,
     provenance,
-    settings,
 )
 from tilenet.errors import InvalidData, ResumeRefused
 from tilenet.formats import open_source
 from tilenet.geometry import Box
 from tilenet.inference import TOLERANCES, RecomputeTask, model_sha256
-from tilenet.networks import EXPLAINING, Settings
+from tilenet.networks import EXPLAINING, Execution
 from tilenet.planning import Plan
 from tilenet.volumes import (
     PLAN,
@@ -107,9 +107,9 @@ class Recomputation:
         return Intensity.from_dict(self.output.attributes["intensity"]["numbers"])
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Execution:
         """How a worker is to run the network."""
-        return settings(self.job, self.plan)
+        return execution(self.job, self.plan)
 
     def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
         """Draw blocks, one at least, of which all is stored and no object is in ``bad``.

@@ -26,7 +26,7 @@ from tilenet.errors import WorkerTooSmall, WorkerUnfit
 from tilenet.geometry import BlockGrid, Box
 from tilenet.inference import Predictor, PredictTask, worker_kind
 from tilenet.inference.worker_facts import check_facts, numeric_facts
-from tilenet.networks import Settings, TileGrid, UNetArchitecture
+from tilenet.networks import Execution, TileGrid, UNetArchitecture
 from tilenet.planning import Plan
 from tilenet.synthetic import synthetic_em
 from tilenet.volumes import NewVolume, VolumeReference, create_volume, open_volume
@@ -146,7 +146,7 @@ def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
 ) -> None:
     with Client(shared.address) as client:
         client.wait_for_workers(1, timeout=LONG)
-        facts = common_facts(client, Settings())
+        facts = common_facts(client, Execution())
         late = shared.worker("late", ATEN_CPU_CAPABILITY="default")
         client.wait_for_workers(2, timeout=LONG)
         try:
@@ -182,9 +182,9 @@ def test_workers_whose_kernels_differ_are_told_at_the_start(
         other = shared.worker("other", **variables)
         client.wait_for_workers(2, timeout=LONG)
         try:
-            kinds = client.run(worker_kind, Settings())
+            kinds = client.run(worker_kind, Execution())
             if len({kind.facts["digest"] for kind in kinds.values()}) == 1:
-                facts = common_facts(client, Settings())  # what only explains is named for both
+                facts = common_facts(client, Execution())  # what only explains is named for both
                 assert facts["ONEDNN_MAX_CPU_ISA"] == "SSE41 and unset"
                 return
             done = predict_there(case, "mixed.zarr", shared.address)
@@ -197,7 +197,7 @@ def test_workers_whose_kernels_differ_are_told_at_the_start(
             assert not (case / "mixed.zarr").exists()
             mine = next(kind for kind in kinds.values() if kind.node != "b07")
             began = tuple(mine.facts.items())
-            late = client.submit(check_facts, began, Settings(), workers="other", pure=False)
+            late = client.submit(check_facts, began, Execution(), workers="other", pure=False)
             with pytest.raises(WorkerUnfit) as refused:
                 late.result()
             assert "ONEDNN_MAX_CPU_ISA is 'SSE41', not unset" in str(refused.value)

@@ -21,13 +21,13 @@ from tests.cluster.test_scheduler import LONG, Processes, wait_for
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import store_volume
 from tilenet.errors import WorkersGone
-from tilenet.networks import Settings, UNetArchitecture
+from tilenet.networks import Execution, UNetArchitecture
 from tilenet.volumes import VolumeReference
 
 pytestmark = pytest.mark.cluster
 
 ASKERS: dict[str, Callable[[Client], Any]] = {
-    "facts": lambda client: common_facts(client, Settings()),
+    "facts": lambda client: common_facts(client, Execution()),
     "capacity": lambda client: ask_workers(client, _capacity, "cpu"),
     "versions": check_workers,
     "resources": task_resources,

@@ -31,7 +31,7 @@ from tilenet.inference import (
 from tilenet.inference.model_file import Activation
 from tilenet.inference.predictor import numeric_facts
 from tilenet.labels import WeightRule, border_weights
-from tilenet.networks import ARITHMETIC, Settings, TileGrid, UNetArchitecture, averaged, explained
+from tilenet.networks import ARITHMETIC, Execution, TileGrid, UNetArchitecture, averaged, explained
 from tilenet.networks.facts import differing
 from tilenet.volumes import (
     Intensity,
@@ -59,7 +59,7 @@ def stored_values(activation: Activation, dtype: str, rotations: int = 1) -> npt
     header = ModelHeader(
         architecture, Intensity(2.0, 0.5), (OutputChannel("a"), OutputChannel("b")), activation
     )
-    predictor = Predictor(Model(integer_network(architecture), header), Settings(axis=1, slab=32))
+    predictor = Predictor(Model(integer_network(architecture), header), Execution(axis=1, slab=32))
     block = Box.of_shape((2, 32, 32))
     tiles = TileGrid(block, (1, 32, 32), architecture, block.shape, averaged(rotations, False))
     return predictor.predict(grey_values(tiles.input_box.shape, seed=1), tiles, dtype)

@@ -19,7 +19,7 @@ from tests.support.runs import predict_task, store_volume
 from tilenet.geometry import BlockGrid, Box
 from tilenet.inference import PredictTask, RecomputeTask, streaming
 from tilenet.inference.device_lock import DeviceLock
-from tilenet.networks import STREAMS, Settings
+from tilenet.networks import STREAMS, Execution
 from tilenet.volumes import Volume, writer
 from tilenet.worker import Clock
 
@@ -41,7 +41,7 @@ def task(tmp_path: Path) -> PredictTask:
         block=SHARD,
         tile=BLOCK,
         dtype="uint8",
-        settings=Settings(axis=0, slab=4, streams=STREAMS),
+        settings=Execution(axis=0, slab=4, streams=STREAMS),
     )
 
 

@@ -42,7 +42,7 @@ from tilenet.inference.speed_test import (
     slab_operations,
     steady_stream,
 )
-from tilenet.networks import Settings, UNetArchitecture
+from tilenet.networks import Execution, UNetArchitecture
 from tilenet.planning import ASSUMED_START, make_plan
 
 TINY = UNetArchitecture.planar(2, 2, dropout=0.0)
@@ -58,7 +58,7 @@ def test_a_slab_gives_its_planes_for_the_operations_that_are_counted(
 ) -> None:
     slab = units * architecture.alignment[axis]
     # float64: PyTorch's counter knows its own convolutions, not oneDNN's.
-    fed = Settings(precision="float64", axis=axis, slab=slab)
+    fed = Execution(precision="float64", axis=axis, slab=slab)
     shape = architecture.input_for(architecture.smallest_output)
     if architecture.is_planar and axis == 0:
         return  # sections have nothing to do with one another: never streamed along z

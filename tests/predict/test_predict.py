@@ -50,7 +50,7 @@ from tilenet.errors import (
     VoxelSizeMismatch,
 )
 from tilenet.geometry import Box
-from tilenet.networks import Settings, UNetArchitecture
+from tilenet.networks import Execution, UNetArchitecture
 from tilenet.volumes import Intensity, VolumeReference, open_volume, replace_attributes
 
 pytestmark = pytest.mark.cluster
@@ -451,7 +451,7 @@ def test_an_output_that_is_something_else_is_refused(copy: Path) -> None:
 def test_a_stop_while_the_workers_are_asked_costs_no_old_output(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(client: Client, settings: Settings) -> dict[str, Any]:
+    def interrupted(client: Client, settings: Execution) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGINT)
         return common_facts(client, settings)
 

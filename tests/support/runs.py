@@ -24,7 +24,7 @@ from pipelines.engine import Outcome, RunOptions, Task, run_in_loop, run_on_clus
 from pipelines.engine.loop import WAKE_SECONDS
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.inference import PredictTask, model_sha256, read_header
-from tilenet.networks import Settings
+from tilenet.networks import Execution
 from tilenet.volumes import (
     NewVolume,
     OutputReference,
@@ -100,7 +100,7 @@ def predict_task(
     dtype: str,
     block: ZYX,
     precision: str = "float32",
-    settings: Settings | None = None,
+    settings: Execution | None = None,
 ) -> PredictTask:
     """Create an output, of one shard per ``block``, and the task that fills it."""
     header, volume = read_header(model), open_volume(source)
@@ -118,7 +118,7 @@ def predict_task(
         output=OutputReference(str(output), creation),
         model=model,
         model_sha256=model_sha256(model),
-        settings=settings or Settings(precision=precision),
+        settings=settings or Execution(precision=precision),
         intensity=header.intensity,
         architecture=header.architecture,
         tile=tile,

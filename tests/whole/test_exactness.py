@@ -29,7 +29,7 @@ from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.inference import Model, ModelHeader, OutputChannel, Predictor, UNet, mirror
 from tilenet.inference import predict_task as tasks
 from tilenet.inference.block_reader import Feed
-from tilenet.networks import IDENTITY, Orientation, Settings, TileGrid, UNetArchitecture
+from tilenet.networks import IDENTITY, Execution, Orientation, TileGrid, UNetArchitecture
 from tilenet.planning import ReadingOrder
 from tilenet.volumes import Intensity, Volume, open_volume
 
@@ -105,7 +105,7 @@ def test_blocks_that_stream_read_every_voxel_once_and_write_every_shard_once(
         block=shard,
         tile=zyx((1, *block[1:])) if architecture.is_planar else block,
         dtype="float32",
-        settings=Settings(precision="float64", axis=axis, slab=2 * architecture.alignment[axis]),
+        settings=Execution(precision="float64", axis=axis, slab=2 * architecture.alignment[axis]),
     )
     read, written = Counter[Box](), Counter[Box]()
     honest_read, honest_write = Volume.read, Volume.write
@@ -188,7 +188,7 @@ def stitch(
     architecture = network.architecture
     outputs = tuple(OutputChannel(f"c{i}") for i in range(architecture.out_channels))
     header = ModelHeader(architecture, Intensity(), outputs, "linear")
-    predictor = Predictor(Model(network, header), Settings(precision="float64"))
+    predictor = Predictor(Model(network, header), Execution(precision="float64"))
     shape = zyx(values.shape)
     result = np.empty((architecture.out_channels, *shape))
     for i, box in enumerate(BlockGrid(shape, block)):
@@ -305,7 +305,7 @@ def test_one_numeric_plan_gives_one_result_whatever_the_order(threads: int) -> N
     architecture = UNetArchitecture.planar(8, 3, dropout=0.0)
     header = ModelHeader(architecture)
     network = random_network(architecture)
-    predictor = Predictor(Model(network, header), Settings(threads=threads))
+    predictor = Predictor(Model(network, header), Execution(threads=threads))
     values = grey_values((1, 200, 200), top=256)
     tiles = TileGrid(Box.of_shape((1, 200, 200)), (1, 64, 64), architecture, (1, 200, 200))
     padded = mirror(
@@ -321,7 +321,7 @@ def test_a_network_computes_with_the_threads_of_its_plan(threads: int) -> None:
     # Another number may split sums elsewhere, and so give other bits.
     architecture = ARCHITECTURES["planar"]
     model = Model(random_network(architecture), ModelHeader(architecture))
-    predictor = Predictor(model, Settings(threads=threads, slab=architecture.alignment[0]))
+    predictor = Predictor(model, Execution(threads=threads, slab=architecture.alignment[0]))
     tiles = TileGrid(Box.of_shape((1, 64, 64)), (1, 64, 64), architecture, (1, 64, 64))
     seen, before = set[int](), torch.get_num_threads()
 

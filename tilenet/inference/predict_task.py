@@ -22,7 +22,14 @@ from tilenet.inference.device_lock import DeviceLock
 from tilenet.inference.mask import enlarge, mask_box, mask_factor
 from tilenet.inference.model_file import load_model, model_sha256
 from tilenet.inference.worker_facts import Facts, check_facts
-from tilenet.networks import IDENTITY, Orientation, Settings, TileGrid, UNetArchitecture, fed_planes
+from tilenet.networks import (
+    IDENTITY,
+    Execution,
+    Orientation,
+    TileGrid,
+    UNetArchitecture,
+    fed_planes,
+)
 from tilenet.planning import ReadingOrder, writers
 from tilenet.volumes import (
     Intensity,
@@ -47,7 +54,7 @@ NETWORKS = 2
 
 @once(NETWORKS)
 def _predictor(
-    path: str, sha256: str, settings: Settings, intensity: Intensity, facts: Facts
+    path: str, sha256: str, settings: Execution, intensity: Intensity, facts: Facts
 ) -> Predictor:
     from tilenet.inference.predictor import Predictor
 
@@ -70,7 +77,7 @@ class PredictTask:
         The output, created already.
     model, model_sha256 : str
         The model file, and the content that it must have.
-    settings : Settings
+    settings : Execution
         Device, precision and threads.
     intensity : Intensity
         Rule that normalises grey values.
@@ -92,7 +99,7 @@ class PredictTask:
     output: OutputReference
     model: str
     model_sha256: str
-    settings: Settings
+    settings: Execution
     intensity: Intensity
     architecture: UNetArchitecture
     tile: ZYX

@@ -27,7 +27,7 @@ from tilenet.inference.speed_cache import cpu_name
 from tilenet.inference.streaming import StreamedNetwork
 from tilenet.inference.transfers import Pending, Transfers, ahead
 from tilenet.inference.turning import turn, turn_back
-from tilenet.networks import ARITHMETIC, IDENTITY, VARIABLES, Settings, Tile, TileGrid
+from tilenet.networks import ARITHMETIC, IDENTITY, VARIABLES, Execution, Tile, TileGrid
 from tilenet.planning import ReadingOrder, sections
 from tilenet.volumes import Intensity
 
@@ -54,7 +54,7 @@ class Predictor:
     ----------
     model : Model
         Network and header.
-    settings : Settings
+    settings : Execution
         Device, precision and threads.
     intensity : Intensity, optional
         Rule to use instead of the model's.
@@ -66,7 +66,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model: Model, settings: Settings, intensity: Intensity | None = None
+        self, model: Model, settings: Execution, intensity: Intensity | None = None
     ) -> None:
         self.device = check_device(settings.device)
         keep_freed_memory()  # also in workers that we did not start

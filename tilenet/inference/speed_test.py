@@ -23,7 +23,7 @@ from tilenet.inference.allocator import keep_freed_memory
 from tilenet.inference.predictor import PRECISIONS, check_device
 from tilenet.inference.streaming import Stream, StreamedNetwork
 from tilenet.inference.unet import UNet
-from tilenet.networks import STORED_TYPES, Settings, UNetArchitecture
+from tilenet.networks import STORED_TYPES, Execution, UNetArchitecture
 from tilenet.planning import Plan, assumed_rates
 from tilenet.volumes import NewVolume, create_volume, open_volume, reopen_for_writing
 
@@ -46,7 +46,7 @@ class ComputeTrial:
     """The evaluation that is measured."""
 
     architecture: UNetArchitecture  # the network, with random weights
-    settings: Settings  # device, precision, threads, stream axis and slab
+    settings: Execution  # device, precision, threads, stream axis and slab
     # Its cross-section; along the stream axis the shortest input that is legal, (z, y, x).
     input_shape: ZYX
 
@@ -78,7 +78,7 @@ def compute_trial(plan: Plan, device: str) -> ComputeTrial | None:
         None where even the narrowest slab would take minutes.
     """
     request = plan.request
-    settings = Settings(device, request.precision, request.threads, axis=plan.axis, slab=plan.slab)
+    settings = Execution(device, request.precision, request.threads, axis=plan.axis, slab=plan.slab)
     architecture, rate = request.architecture, assumed_rates(request).compute
     kept, seconds = plan.tile, math.inf
     while True:

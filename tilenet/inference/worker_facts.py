@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilenet.errors import WorkerUnfit
-from tilenet.networks import Settings, explained
+from tilenet.networks import Execution, explained
 
 #: What :func:`numeric_facts` gives, such that it can be hashed.
 Facts = tuple[tuple[str, Any], ...]
@@ -41,12 +41,12 @@ class WorkerKind:
     in_slurm: bool
 
 
-def worker_kind(settings: Settings) -> WorkerKind:
+def worker_kind(settings: Execution) -> WorkerKind:
     """Tell, from inside a worker, what kind it is of.
 
     Parameters
     ----------
-    settings : Settings
+    settings : Execution
         Device, precision and threads that it is to use.
 
     Returns
@@ -59,7 +59,7 @@ def worker_kind(settings: Settings) -> WorkerKind:
     return WorkerKind(facts, node, "SLURM_JOB_ID" in os.environ)
 
 
-def check_facts(facts: Facts, settings: Settings) -> None:
+def check_facts(facts: Facts, settings: Execution) -> None:
     """Refuse to compute in a worker of another kind than those that a run began with."""
     # The workers that were there when the run began agreed; this one may have come later.
     if not facts:

@@ -1,7 +1,7 @@
 from .axis_law import AxisLaw as AxisLaw
 from .execution import STREAMS as STREAMS
 from .execution import VALUE_BYTES as VALUE_BYTES
-from .execution import Settings as Settings
+from .execution import Execution as Execution
 from .facts import ARITHMETIC as ARITHMETIC
 from .facts import DECIDING as DECIDING
 from .facts import EXPLAINING as EXPLAINING

@@ -13,7 +13,7 @@ STREAMS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Execution:
     """How a network runs on a device.
 
     Parameters
