@@ -8,7 +8,8 @@ import torch
 
 from tilenet.geometry import ZYX, Box
 from tilenet.networks import VALUE_BYTES, UNetArchitecture, slab_for, stream_axis
-from tilenet.planning import SLAB_BYTES, Plan, Request
+from tilenet.planning import Plan, Request
+from tilenet.planning.choose import SLAB_BYTES
 
 
 @dataclass(frozen=True, slots=True)

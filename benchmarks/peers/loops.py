@@ -13,7 +13,8 @@ from benchmarks.peers import arrays
 from benchmarks.peers.cluster import planned
 from benchmarks.peers.contestant import Contestant, Run, Setting, timed
 from tilenet.geometry import ZYX, BlockGrid, Box, round_up, zyx
-from tilenet.networks import UNetArchitecture, shape_after
+from tilenet.networks import UNetArchitecture
+from tilenet.networks.layers import shape_after
 from tilenet.volumes import open_volume
 
 #: Memory of a process that has PyTorch loaded; and live values to peak memory: what oneDNN

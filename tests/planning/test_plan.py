@@ -28,13 +28,13 @@ from tilenet.networks import (
 from tilenet.networks.orientations import FLIPS, ORIENTATIONS
 from tilenet.planning import (
     PROCESS_BYTES,
-    SLAB_BYTES,
     Costs,
     Plan,
     Request,
     check_memory,
     make_plan,
 )
+from tilenet.planning.choose import SLAB_BYTES
 
 PAPER = UNetArchitecture.planar()
 VOLUMETRIC = UNetArchitecture.volumetric()

@@ -64,7 +64,7 @@ class BlockGrid(Sequence[Box]):
         return self.block_at(zyx(a + n for a, n in zip(lattice.start, offset, strict=True)))
 
     def block_at(self, coordinates: ZYX) -> Box:
-        """Give the block at a lattice position."""
+        """Give the block at a lattice position, cropped to the volume."""
         start = zyx(c * n for c, n in zip(coordinates, self.block_shape, strict=True))
         block = Box(start, zyx(a + n for a, n in zip(start, self.block_shape, strict=True)))
         return block.intersect(Box.of_shape(self.volume_shape))

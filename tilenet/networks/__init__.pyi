@@ -9,7 +9,6 @@ from .facts import UNSTATED as UNSTATED
 from .facts import VARIABLES as VARIABLES
 from .facts import explained as explained
 from .layers import Layer as Layer
-from .layers import shape_after as shape_after
 from .orientations import IDENTITY as IDENTITY
 from .orientations import ROTATIONS as ROTATIONS
 from .orientations import Orientation as Orientation
@@ -27,7 +26,6 @@ from .slab_law import stream_axis as stream_axis
 from .stored_type import STORED_TYPES as STORED_TYPES
 from .stored_type import UINT8 as UINT8
 from .stored_type import StoredName as StoredName
-from .stored_type import StoredType as StoredType
 from .tiles import Tile as Tile
 from .tiles import TileGrid as TileGrid
 from .unet_architecture import UNetArchitecture as UNetArchitecture

@@ -65,7 +65,7 @@ class AxisLaw:
         return self.smallest_output + steps * self.alignment
 
     def nearest_outputs(self, size: int) -> tuple[int, ...]:
-        """Give the legal outputs right below and right above a size."""
+        """Give the legal outputs right below and right above a size, or a legal size alone."""
         above = self.output_for(size)
         if above == size:
             return (size,)
@@ -96,7 +96,7 @@ class AxisLaw:
         return first, last
 
     def crop(self, level: int) -> int:
-        """Give how much the skip at a level exceeds the up-sampled features, per side."""
+        """Give how much a level's skip exceeds the up-sampled features, per side, in its voxels."""
         excess = self.shrinks[-1]
         for inner in reversed(range(level + 1, len(self.pools))):
             excess = excess * self.pools[inner] + 2 * self.shrinks[inner]

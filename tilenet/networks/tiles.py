@@ -132,6 +132,8 @@ class TileGrid(Sequence[Tile]):
 
     def seen(self, tile: Tile, orientation: Orientation) -> Tile:
         """Give a tile's boxes for an orientation, in coordinates of the volume."""
+        # Along a flipped axis the output ends where the tile ends: the network sees that voxel
+        # first, and the poolings begin there, at a multiple of the alignment.
         shift = zyx(
             kept - size if flipped else 0
             for flipped, kept, size in zip(

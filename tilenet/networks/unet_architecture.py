@@ -9,9 +9,7 @@ after the deepest level, ``A`` the product of the pooling factors (the *alignmen
     output = A * b - loss
 
 so ``input - output`` is the same for every legal size, and half of it is the *halo*.
-The fields of :class:`UNetArchitecture` are the one description that the network
-(:mod:`tilenet.inference.unet`), the shape law, the operation count and the memory estimate are made
-from.
+Network, shape law, operation count and memory estimate are all made from these fields.
 """
 
 from __future__ import annotations
@@ -88,8 +86,6 @@ class UNetArchitecture:
         values = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values):
             raise ArchitectureError(name, value, "positive whole numbers needed")
-
-    # -- construction ---------------------------------------------------------------------------
 
     @classmethod
     def planar(cls, base_channels: int = 64, depth: int = 4, **others: Any) -> Self:
@@ -171,12 +167,9 @@ class UNetArchitecture:
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1) or known
-                raise ArchitectureError(
-                    name, values[name], f"unknown field; did you mean {near[0]}"
-                )
+                problem = f"unknown field; did you mean {near[0]}"
+                raise ArchitectureError(name, values[name], problem)
         return cls(**{name: _as_tuples(value) for name, value in values.items()})
-
-    # -- layers ---------------------------------------------------------------------------------
 
     @property
     def depth(self) -> int:
@@ -226,8 +219,6 @@ class UNetArchitecture:
     def parameter_count(self) -> int:
         """Number of weights and biases; 31,030,658 for the paper's network."""
         return sum(layer.parameters for layer in self.layers())
-
-    # -- shape law ------------------------------------------------------------------------------
 
     @functools.cached_property
     def laws(self) -> tuple[AxisLaw, AxisLaw, AxisLaw]:
@@ -323,8 +314,6 @@ class UNetArchitecture:
             nearest = law.nearest_outputs(size - more)
             if size - more not in nearest:
                 raise IllegalSize(what, axis, size, tuple(n + more for n in nearest))
-
-    # -- cost -----------------------------------------------------------------------------------
 
     def evaluation(self, input_shape: ZYX) -> Evaluation:
         """Count what one evaluation costs.

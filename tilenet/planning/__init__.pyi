@@ -1,7 +1,6 @@
 from .alternative_plans import Alternative as Alternative
 from .alternative_plans import alternatives as alternatives
 from .alternative_plans import choose_plan as choose_plan
-from .choose import SLAB_BYTES as SLAB_BYTES
 from .choose import make_plan as make_plan
 from .costs import Costs as Costs
 from .plan import PROCESS_BYTES as PROCESS_BYTES

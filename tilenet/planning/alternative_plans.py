@@ -54,7 +54,7 @@ class Alternative:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the alternative as JSON values."""
+        """Give the alternative as JSON values; figures are null where nothing fits the memory."""
         figures: dict[str, Any] = dict.fromkeys(
             ("tile", "axis", "slab", "block", "workers", "threads", "operations", "bytes_read",
              "evaluation_bytes", "worker_bytes", "wall_seconds")
@@ -135,7 +135,7 @@ def choose_plan(request: Request, cores: int | None = None) -> Plan:
 
 
 def splits(request: Request, cores: int) -> Iterator[Request]:
-    """Share cores out to workers and threads in other ways."""
+    """Share cores, and the memory of all workers, out in other ways; rates follow from its own."""
     if request.device != "cpu":
         return
     for threads in sorted({*(n for n in THREADS if n < cores), cores}):

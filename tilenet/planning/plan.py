@@ -160,7 +160,7 @@ class Plan:
         return self.evaluations_bytes(self.streams)
 
     def evaluations_bytes(self, streams: int) -> int:
-        """Memory of evaluations on the device, weights included."""
+        """Memory of evaluations on the device, weights included: of all that began one computes."""
         request = self.request
         unfolded = request.precision == "float64" and request.device == "cpu"
         values = live_values(
@@ -245,7 +245,7 @@ class Plan:
         return self.worker_bytes if self.request.device == "cpu" else self.evaluation_bytes
 
     def host_bytes(self, streams: int, queued: int) -> int:
-        """Host memory of one worker process that does so much at once."""
+        """Host memory of one worker process with so many evaluations begun and rows queued."""
         on_host = self.evaluations_bytes(streams) if self.request.device == "cpu" else 0
         buffers = self.request.slots * self._buffer_bytes(queued)
         return PROCESS_BYTES + on_host + self.averaging_bytes + buffers

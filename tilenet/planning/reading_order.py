@@ -98,7 +98,11 @@ def sections(tiles: TileGrid) -> Iterator[TileGrid]:
 
 
 def planes_held(law: AxisLaw, *, fed: int, at_once: int) -> int:
-    """Bound the stored planes that are in memory while a block is read along the row axis."""
+    """Bound the stored planes that are in memory while a block is read along the row axis.
+
+    Those that the next slab or section (``fed`` planes) lies in or that will be mirrored, and those
+    that are read ahead, ``at_once``.
+    """
     span = fed + law.halo + law.alignment - 1
     # Wherever they begin they lie in so many granules, and one more is read ahead.
     return at_once * ((span + at_once - 2) // at_once + 2)

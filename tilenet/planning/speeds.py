@@ -95,13 +95,13 @@ def planning_rate(request: Request) -> float:
 
 
 def operations_per_byte(request: Request) -> float:
-    """Give how many operations a worker executes while it decodes a byte."""
+    """Give how many operations a worker executes while it decodes a byte: a power of two, too."""
     rates = rates_of(request)
     return _rounded(rates.compute / rates.read)
 
 
 def voxels_within(request: Request, seconds: float, operations: float) -> float:
-    """Give how many voxels a worker reads, computes and writes in a time, about."""
+    """Give how many voxels a worker handles in a time, by rates rounded to powers of two."""
     rates = rates_of(request)
     computing = operations / planning_rate(request)
     reading = request.input_bytes / _rounded(rates.read)
