@@ -466,14 +466,6 @@ def test_more_workers_get_no_fewer_blocks() -> None:
     assert counts[0] < counts[-1]
 
 
-def test_read_amplification_is_that_of_a_block_in_the_middle() -> None:
-    plan = make_plan(request((9, 20000, 20000)))
-    middle = plan.grid.block_at(zyx(n // 2 for n in plan.grid.lattice.shape))
-    tiles = TileGrid(middle, plan.tile, PAPER, plan.request.volume_shape)
-    assert tiles.pads == ((0, 0), (0, 0), (0, 0)), "nothing is mirrored"
-    assert plan.read_amplification == pytest.approx(tiles.read_box.size / middle.size)
-
-
 @settings(max_examples=40)
 @given(requests())
 def test_a_plan_is_told_as_json(wanted: Request) -> None:

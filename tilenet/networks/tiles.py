@@ -120,16 +120,6 @@ class TileGrid(Sequence[Tile]):
         """Stored voxels that the whole block depends on, inside the volume."""
         return read_box_of(self.input_box, self.volume_shape)
 
-    @property
-    def pads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Mirrored voxels below and above the volume, per axis (z, y, x)."""
-        box = self.input_box
-        z, y, x = (
-            (max(0, -a), max(0, b - n))
-            for a, b, n in zip(box.start, box.stop, self.volume_shape, strict=True)
-        )
-        return z, y, x
-
     def seen(self, tile: Tile, orientation: Orientation) -> Tile:
         """Give a tile's boxes for an orientation, in coordinates of the volume."""
         # Along a flipped axis the output ends where the tile ends: the network sees that voxel

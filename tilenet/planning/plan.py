@@ -120,13 +120,6 @@ class Plan:
         return self.operations / ideal
 
     @property
-    def read_amplification(self) -> float:
-        """Voxels read per voxel written, for a block in the middle of the volume."""
-        inner = self.tiles_of_largest_block.input_box.shape
-        inside = zyx(min(n, v) for n, v in zip(inner, self.request.volume_shape, strict=True))
-        return math.prod(inside) / self.tiles_of_largest_block.block.size
-
-    @property
     def streams(self) -> int:
         """Evaluations of a worker that may have begun at once: those that its memory is enough for.
 
