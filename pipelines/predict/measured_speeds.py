@@ -57,9 +57,7 @@ class Workplace:
 
     def plan(self, request: Request, cache: RateCache | None = None) -> Plan:
         """Plan by the rates that were measured here, if they were."""
-        if cache is None:
-            cache = RateCache.load()
-            warn(cache)
+        cache = cache or _rates_here()
         plan = choose_plan(request, self.cluster.cores)
         found = cache.find(plan, self.machine, self.codec)
         if found is None:
@@ -72,17 +70,12 @@ class Workplace:
 
     def rated(self, plan: Plan) -> Plan:
         """State the rates of a plan that is given, if they were measured here."""
-        cache = RateCache.load()
-        warn(cache)
-        found = cache.find(plan, self.machine, self.codec)
-        if found is None:
-            return plan
+        found = _rates_here().find(plan, self.machine, self.codec)
         return dataclasses.replace(plan, request=dataclasses.replace(plan.request, rates=found))
 
     def calibrated(self, request: Request, *, anew: bool) -> Plan:
         """Plan by measured rates, and measure them where they are not known."""
-        cache = RateCache.load()
-        warn(cache)
+        cache = _rates_here()
         for again in (anew, False):  # a plan by other rates may feed other slabs
             plan = self.plan(request, cache)
             if not again and cache.find(plan, self.machine, self.codec):
@@ -93,6 +86,12 @@ class Workplace:
             cache = cache.add(plan, self.machine, self.codec, rates)
             warn(cache)
         return self.plan(request, cache)
+
+
+def _rates_here() -> RateCache:
+    cache = RateCache.load()
+    warn(cache)
+    return cache
 
 
 def warn(cache: RateCache) -> None:

@@ -91,7 +91,7 @@ def _cheapest(request: Request) -> Plan:
     # One whose rows are queued, so that writing overlaps computing, where memory is enough for any.
     for rows in (QUEUED_ROWS, 1):
         best: Plan | None = None
-        fits = functools.partial(_fits, rows)
+        fits = functools.partial(Plan.fits, streams=1, queued=rows)
         for least, tile in tiles:
             if best is not None and least > _cost(best)[0]:
                 break
@@ -111,12 +111,6 @@ def _least(request: Request, tile: ZYX) -> float:
     operations = math.prod(counts) * evaluation.operations * len(request.orientations)
     stored = math.prod(request.volume_shape) * request.input_bytes
     return operations + stored * operations_per_byte(request)
-
-
-def _fits(rows: int, plan: Plan) -> bool:
-    request = plan.request
-    on_device = request.device == "cpu" or plan.evaluations_bytes(1) <= request.device_memory
-    return on_device and plan.host_bytes(1, rows) <= request.memory
 
 
 def _refuse(plans: Sequence[Plan]) -> Never:

@@ -139,13 +139,16 @@ class Plan:
     @functools.cached_property
     def _overlap(self) -> tuple[int, int]:
         # As much at once as memory is enough for; none of it changes a bit.
-        request, most = self.request, min(self.request.slots, STREAMS)
-        for streams, rows in ((most, QUEUED_ROWS), (1, QUEUED_ROWS)):
-            on_device = self.evaluations_bytes(streams)
-            fits = request.device == "cpu" or on_device <= request.device_memory
-            if fits and self.host_bytes(streams, rows) <= request.memory:
-                return streams, rows
+        for streams in (min(self.request.slots, STREAMS), 1):
+            if self.fits(streams, QUEUED_ROWS):
+                return streams, QUEUED_ROWS
         return 1, 1
+
+    def fits(self, streams: int, queued: int) -> bool:
+        """Tell whether memory is enough for so many evaluations begun and rows queued."""
+        request, on_cpu = self.request, self.request.device == "cpu"
+        fits = on_cpu or self.evaluations_bytes(streams) <= request.device_memory
+        return fits and self.host_bytes(streams, queued) <= request.memory
 
     @property
     def evaluation_bytes(self) -> int:
