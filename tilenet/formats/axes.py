@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
-from tilenet.geometry import ZYX, Box, zyx
+from tilenet.volumes import AxisMap
 
 #: Name of an axis of length 1 that is dropped.
 DROPPED = "-"
@@ -38,39 +38,12 @@ class StoredArray:
     voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
 
 
-@dataclass(frozen=True, slots=True)
-class AxisMap:
-    """How a stored array is seen as (z, y, x)."""
-
-    names: tuple[str, ...]  # one of z, y, x, c or :data:`DROPPED` per stored axis
-    channel: int = 0  # position along c that is read
-
-    def along_zyx(self, sizes: Sequence[int]) -> ZYX:
-        """Give the sizes along z, y and x."""
-        by_name = dict(zip(self.names, sizes, strict=True))
-        return zyx(by_name.get(name, 1) for name in "zyx")
-
-    def agrees_with(self, named: str | None) -> bool:
-        """Tell whether z, y and x are where the file says that they are."""
-        return named is None or all(
-            letter not in "zyx" or letter == name
-            for letter, name in zip(named.lower(), self.names, strict=True)
-        )
-
-    def ranges(self, box: Box) -> tuple[slice, ...]:
-        """Give the part of the stored array that holds a box."""
-        by_name = dict(zip("zyx", box.slices, strict=True))
-        by_name["c"] = slice(self.channel, self.channel + 1)
-        return tuple(by_name.get(name, slice(0, 1)) for name in self.names)
-
-    def arrange(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Bring what was read with :meth:`ranges` into (z, y, x)."""
-        spatial = [name for name in self.names if name in "zyx"]
-        values = values[tuple(slice(None) if name in "zyx" else 0 for name in self.names)]
-        values = values.transpose([spatial.index(name) for name in "zyx" if name in spatial])
-        if "z" not in spatial:
-            values = values[np.newaxis]
-        return np.ascontiguousarray(values, dtype=readable_dtype(values.dtype))
+def agree(axes: AxisMap, named: str | None) -> bool:
+    """Tell whether z, y and x are where the file says that they are."""
+    return named is None or all(
+        letter not in "zyx" or letter == name
+        for letter, name in zip(named.lower(), axes.axes, strict=True)
+    )
 
 
 def readable_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:

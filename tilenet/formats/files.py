@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import RegionOutside, TilenetError, UnreadableBlock, UnreadableVolume
-from tilenet.formats.axes import AxisMap, StoredArray, choose_axes, readable_dtype
+from tilenet.formats.axes import StoredArray, agree, choose_axes, readable_dtype
 from tilenet.formats.hdf5 import open_hdf5
 from tilenet.formats.npy import open_npy, open_npz
 from tilenet.formats.png import open_png
 from tilenet.formats.tiff import open_tiff
 from tilenet.geometry import ZYX, Box
-from tilenet.volumes import is_of_system, why_unreadable
+from tilenet.volumes import AxisMap, is_of_system, why_unreadable
 
 #: Files kept open in a process: many sections of a stack, few of the 256 that macOS allows.
 MAX_OPEN = 64
@@ -55,8 +55,7 @@ class FileSource:
     path: str  # the file, absolute
     inner: str | None  # name of the array inside the file
     axes: AxisMap  # what its axes are
-    # shape, piece_shape: voxels of the volume, and of what is decoded as one piece, (z, y,
-    # x).
+    # Voxels of the volume, and of what is decoded as one piece, (z, y, x).
     shape: ZYX
     piece_shape: ZYX
     dtype: np.dtype[Any]  # of the values that :meth:`read` gives
@@ -69,7 +68,8 @@ class FileSource:
             stored = _open(self.path, self.inner)
             if self.axes.along_zyx(stored.sizes) != self.shape:
                 raise ValueError("the file has changed since it was opened")
-            return self.axes.arrange(stored.read(self.axes.ranges(box)))
+            values = self.axes.arrange(stored.read(self.axes.index(box)))
+            return np.ascontiguousarray(values, dtype=readable_dtype(values.dtype))
         except TilenetError:
             raise
         except Exception as error:  # decoders raise what they like
@@ -83,7 +83,7 @@ class FileSource:
         return {
             "shape": list(self.shape),
             "dtype": str(self.dtype),
-            "axes": "".join(self.axes.names),
+            "axes": "".join(self.axes.axes),
             "channel": self.axes.channel,
             "inner": self.inner,
             "sha256_of_samples": fingerprint([self.path]),
@@ -110,7 +110,7 @@ def open_file(
         shape=chosen.along_zyx(stored.sizes),
         piece_shape=chosen.along_zyx(stored.pieces),
         dtype=readable_dtype(stored.dtype),
-        voxel_size=stored.voxel_size if chosen.agrees_with(stored.names) else None,
+        voxel_size=stored.voxel_size if agree(chosen, stored.names) else None,
     )
 
 
@@ -166,8 +166,7 @@ class StackSource:
     folder: str  # absolute path that all the names are relative to
     names: tuple[str, ...]  # the files, in order
     stops: tuple[int, ...]  # for each file, the first section that is not in it or in one before it
-    # shape, piece_shape: voxels of the volume, and of what is decoded as one piece, (z, y,
-    # x).
+    # Voxels of the volume, and of what is decoded as one piece, (z, y, x).
     shape: ZYX
     piece_shape: ZYX
     dtype: np.dtype[Any]  # of the values that :meth:`read` gives

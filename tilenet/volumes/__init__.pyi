@@ -1,3 +1,4 @@
+from .axis_map import AxisMap as AxisMap
 from .codecs import CODECS as CODECS
 from .codecs import compressors as compressors
 from .create import NewVolume as NewVolume

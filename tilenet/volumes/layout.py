@@ -15,6 +15,7 @@ import zarr
 from natsort import natsorted
 
 from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
+from tilenet.volumes.axis_map import AxisMap
 from tilenet.volumes.ome_metadata import Image, read_image
 from tilenet.volumes.stores import is_remote, local_path, open_node
 
@@ -25,11 +26,9 @@ _DEFAULT_AXES = {2: "yx", 3: "zyx"}
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(AxisMap):
     """What the axes of a stored array mean."""
 
-    axes: tuple[str, ...]  # one letter per stored axis, out of t, c, z, y, x
-    channel: int | None = None  # the channel to read; None reads all of them
     # voxel_size, translation: nanometres, (z, y, x).
     voxel_size: tuple[float, float, float] | None = None
     translation: tuple[float, float, float] | None = None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import zarr
 
 from tilenet.errors import StoreFailed, TilenetError, UnreadableBlock, one_line
-from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.volumes import listing
 from tilenet.volumes.layout import Layout, find_layout
 from tilenet.volumes.provenance import CREATION
@@ -61,7 +61,7 @@ class Volume:
     @property
     def shape(self) -> ZYX:
         """Voxels, (z, y, x)."""
-        return self._along_axes(self.array.shape, missing=1)
+        return self.layout.along_zyx(self.array.shape)
 
     @property
     def channels(self) -> int | None:
@@ -89,21 +89,17 @@ class Volume:
     @property
     def write_shape(self) -> ZYX:
         """Shape of what is written as one object: a shard, or a chunk of an unsharded array."""
-        return self._along_axes(self.array.shards or self.array.chunks, missing=1)
+        return self.layout.along_zyx(self.array.shards or self.array.chunks)
 
     @property
     def chunk_shape(self) -> ZYX:
         """Shape of what is decoded as one piece, (z, y, x)."""
-        return self._along_axes(self.array.chunks, missing=1)
+        return self.layout.along_zyx(self.array.chunks)
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes of a decoded chunk, with all channels that it holds."""
         return math.prod(self.array.chunks) * self.dtype.itemsize
-
-    def _along_axes(self, sizes: Sequence[int], missing: int) -> ZYX:
-        by_axis = dict(zip(self.layout.axes, sizes, strict=True))
-        return zyx(by_axis.get(axis, missing) for axis in "zyx")
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read the voxels of a box.
@@ -124,17 +120,12 @@ class Volume:
             When stored bytes cannot be read or decoded.
         """
         try:
-            values = self._stored(self._index(box))
+            values = self._stored(self.layout.index(box))
         except Exception as error:  # codecs and stores raise what they like
             problem = self._broken_shards(box) + why_unreadable(error)
             damaged = not is_of_system(error)
             raise UnreadableBlock(self.location, str(box), problem, damaged) from error
-        axes = self.layout.axes
-        kept = [axis for axis in axes if self._is_kept(axis)]
-        wanted = [axis for axis in "czyx" if axis in kept]
-        values = values.squeeze(tuple(i for i, axis in enumerate(axes) if axis not in kept))
-        values = values.transpose([kept.index(axis) for axis in wanted])
-        return values if "z" in kept else np.expand_dims(values, -3)
+        return self.layout.arrange(values)
 
     def _broken_shards(self, box: Box) -> str:
         # Which objects, for the message; over a network every look may wait for its time-out.
@@ -142,7 +133,7 @@ class Volume:
         shards = () if is_remote(self.location) else self._shards(box)
         for part in (shard.intersect(box) for shard in shards):
             try:
-                self._stored(self._index(part))
+                self._stored(self.layout.index(part))
             except Exception:  # whatever it was, it is told already
                 broken.extend(self.shard_keys(part))
         return f"{', '.join(broken)}: " if broken else ""
@@ -231,21 +222,11 @@ class Volume:
         # The only channel of an array that has but one may come without its axis.
         missing = (np.newaxis,) * (self.array.ndim - values.ndim)
         try:
-            self.array[self._index(box)] = values[missing]
+            self.array[self.layout.index(box)] = values[missing]
         except (OSError, MemoryError, TilenetError):
             raise
         except Exception as error:  # codecs raise what they like
             raise UnreadableBlock(self.location, str(box), why_unreadable(error)) from error
-
-    def _is_kept(self, axis: str) -> bool:
-        return axis in "zyx" or (axis == "c" and self.layout.channel is None)
-
-    def _index(self, box: Box) -> tuple[slice, ...]:
-        # Slices only: zarrs 0.2.3 mixes up the axes where some indices are integers.
-        ranges = dict(zip("zyx", box.slices, strict=True))
-        channel = self.layout.channel
-        ranges["c"] = slice(None) if channel is None else slice(channel, channel + 1)
-        return tuple(ranges.get(axis, slice(0, 1)) for axis in self.layout.axes)
 
     # -- which blocks are stored ----------------------------------------------------------------
 
@@ -263,7 +244,7 @@ class Volume:
             Indices of the blocks of which at least one shard is not stored, ascending.
         """
         wanted = (key for box in blocks for key in self.shard_keys(box))
-        whole = self._index(Box.of_shape(self.shape))
+        whole = self.layout.index(Box.of_shape(self.shape))
         stored = listing.stored_along_axes(self.array, self.layout.axes, whole, wanted)
         return listing.missing_blocks(stored, self.write_shape, blocks)
 
@@ -280,7 +261,7 @@ class Volume:
         iterator of str
             Keys relative to the array.
         """
-        return listing.shard_keys(self.array, self._index(box))
+        return listing.shard_keys(self.array, self.layout.index(box))
 
 
 def open_volume(
