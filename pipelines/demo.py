@@ -19,7 +19,7 @@ from pipelines.stopping import stop_on_signals
 from pipelines.train import TrainingOptions, run_training
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.metrics import pixel_error, rand_error
+from tilenet.metrics import isbi_figures
 from tilenet.networks import UINT8
 from tilenet.synthetic import SyntheticEM, synthetic_em
 from tilenet.volumes import (
@@ -161,9 +161,10 @@ def judge(paths: Paths, truth: SyntheticEM, summary: Summary) -> str:
         "prediction": values[middle],
     }
     draw_panels(panels).save(paths.picture)
+    found = isbi_figures(truth.cells, proposal, figures=["pixel", "rand"])
     facts: dict[str, Any] = {
-        "pixel error": f"{pixel_error(truth.cells, proposal).error:.4f}   (1 - best F score)",
-        "Rand error": f"{rand_error(truth.cells, proposal).error:.4f}   (foreground-restricted)",
+        "pixel error": f"{found.pixel:.4f}   (1 - best F score)",
+        "Rand error": f"{found.rand:.4f}   (foreground-restricted)",
         "speed": rate(summary.voxels_per_second),
         "input": paths.test_em,
         "model": paths.model,

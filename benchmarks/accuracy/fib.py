@@ -17,7 +17,7 @@ from benchmarks.accuracy.commands import Commands, data_folder
 from benchmarks.machine import machine
 from pipelines.cluster import default_workers
 from tilenet.labels import separate
-from tilenet.metrics import adapted_rand_error, pixel_error, variation_of_information
+from tilenet.metrics import adapted_rand_error, isbi_figures, variation_of_information
 
 #: The first section that is not trained on; and the first of those trained on that the threshold is
 #: chosen on.
@@ -65,7 +65,7 @@ def main(seed: int, device: str, folder: Path, path: Path | None, more: tuple[st
     inside = separate(truth, GAP, per_section=False) > 0
     rand, information = adapted_rand_error(truth, found), variation_of_information(truth, found)
     figures = {
-        "pixel error": pixel_error(inside, command.read(output) / 255).error,
+        "pixel error": isbi_figures(inside, command.read(output) / 255, figures=["pixel"]).pixel,
         "threshold": threshold,
         "adapted Rand error": rand.error,
         "VI split": information.split,

@@ -24,7 +24,6 @@ from tilenet._version import __version__
 from tilenet.errors import BlocksFailed, InvalidData, NotEnoughMemory
 from tilenet.geometry import ZYX, BlockGrid
 from tilenet.metrics import (
-    IsbiFigures,
     IsbiTally,
     PairTable,
     PairTask,
@@ -219,8 +218,10 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
             "0; the figures of ISBI 2012 take touching instances for one.",
             err=True,
         )
+    if total.isbi is not None:
+        total.isbi.check_interior()
     return Results(
-        isbi=None if total.isbi is None else IsbiFigures.of(total.isbi),
+        isbi=total.isbi,
         seg=total.seg if task.seg else None,
         seg_threshold=wanted.threshold,
     )

@@ -16,7 +16,7 @@ from tilenet.metrics import (
     AdaptedRand,
     ErrorCurve,
     InformationVariation,
-    IsbiFigures,
+    IsbiTally,
     ScoreCurve,
     SegTally,
     ThresholdCurve,
@@ -56,7 +56,7 @@ class Figure:
 class Results:
     """What a comparison gave; None is what was not asked for."""
 
-    isbi: IsbiFigures | None = None  # of probabilities, by section
+    isbi: IsbiTally | None = None  # of probabilities, by section
     seg: SegTally | None = None  # of instances, by section
     seg_threshold: float | None = None  # above which probabilities became instances
     # volume_seg, adapted_rand, information: of instances, in 3-D.
@@ -108,7 +108,7 @@ class Results:
         return values
 
 
-def _curves(isbi: IsbiFigures) -> dict[str, ThresholdCurve | ScoreCurve | ErrorCurve]:
+def _curves(isbi: IsbiTally) -> dict[str, ThresholdCurve | ScoreCurve | ErrorCurve]:
     return {
         "warping_error": isbi.warping_curve,
         "rand_error": isbi.rand_curve,
@@ -118,12 +118,13 @@ def _curves(isbi: IsbiFigures) -> dict[str, ThresholdCurve | ScoreCurve | ErrorC
     }
 
 
-def _isbi_figures(isbi: IsbiFigures) -> list[Figure]:
-    at = isbi.best_thresholds
+def _isbi_figures(isbi: IsbiTally) -> list[Figure]:
+    curves = _curves(isbi)
+    at = {name: curve.best_threshold for name, curve in curves.items()}
     return [
-        Figure("warping_error", "warping error", isbi.warping, True, at["warping"]),
-        Figure("rand_error", "Rand error", isbi.rand, True, at["rand"]),
-        Figure("pixel_error", "pixel error", isbi.pixel, True, at["pixel"]),
+        Figure("warping_error", "warping error", isbi.warping, True, at["warping_error"]),
+        Figure("rand_error", "Rand error", isbi.rand, True, at["rand_error"]),
+        Figure("pixel_error", "pixel error", isbi.pixel, True, at["pixel_error"]),
         Figure(
             "v_rand_thinned", "V_Rand, thinned", isbi.v_rand_thinned, False, at["v_rand_thinned"]
         ),
@@ -157,7 +158,7 @@ def check_plot(path: str) -> None:
         raise InvalidData(f"--plot {path}", "needs matplotlib, which is missing", cure)
 
 
-def draw_curves(isbi: IsbiFigures, path: str, title: str) -> None:
+def draw_curves(isbi: IsbiTally, path: str, title: str) -> None:
     """Draw the figures of ISBI 2012 over thresholds."""
     from matplotlib.figure import Figure as Sheet
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -94,7 +94,7 @@ def test_probabilities_give_the_five_figures(
     assert value(record, "v_info_thinned") == pytest.approx(expected.v_info_thinned, abs=1e-15)
     assert record["figures"]["warping_error"]["better"] == "lower"
     assert record["figures"]["v_rand_thinned"]["better"] == "higher"
-    assert record["figures"]["rand_error"]["threshold"] == expected.best_thresholds["rand"]
+    assert record["figures"]["rand_error"]["threshold"] == expected.rand_curve.best_threshold
     assert record["curves"]["pixel_error"]["f_score"] == list(expected.pixel_curve.f_score)
     assert record["region"] == "z=0:5,y=0:64,x=0:72"
 

@@ -19,7 +19,7 @@ from tests.support.runs import store_volume
 from tilenet.errors import InvalidData, TilenetError, TrainingDiverged
 from tilenet.geometry import Box
 from tilenet.inference import UNet
-from tilenet.metrics import IsbiTally, pixel_error, rand_error, tally_section
+from tilenet.metrics import IsbiTally, isbi_figures, tally_section
 from tilenet.synthetic import synthetic_em
 from tilenet.training import (
     Patch,
@@ -444,8 +444,8 @@ def test_validation_holds_a_few_sections_at_a_time(
     assert max(shapes) == (patch[0], 64, 32)
     truth, foreground = (np.stack(sections) for sections in zip(*kept, strict=True))
     assert np.array_equal(truth, prepared.volumes[0].labels.read(box) > 0)
-    assert figures.pixel_error == pixel_error(truth, foreground).error
-    assert figures.rand_error == rand_error(truth, foreground).error
+    expected = isbi_figures(truth, foreground, figures=["pixel", "rand"])
+    assert (figures.pixel_error, figures.rand_error) == (expected.pixel, expected.rand)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def _compiled(function: F) -> F:
 def flood(labels: npt.NDArray[np.int32], scan: npt.NDArray[np.int64], width: int) -> None:
     """Grow segments over the membrane, and leave lines where they meet.
 
-    The flooding of Vincent and Soille (1991) on two levels, first in, first out.
+    The flooding of Vincent and Soille (1991) on two levels, first in, first out. ``labels`` is
+    changed in place; ``scan`` lists the membrane pixels column by column.
     """
     steps = (-1, -width, 1, width)
     queue = np.empty(scan.size, np.int64)
@@ -82,7 +83,10 @@ def warp(
     simple: npt.NDArray[np.bool],
     width: int,
 ) -> int:
-    """Flip wrong pixels whose flip changes no topology, in the given order, until none is left."""
+    """Flip wrong pixels whose flip changes no topology, in the given order, until none is left.
+
+    Gives how many stay wrong, and moves them to the start of ``wrong``.
+    """
     count, before = wrong.size, -1
     while count not in (0, before):
         before, kept = count, 0
@@ -121,7 +125,7 @@ def count_splits_and_merges(
     shape: tuple[int, int],
     radius: int,
 ) -> tuple[int, int]:
-    """Tell splits and merges from the other pixels that stay wrong."""
+    """Tell splits and merges from the other pixels that stay wrong; ``ids`` are 4-connected."""
     width = shape[1] + 2
     seen = np.zeros(image.size, np.int32)
     stack = np.empty(min(2 * radius + 1, shape[0]) * min(2 * radius + 1, shape[1]), np.int64)

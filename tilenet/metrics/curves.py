@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from tilenet.errors import InvalidData
-
-
-def isbi_thresholds() -> tuple[float, ...]:
-    """Give the thresholds at which ISBI 2012 binarises a proposal.
-
-    Returns
-    -------
-    tuple of float
-        Eleven values from 0 to just below 1. They are what adding 0.1 repeatedly gives in double
-        precision, as the official Java loop does, and so the last is 0.9999999999999999: a
-        proposal of exactly 1 is still interior there.
-    """
-    values = []
-    threshold = 0.0
-    while threshold <= 1.0:
-        values.append(threshold)
-        threshold += 0.1
-    return tuple(values)
-
-
-ISBI_THRESHOLDS = isbi_thresholds()
+#: Where ISBI 2012 binarises a proposal: eleven values from 0 to just below 1. They are what adding
+#: 0.1 repeatedly gives in double precision, as the official Java loop does, and so the last is
+#: 0.9999999999999999: a proposal of exactly 1 is still interior there.
+ISBI_THRESHOLDS = tuple(itertools.accumulate([0.1] * 10, initial=0.0))
 
 #: The warping error is taken from 0.0 to 0.9 only.
 WARPING_THRESHOLDS = ISBI_THRESHOLDS[:-1]
@@ -79,10 +61,10 @@ class ThresholdCurve:
     f_score: tuple[float, ...]
 
     @classmethod
-    def pooled(cls, thresholds: Sequence[float], counts: Sequence[Counts]) -> Self:
-        """Score the counts of all sections together."""
+    def pooled(cls, counts: Sequence[Counts]) -> Self:
+        """Score the counts of all sections together, one per threshold of ISBI 2012."""
         precision, recall, f_score = zip(*(at.scores() for at in counts), strict=True)
-        return cls(tuple(map(float, thresholds)), precision, recall, f_score)
+        return cls(ISBI_THRESHOLDS, precision, recall, f_score)
 
     @property
     def score(self) -> float:
@@ -150,13 +132,3 @@ class ErrorCurve:
     def best_threshold(self) -> float:
         """Lowest threshold that reaches the lowest error."""
         return self.thresholds[self.errors.index(self.error)]
-
-
-def check_thresholds(thresholds: Sequence[float]) -> None:
-    """Refuse thresholds that mean nothing."""
-    if len(thresholds) == 0 or not all(math.isfinite(value) for value in thresholds):
-        raise InvalidData(
-            what="thresholds",
-            problem=f"{list(thresholds)} is empty or not finite",
-            cure="Give at least one number from 0 to 1, or leave them out.",
-        )

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.metrics.arrays import check_instances, check_probabilities
+from tilenet.metrics.isbi import IsbiTally, tally_section
 from tilenet.metrics.overlaps import segments
 from tilenet.metrics.pair_table import PairTable, SegTally
-from tilenet.metrics.tally import IsbiTally, tally_section
 from tilenet.networks import UINT8
 from tilenet.volumes import VolumeReference, reader
 from tilenet.worker import BlockReport, Clock

@@ -60,7 +60,10 @@ class Overlaps:
         )
 
     def pair_counts(self) -> Counts:
-        """Count ordered pairs of interior pixels that share a segment, in truth and proposal."""
+        """Count ordered pairs of interior pixels that share a segment, in truth and proposal.
+
+        A pixel makes a pair with itself too, and in no proposed segment with nothing else.
+        """
         both = _squares(self.both) + self.membrane
         proposed = _squares(self.proposed) + self.membrane
         return Counts(both, proposed - both, _squares(self.true) - both)
@@ -77,7 +80,7 @@ class Overlaps:
         h_true = _entropy(self.true, total)
         h_proposed = _entropy(self.proposed, total) + single
         h_both = _entropy(self.both, total) + single
-        if h_true <= 0.0 or h_proposed <= 0.0:
+        if h_true <= 0.0 or h_proposed <= 0.0:  # a single segment: 0 in the official code too
             return 0.0
         shared = max(0.0, h_true + h_proposed - h_both)
         return float(2.0 * shared / (h_true + h_proposed))

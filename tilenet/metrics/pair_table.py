@@ -52,7 +52,7 @@ class PairTable:
 
     @classmethod
     def pooled(cls, tables: Iterable[PairTable]) -> PairTable:
-        """Add up tables of disjoint blocks."""
+        """Add up tables of disjoint blocks, in whatever order."""
         parts, rows, most = list[PairTable](), 0, POOLED_ROWS
         for table in tables:
             parts.append(table)
@@ -64,7 +64,7 @@ class PairTable:
         return _pooled(parts)
 
     def true_sizes(self) -> tuple[_Numbers, Counted]:
-        """Give the voxels of every true instance, background left out."""
+        """Give the true instances, ascending, without background, and the voxels of each."""
         inside = self.true > 0
         return _summed(self.true[inside], self.voxels[inside])
 
@@ -83,12 +83,11 @@ class PairTable:
 
     def adapted_rand(self) -> AdaptedRand:
         """Compare pairs of voxels as SNEMI3D does."""
-        total = _whole(self.voxels)
         inside = self.true > 0
         paired = inside & (self.proposed > 0)
-        missed = _whole(self.voxels[inside & (self.proposed == 0)])
+        missed = self.voxels[inside & (self.proposed == 0)]
         # Divided by all voxels, as the official code has it: next to nothing.
-        single = missed / total
+        single = int(missed.sum()) / int(self.voxels.sum())
         true = _square_sum(self.true_sizes()[1])
         proposed = _square_sum(_summed(self.proposed[paired], self.voxels[paired])[1]) + single
         both = _square_sum(self.voxels[paired]) + single
@@ -198,10 +197,6 @@ def _summed(numbers: _Numbers, voxels: Counted) -> tuple[_Numbers, Counted]:
     sums = np.zeros(found.size, np.int64)
     np.add.at(sums, inverse, voxels)
     return found, sums
-
-
-def _whole(voxels: Counted) -> int:
-    return int(voxels.sum())
 
 
 def _square_sum(sizes: Counted) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilenet.metrics.arrays import Labels, Proposal
-from tilenet.metrics.isbi import pixel_error
+from tilenet.metrics.isbi import isbi_figures
 
 #: F-scores that differ by less are the same: where nearly all or nearly nothing is above the
 #: threshold, a prediction and its opposite score alike.
@@ -36,7 +36,9 @@ def is_inverted(labels: Labels, proposal: Proposal) -> bool:
     InvalidData
         If shapes or dtypes do not fit, or the proposal is not finite and within 0 to 1.
     """
-    here = np.array(pixel_error(labels, proposal).f_score)
-    opposite = pixel_error(labels, 1.0 - proposal.astype(np.float64)).f_score
-    gain = np.array(opposite) - here
+    here, opposite = (
+        np.array(isbi_figures(labels, values, figures=["pixel"]).pixel_curve.f_score)
+        for values in (proposal, 1.0 - proposal.astype(np.float64))
+    )
+    gain = opposite - here
     return bool((gain > -NOISE).all() and np.median(gain) > CLEAR)

@@ -74,8 +74,8 @@ def warp_counts(
 
     Pixels in which truth and binarised proposal differ are flipped in the truth, those first
     whose proposal is farthest from the threshold, as long as the flip changes no topology; again
-    and again, until a pass flips none (WarpingError of Fiji's Trainable_Segmentation; Jain et
-    al. 2010, CVPR).
+    and again, until a pass flips none (WarpingError of Fiji's Trainable_Segmentation, with
+    "clusterByError" off; Jain et al. 2010, CVPR).
     """
     from tilenet.metrics import _kernels
 
