@@ -1,4 +1,4 @@
-"""Blocks that do something bad; for test_limits, in a module that workers import quickly."""
+"""Blocks that do something bad; in a module that workers import quickly."""
 
 from __future__ import annotations
 
