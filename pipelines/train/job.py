@@ -14,15 +14,15 @@ from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.inference import OutputChannel
 from tilenet.networks import UNetArchitecture
+from tilenet.strict_toml import load, validate
 from tilenet.training import (
+    Patches,
     Recipe,
     Statistics,
     TrainingVolume,
     check_held_out,
     check_patch,
     holds_same,
-    load_recipe,
-    make_recipe,
     measure,
 )
 from tilenet.volumes import Volume, VolumeReference
@@ -83,6 +83,16 @@ class TrainingJob:
         """The network."""
         channels = self.volumes[0].raw.channels or 1
         return self.recipe.network.architecture(channels, len(self.statistics.values))
+
+    @property
+    def patches(self) -> Patches:
+        """Random patches of the volumes."""
+        return Patches(
+            volumes=self.volumes,
+            architecture=self.architecture,
+            recipe=self.recipe,
+            statistics=self.statistics,
+        )
 
     @property
     def outputs(self) -> tuple[OutputChannel, ...]:
@@ -151,13 +161,13 @@ def read_recipe(options: TrainingOptions) -> Recipe:
     """Read the recipe that the user chose, with what the user changed."""
     values: dict[str, Any] = {}
     if options.config is not None:
-        values = load_recipe(find_recipe(options.config))
+        values = load(find_recipe(options.config), InvalidRecipe)
     for name, value in options.changes.items():
         part, _, key = name.partition(".")
         table = values.get(part, {})
         values[part] = {**table, key: value} if isinstance(table, dict) else table
     where = options.config or "of the options"
-    recipe = make_recipe(values, where)
+    recipe = validate(Recipe, values, where, InvalidRecipe)
     # A recipe may say how to validate where the command says on what; an option may not.
     if "validation.every" in options.changes and recipe.validation.region is None:
         problem = f"validation.every = {recipe.validation.every}: no box is held out (--validation)"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipelines.train.job import TrainingJob
-from tilenet.training import Patch, Patches
+from tilenet.training import Patch
 
 #: Patches on a sheet.
 COUNT = 8
@@ -24,7 +24,7 @@ _Picture = npt.NDArray[np.uint8]
 
 def write_preview(job: TrainingJob, folder: Path) -> str:
     """Draw the first patches of a training into a folder, which is made if need be."""
-    patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
+    patches = job.patches
     drawn = [patches.augmented(patches.sample(index)) for index in range(COUNT)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "patches.png"

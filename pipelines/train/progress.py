@@ -27,7 +27,7 @@ from tilenet.errors import InvalidData
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    from tilenet.training import Figures, Step
+    from tilenet.training import Step, ValidationResult
 
 #: Steps over which the loss that is shown is averaged, as a share of the steps so far.
 RECENT = 0.1
@@ -99,12 +99,12 @@ class TrainingReporter:
             left = clock((self.steps - step.done) / rate)
             self.note(f"Train: {step.done}/{self.steps} steps, {facts}, {left} left")
 
-    def validation(self, done: int, figures: Figures, *, best: bool) -> None:
+    def validation(self, done: int, result: ValidationResult, *, best: bool) -> None:
         """Show a validation."""
-        self.note(f"Validation after {done} steps: {figures}{' (best so far)' if best else ''}")
+        self.note(f"Validation after {done} steps: {result}{' (best so far)' if best else ''}")
         if self._log is not None:
             for name in ("loss", "pixel_error", "rand_error"):
-                value = getattr(figures, name)
+                value = getattr(result, name)
                 if value is not None:
                     self._log.add_scalar(f"validation/{name}", value, done)
 

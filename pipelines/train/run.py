@@ -35,10 +35,10 @@ class TrainingRun:
     def __init__(
         self, job: TrainingJob, options: TrainingOptions, ranks: Ranks, device: str, stop: Stop
     ) -> None:
-        from tilenet.training import Patches, Record, checkpoint_path, identities
+        from tilenet.training import Record, checkpoint_path, identities
 
         self.job, self.options, self.ranks, self.stop = job, options, ranks, stop
-        self.patches = Patches(job.volumes, job.architecture, job.recipe, job.statistics)
+        self.patches = job.patches
         self.outputs = job.outputs
         self.checkpoint = checkpoint_path(options.output)
         conditions = {
@@ -83,7 +83,9 @@ class TrainingRun:
             if begun:
                 reporter.note(f"Going on after step {self.state.step} of {chosen.steps}")
             try:
-                for step in updates(self.state, self.patches, chosen, self.ranks):
+                for step in updates(
+                    self.state, self.patches, optimization=chosen, ranks=self.ranks
+                ):
                     reporter.step(step)
                     self.loss = reporter.recent_loss
                     unfinished = step.done < chosen.steps

@@ -36,12 +36,14 @@ from pipelines.predict.plan_text import plan_text
 from pipelines.predict.resume import check_resume
 from tests.fuzz import mutators
 from tests.fuzz.seeds import SHAPE, values
+from tilenet.errors import InvalidRecipe
 from tilenet.formats import open_source
 from tilenet.geometry import BlockGrid, Box
 from tilenet.inference import RateCache, load_model
 from tilenet.labels import WeightRule
 from tilenet.planning import Costs, Plan
-from tilenet.training import load_recipe, make_recipe
+from tilenet.strict_toml import load, validate
+from tilenet.training import Recipe
 from tilenet.volumes import (
     VolumeReference,
     check_shard,
@@ -145,7 +147,7 @@ def read_model(path: Path) -> None:
 
 
 def read_recipe(path: Path) -> None:
-    make_recipe(load_recipe(path), str(path))
+    validate(Recipe, load(path, InvalidRecipe), str(path), InvalidRecipe)
 
 
 def read_profile(path: Path) -> None:

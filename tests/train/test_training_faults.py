@@ -20,10 +20,10 @@ from tilenet.geometry import Box
 from tilenet.inference import read_header
 from tilenet.synthetic import synthetic_em
 from tilenet.training import (
-    Figures,
     Record,
     State,
     Step,
+    ValidationResult,
     checkpoint_path,
     read_record,
     save_checkpoint,
@@ -177,7 +177,7 @@ def test_a_kill_after_the_best_model_was_written_does_not_lose_it(
     output = tmp_path / "m.safetensors"
     losses = iter([3.0, 1.0, 2.0])  # after 3, 6 and 9 steps
     monkeypatch.setattr(
-        "tilenet.training.validation.validate", lambda *args, **more: Figures(next(losses))
+        "tilenet.training.validation.validate", lambda *args, **more: ValidationResult(next(losses))
     )
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 3}
 
@@ -203,7 +203,7 @@ def test_the_model_of_another_training_is_not_taken_for_the_best(
     output = tmp_path / "m.safetensors"
     losses = iter([1.0, 4.0, 3.0])
     monkeypatch.setattr(
-        "tilenet.training.validation.validate", lambda *args, **more: Figures(next(losses))
+        "tilenet.training.validation.validate", lambda *args, **more: ValidationResult(next(losses))
     )
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 6}
     assert run(folder, output, {**changes, "optimization.steps": 6, "optimization.seed": 1}) == 6

@@ -12,9 +12,14 @@ import pytest
 from pipelines.train import TrainingOptions
 from pipelines.train.job import find_recipe, read_recipe, recipe_names
 from tilenet.errors import InvalidRecipe
-from tilenet.training import make_recipe
+from tilenet.strict_toml import validate
+from tilenet.training import Recipe
 from tilenet.training.loop import learning_rate
 from tilenet.training.recipe import Optimization
+
+
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
+    return validate(Recipe, values, where, InvalidRecipe)
 
 
 def test_every_recipe_of_ours_is_legal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tilenet.training import (
     Patches,
     Record,
     State,
+    Step,
     make_state,
     resume,
     save_checkpoint,
@@ -86,7 +88,7 @@ def job(folder: Path, labels: str = "cells", **more: Any) -> TrainingJob:
 
 
 def patches(prepared: TrainingJob) -> Patches:
-    return Patches(prepared.volumes, prepared.architecture, prepared.recipe, prepared.statistics)
+    return prepared.patches
 
 
 # --- patches ---------------------------------------------------------------------------------
@@ -320,6 +322,10 @@ def begin(prepared: TrainingJob) -> State:
     return make_state(UNet(prepared.architecture), prepared.recipe.optimization)
 
 
+def updates(state: State, drawn: Patches) -> Generator[Step, None, None]:
+    return train(state, drawn, optimization=drawn.recipe.optimization)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "precision"), [("sgd", None), ("adamw", None), ("adamw", "bfloat16")]
 )
@@ -329,9 +335,9 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     changes = {"optimization.optimizer": optimizer, "optimization.precision": precision}
     prepared = job(folder, changes=changes)
     drawn, whole = patches(prepared), begin(prepared)
-    losses = [step.loss for step in train(whole, drawn, drawn.recipe.optimization)]
+    losses = [step.loss for step in updates(whole, drawn)]
     first = begin(prepared)
-    begun = train(first, drawn, drawn.recipe.optimization)
+    begun = updates(first, drawn)
     halves = [next(begun).loss for _ in range(3)]
     begun.close()
     path = tmp_path / "m.checkpoint"
@@ -339,7 +345,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     second = begin(prepared)
     record = resume(path, second, {"recipe": 1})
     assert (record.step, record.best, second.step) == (3, {"value": 2.0}, 3)
-    halves += [step.loss for step in train(second, drawn, drawn.recipe.optimization)]
+    halves += [step.loss for step in updates(second, drawn)]
     assert halves == losses
     for name, weights in whole.network.state_dict().items():
         assert torch.equal(weights, second.network.state_dict()[name])
@@ -350,7 +356,7 @@ def test_bfloat16_rounds_the_convolutions_and_nothing_else(folder: Path) -> None
     for precision in ("float32", "bfloat16", None):
         prepared = job(folder, changes={"optimization.precision": precision})
         state = begin(prepared)
-        first[precision] = next(train(state, patches(prepared), prepared.recipe.optimization)).loss
+        first[precision] = next(updates(state, patches(prepared))).loss
         assert {w.dtype for w in state.network.parameters()} == {torch.float32}
     assert first["float32"] != first["bfloat16"] == pytest.approx(first["float32"], rel=0.02)
     assert first[None] == first["float32"], "CPUs compute in float32 unless told otherwise"
@@ -366,10 +372,7 @@ def test_training_learns(folder: Path, precision: str) -> None:
         "network.base_channels": 4,
     }
     prepared = job(folder, changes=changes)
-    losses = [
-        step.loss
-        for step in train(begin(prepared), patches(prepared), prepared.recipe.optimization)
-    ]
+    losses = [step.loss for step in updates(begin(prepared), patches(prepared))]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
@@ -379,7 +382,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(folder: Path) -> None
     with torch.no_grad():
         next(iter(state.network.parameters())).fill_(float("inf"))
     with pytest.raises(TrainingDiverged, match="diverged at step 0"):
-        list(train(state, patches(prepared), prepared.recipe.optimization))
+        list(updates(state, patches(prepared)))
     assert state.step == 0
 
 

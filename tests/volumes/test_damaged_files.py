@@ -29,7 +29,7 @@ from tilenet.errors import (
 )
 from tilenet.geometry import Box
 from tilenet.inference import RateCache, read_header
-from tilenet.training import load_recipe
+from tilenet.strict_toml import load
 from tilenet.volumes import identify, open_volume, reopen_for_writing
 
 DEEP = "[" * 100_000
@@ -157,7 +157,7 @@ def test_what_cannot_be_written_to_says_so(files: Path) -> None:
 def test_toml_of_absurd_depth_and_length_is_refused_in_few_words(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(InvalidRecipe) as recipe:
-        load_recipe(tmp_path / "x.toml")
+        load(tmp_path / "x.toml", InvalidRecipe)
     with pytest.raises(InvalidProfile) as profile:
         make_options(str(tmp_path / "x.toml"), {})
     assert max(len(str(caught.value)) for caught in (recipe, profile)) < 1000

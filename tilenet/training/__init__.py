@@ -2,12 +2,11 @@
 
 ==============  ==================================================================
 ``recipe``      every parameter, its default and the source of the default
-``recipe_file`` reading it from TOML
 ``volumes``     what is trained on
 ``statistics``  one pass over it
 ``sampling``    patches: position, reading, deformation, reading ahead
 ``loop``        loss, learning rate, updates
-``validation``  figures on a held-out box
+``validation``  loss and errors on a held-out box
 ``checkpoints`` going on after an interruption
 ==============  ==================================================================
 """

@@ -10,15 +10,13 @@ from .loop import Step as Step
 from .loop import make_state as make_state
 from .loop import train as train
 from .recipe import Recipe as Recipe
-from .recipe_file import load_recipe as load_recipe
-from .recipe_file import make_recipe as make_recipe
 from .sampling import Patch as Patch
 from .sampling import Patches as Patches
 from .statistics import Statistics as Statistics
 from .statistics import check_held_out as check_held_out
 from .statistics import holds_same as holds_same
 from .statistics import measure as measure
-from .validation import Figures as Figures
+from .validation import ValidationResult as ValidationResult
 from .validation import validate as validate
 from .volumes import TrainingVolume as TrainingVolume
 from .volumes import check_patch as check_patch

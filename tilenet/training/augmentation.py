@@ -58,7 +58,7 @@ class Deformation:
         return torch.einsum("dabc,za,yb,xc->dzyx", control, z, y, x).float()
 
     def coordinates(self, shape: ZYX, device: torch.device | str = "cpu") -> Tensor:
-        """Give where every voxel of a patch comes from."""
+        """Give where every voxel of a patch comes from, relative to the patch's centre, voxels."""
         axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
         z, y, x = torch.stack(torch.meshgrid(*axes, indexing="ij")) + self.field(shape, device)
         z, y, x = (sign * along for sign, along in zip(self.signs, (z, y, x), strict=True))
@@ -72,7 +72,7 @@ def _exact(value: float) -> float:
 
 
 def spline_basis(size: int, spacing: float) -> Tensor:
-    """Give the weights of uniform cubic B-splines at every voxel along an axis."""
+    """Give the weights of uniform cubic B-splines along an axis, (voxel, control point)."""
     if spacing == 0:
         return torch.ones(size, 1, dtype=torch.float64)
     knots = spacing * np.arange(-_CUBIC, control_points(size, spacing) + 1)
@@ -94,7 +94,11 @@ def draw_deformation(
     rotation: str,
     flips: bool,
 ) -> Deformation:
-    """Draw how a patch is deformed."""
+    """Draw how a patch is deformed.
+
+    ``std`` is the standard deviation of the control points' displacement, ``spacing`` their
+    distance, each in voxels, (z, y, x).
+    """
     counts = zyx(control_points(n, s) for n, s in zip(shape, spacing, strict=True))
     normal = rng.standard_normal((3, *counts)).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
     turn = {"any": rng.uniform(0, 4), "quarter": float(rng.integers(4)), "none": 0.0}[rotation]
@@ -108,7 +112,7 @@ def draw_deformation(
 
 
 def reach(shape: ZYX, *, std: Sequence[float], rotation: str) -> tuple[float, float, float]:
-    """Give how far from a patch's centre its deformed voxels can come from."""
+    """Give how far from a patch's centre its deformed voxels can come from, voxels, (z, y, x)."""
     z, y, x = ((n - 1) / 2 + LARGEST_DEVIATION * s for n, s in zip(shape, std, strict=True))
     if rotation == "any":
         return z, math.hypot(y, x), math.hypot(y, x)
@@ -116,7 +120,7 @@ def reach(shape: ZYX, *, std: Sequence[float], rotation: str) -> tuple[float, fl
 
 
 def resample(values: Tensor, positions: Tensor, *, nearest: bool = False) -> Tensor:
-    """Look up values at positions between voxels."""
+    """Look up values at positions between voxels: indices into the box, and inside of it."""
     last = torch.tensor([max(1, n - 1) for n in values.shape[1:]], device=values.device)
     unit = 2 * positions / last.view(3, 1, 1, 1) - 1
     # grid_sample wants x first, and positions last.

@@ -100,14 +100,14 @@ class Step:
     waiting: float
 
 
-def make_state(network: UNet, chosen: Optimization) -> State:
+def make_state(network: UNet, optimization: Optimization) -> State:
     """Begin a training.
 
     Parameters
     ----------
     network : UNet
         On its device.
-    chosen : Optimization
+    optimization : Optimization
         The recipe's part.
 
     Returns
@@ -120,37 +120,38 @@ def make_state(network: UNet, chosen: Optimization) -> State:
     keep_freed_memory()
     parameters = network.parameters()
     optimizer: torch.optim.Optimizer
-    if chosen.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(
-            parameters, chosen.height, ADAM_BETAS, weight_decay=chosen.weight_decay
-        )
+    height, decay = optimization.height, optimization.weight_decay
+    if optimization.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(parameters, height, ADAM_BETAS, weight_decay=decay)
     else:
-        optimizer = torch.optim.SGD(
-            parameters, chosen.height, chosen.inertia, weight_decay=chosen.weight_decay
-        )
+        optimizer = torch.optim.SGD(parameters, height, optimization.inertia, weight_decay=decay)
     return State(network, optimizer)
 
 
-def learning_rate(chosen: Optimization, step: int) -> float:
+def learning_rate(optimization: Optimization, step: int) -> float:
     """Give the learning rate of an update."""
-    warm = round(chosen.warm_up * chosen.steps)
+    warm = round(optimization.warm_up * optimization.steps)
     if step < warm:
-        return chosen.height * (step + 1) / warm
-    if chosen.schedule == "constant":
-        return chosen.height
-    passed = (step - warm) / max(1, chosen.steps - warm)
-    return chosen.height * 0.5 * (1 + float(np.cos(np.pi * passed)))
+        return optimization.height * (step + 1) / warm
+    if optimization.schedule == "constant":
+        return optimization.height
+    passed = (step - warm) / max(1, optimization.steps - warm)
+    return optimization.height * 0.5 * (1 + float(np.cos(np.pi * passed)))
 
 
 def weighted_loss(scores: Tensor, patch: Patch) -> Tensor:
-    """Give the weighted cross-entropy of a patch."""
+    """Give the weighted cross-entropy of a patch.
+
+    sum(weight x -log p(class)) / sum(weight), Ronneberger et al. 2015, equation 1; 0 where all
+    voxels are ignored.
+    """
     losses = functional.cross_entropy(scores.float(), patch.classes, reduction="none")
     total = patch.weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
     return (patch.weights * losses).sum() / total
 
 
 def train(
-    state: State, patches: Patches, chosen: Optimization, ranks: Ranks = ALONE
+    state: State, patches: Patches, *, optimization: Optimization, ranks: Ranks = ALONE
 ) -> Generator[Step, None, None]:
     """Train until the recipe's number of updates is reached, or the caller stops asking.
 
@@ -163,8 +164,8 @@ def train(
         Changed in place.
     patches : Patches
         What to train on.
-    chosen : Optimization
-        The recipe's part.
+    optimization : Optimization
+        The recipe's part that says how.
     ranks : Ranks
         This process among those that train together.
 
@@ -178,7 +179,7 @@ def train(
     TrainingDiverged
         When the loss or a gradient is not finite; the update is not made.
     """
-    first, last = state.step * chosen.batch, chosen.steps * chosen.batch
+    first, last = state.step * optimization.batch, optimization.steps * optimization.batch
     indices = [i * ranks.count + ranks.rank for i in range(first, last)]
     ahead = Prefetch(patches, indices)
     samples = iter(ahead)
@@ -186,37 +187,37 @@ def train(
     device = next(state.network.parameters()).device
     state.network.train()
     start = time.perf_counter()
-    while state.step < chosen.steps:
-        rate = learning_rate(chosen, state.step)
+    while state.step < optimization.steps:
+        rate = learning_rate(optimization, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad()
         loss = torch.zeros((), device=device)
-        for i in range(chosen.batch):
+        for i in range(optimization.batch):
             sample = next(samples)
-            _seed_dropout(chosen.seed, sample.index)
-            together = i == chosen.batch - 1 or ranks.count == 1
+            _seed_dropout(optimization.seed, sample.index)
+            together = i == optimization.batch - 1 or ranks.count == 1
             with contextlib.nullcontext() if together else model.no_sync():  # type: ignore[operator]
-                loss += _backward(model, patches.augmented(sample, device), chosen)
+                loss += _backward(model, patches.augmented(sample, device), optimization)
         loss = ranks.mean(loss)
-        _update(state, loss, chosen)
+        _update(state, loss, optimization)
         waiting = ahead.waited / (time.perf_counter() - start)
         yield Step(state.step, float(loss), rate, waiting)
 
 
-def _backward(model: nn.Module, patch: Patch, chosen: Optimization) -> Tensor:
+def _backward(model: nn.Module, patch: Patch, optimization: Optimization) -> Tensor:
     device = patch.x.device.type
-    precision = chosen.precision or ("bfloat16" if device == "cuda" else "float32")
+    precision = optimization.precision or ("bfloat16" if device == "cuda" else "float32")
     # bfloat16 has the range of float32, so the loss needs no scaling.
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         scores = model(patch.x)
-    loss = weighted_loss(scores, patch) / chosen.batch
+    loss = weighted_loss(scores, patch) / optimization.batch
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 
-def _update(state: State, loss: Tensor, chosen: Optimization) -> None:
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), chosen.gradient_norm)
+def _update(state: State, loss: Tensor, optimization: Optimization) -> None:
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), optimization.gradient_norm)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
         raise TrainingDiverged(state.step, float(loss), float(norm))
     state.optimizer.step()
@@ -246,7 +247,7 @@ def pack(state: State) -> dict[str, Tensor]:
 
 
 def unpack(state: State, tensors: dict[str, Tensor], step: int) -> None:
-    """Put weights and optimizer back."""
+    """Put weights and optimizer back into a new state of the same recipe."""
     weights, moments = {}, dict[int, dict[str, Tensor]]()
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

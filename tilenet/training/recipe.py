@@ -1,7 +1,8 @@
 """How to train, as one frozen value.
 
 Every parameter stands here once, with its default and the source of the default. Unknown keys and
-contradictions are errors: a recipe that is read is a recipe that is carried out.
+contradictions are errors (:func:`tilenet.strict_toml.validate`): a recipe that is read is a recipe
+that is carried out.
 """
 
 from __future__ import annotations
@@ -294,11 +295,14 @@ class Recipe(_Part):
     validation: Validation = Validation()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Give the fields as JSON values, of which the same recipe can be made."""
         return self.model_dump(mode="json")
 
     def patch_for(self, architecture: UNetArchitecture, room: ZYX) -> ZYX:
-        """Give the output shape of a patch."""
+        """Give the output shape of a patch, (z, y, x): the recipe's, refused if it is not legal.
+
+        Without one it is the usual one of the kind, as far as there is room.
+        """
         if self.optimization.patch is not None:
             architecture.input_for(self.optimization.patch)
             return self.optimization.patch

@@ -32,7 +32,7 @@ from tilenet.training.augmentation import (
 )
 from tilenet.training.recipe import Recipe
 from tilenet.training.statistics import Statistics
-from tilenet.training.volumes import IGNORED, TrainingVolume, check_patch, target_values
+from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
 from tilenet.volumes import Volume
 
 _Point = tuple[float, float, float]
@@ -73,7 +73,7 @@ class Patch:
     weights: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Patches:
     """Random patches of several volumes.
 
@@ -87,21 +87,12 @@ class Patches:
         Says everything else.
     statistics : Statistics
         Of the training regions.
-
-    Raises
-    ------
-    InvalidData
-        When a patch is larger than a region.
     """
 
     volumes: Sequence[TrainingVolume]
     architecture: UNetArchitecture
     recipe: Recipe
     statistics: Statistics
-
-    def __post_init__(self) -> None:
-        for volume in self.volumes:
-            check_patch(self.patch, volume, self.architecture)
 
     @functools.cached_property
     def patch(self) -> ZYX:
@@ -115,7 +106,7 @@ class Patches:
         return self.architecture.input_for(self.patch)
 
     def sample(self, index: int) -> Sample:
-        """Read what a patch needs."""
+        """Read what a patch needs; its number and the recipe's seed decide everything."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.optimization.seed, index])
         number, start = self._position(rng)
@@ -143,7 +134,7 @@ class Patches:
         )
 
     def augmented(self, sample: Sample, device: torch.device | str = "cpu") -> Patch:
-        """Deform a sample."""
+        """Deform a sample, on a device."""
         relative = sample.deformation.coordinates(self.input_shape, device)
         halo = self.architecture.halo
         inner = relative[

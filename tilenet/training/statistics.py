@@ -22,7 +22,6 @@ MOST_CLASSES = 8
 #: Voxels of a block of the pass over the volumes, at most: some 500 MB while it is counted.
 PASS_VOXELS = 2**24
 
-
 #: Share of the voxels below which a class is rare.
 RARE = 0.001
 
@@ -59,10 +58,7 @@ class Statistics:
     def class_weights(self) -> npt.NDArray[np.float32]:
         """Weigh classes by the inverse of their frequency."""
         voxels = np.array(list(self.counts.values()), np.float64)
-        weights: npt.NDArray[np.float32] = (voxels.sum() / (len(voxels) * voxels)).astype(
-            np.float32
-        )
-        return weights
+        return np.asarray(voxels.sum() / (len(voxels) * voxels), np.float32)
 
 
 def measure(
@@ -105,7 +101,9 @@ def measure(
     for number, volume in enumerate(volumes):
         weighty = volume.weights is None
         for box in _blocks(volume, stopped):
-            moments += _moments(volume.raw, box)
+            grey = volume.raw.read(box)
+            check_finite(grey, volume.raw.location, box)
+            moments += Moments.of(grey)
             seen = _targets(volume, box, targets, per_section)
             weighty |= _check_weights(volume, box, seen != IGNORED)
             found = _count(seen)
@@ -125,12 +123,6 @@ def measure(
         cure = "Two classes at least are needed in the training region."
         raise InvalidData(f"Labels {volumes[0].labels.location}", held, cure)
     return Statistics(moments.intensity, dict(sorted(counts.items())), blocks)
-
-
-def _moments(raw: Volume, box: Box) -> Moments:
-    values = raw.read(box)
-    check_finite(values, raw.location, box)
-    return Moments.of(values)
 
 
 def check_held_out(

@@ -23,8 +23,8 @@ from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures of a network on the held-out box; all are errors, the lower the better.
+class ValidationResult:
+    """How good a network is on the held-out box; all are errors, the lower the better.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Figures:
     rand_error: float | None = None
 
     def get(self, name: str) -> float:
-        """Give a figure by its name."""
+        """Give one by its name; the loss where that one is not defined."""
         value: float | None = getattr(self, name)
         return self.loss if value is None else value
 
@@ -60,7 +60,7 @@ def validate(
     targets: Targets,
     statistics: Statistics,
     patch: tuple[int, int, int],
-) -> Figures:
+) -> ValidationResult:
     """Predict a held-out box, and compare.
 
     Parameters
@@ -80,7 +80,7 @@ def validate(
 
     Returns
     -------
-    Figures
+    ValidationResult
         Of the whole box.
     """
     architecture = network.architecture
@@ -94,7 +94,7 @@ def validate(
         for _, tiles in itertools.groupby(grid, key=lambda one: one.kept.start[0]):
             judge.add(list(tiles))
     network.train()
-    return judge.figures()
+    return judge.result()
 
 
 class _Judge:
@@ -153,12 +153,12 @@ class _Judge:
         foreground: npt.NDArray[np.float32] = torch.softmax(scores.float(), 1)[0, -1].cpu().numpy()
         return foreground
 
-    def figures(self) -> Figures:
+    def result(self) -> ValidationResult:
         mean = self.losses / max(self.weights, 1e-12)
         # One that is not finite is about to diverge, which the next update will say.
         if not (math.isfinite(mean) and self.binary and self.tally and self.tally.judged):
-            return Figures(mean)
-        return Figures(mean, self.tally.pixel_curve.error, self.tally.rand_curve.error)
+            return ValidationResult(mean)
+        return ValidationResult(mean, self.tally.pixel_curve.error, self.tally.rand_curve.error)
 
 
 def _patch(

@@ -14,7 +14,7 @@ from tilenet.geometry import AXES, ZYX, Box
 from tilenet.labels import gap_margins, separate
 from tilenet.networks import UNetArchitecture
 from tilenet.training.recipe import Targets
-from tilenet.volumes import Volume
+from tilenet.volumes import Volume, fingerprint
 
 #: Stored as the class of voxels whose label says nothing.
 IGNORED = -1
@@ -84,7 +84,10 @@ class TrainingVolume:
 def target_values(
     volume: Volume, box: Box, *, within: Box, targets: Targets, per_section: bool
 ) -> npt.NDArray[np.int64]:
-    """Read labels as what is learnt: class values, and :data:`IGNORED`."""
+    """Read labels as what is learnt: class values, and :data:`IGNORED`.
+
+    Nothing outside of ``within`` is read. Values are 0 and 1 when the targets are binary.
+    """
     grown = box.grow(*gap_margins(targets.gap, per_section=per_section)).intersect(within)
     stored = volume.read(grown)
     if targets.gap:
@@ -160,8 +163,6 @@ def identities(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
     list of dict
         JSON values: fingerprints, independent of paths, and the region.
     """
-    from tilenet.volumes import fingerprint
-
     return [
         {
             "raw": fingerprint(volume.raw),
