@@ -25,13 +25,12 @@ from tests.support import metric_oracles as oracle
 from tests.whole.test_imports import modules_after
 from tilenet.errors import InvalidData
 from tilenet.metrics import (
-    ISBI_THRESHOLDS,
-    WARPING_THRESHOLDS,
     is_inverted,
     isbi_figures,
     segments,
     tally_section,
 )
+from tilenet.metrics.curves import ISBI_THRESHOLDS, WARPING_THRESHOLDS
 from tilenet.metrics.overlaps import Overlaps
 from tilenet.metrics.thinning import thinned_segments
 from tilenet.metrics.warping import simple_points, warp_counts

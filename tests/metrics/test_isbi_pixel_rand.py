@@ -19,7 +19,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from tests.support.metric_oracles import flood
 from tilenet.errors import InvalidData
-from tilenet.metrics import ISBI_THRESHOLDS, ThresholdCurve, isbi_figures
+from tilenet.metrics import ThresholdCurve, isbi_figures
+from tilenet.metrics.curves import ISBI_THRESHOLDS
 
 Counts = tuple[int, int, int]
 Section = npt.NDArray[np.bool]

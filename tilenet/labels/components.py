@@ -64,7 +64,7 @@ class LabelRule:
         return (0, 1, 1) if self.per_section else (1, 1, 1)
 
     def foreground(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Say what is foreground."""
+        """Say what is foreground: not 0, and what may be joined has one value."""
         if self.threshold is None:
             return values
         return np.asarray((values > self.threshold) != self.invert)
@@ -82,7 +82,7 @@ class BlockComponents:
 
 
 def extend(box: Box, volume_shape: ZYX, rule: LabelRule) -> Box:
-    """Give the box that a block has to see."""
+    """Give the box that a block has to see: a voxel more on the high sides, if there is one."""
     return box.grow((0, 0, 0), rule.reach).intersect(Box.of_shape(volume_shape))
 
 
@@ -148,7 +148,7 @@ def _in_order(
 def block_components(
     values: npt.NDArray[Any], box: Box, volume_shape: ZYX, rule: LabelRule
 ) -> tuple[npt.NDArray[np.uint32], BlockComponents]:
-    """Label a block and say what it shares with its neighbours."""
+    """Label a block's extended box, ``values``, and say what it shares with its neighbours."""
     origin, foreground = box.start, rule.foreground(values)
     labels, first = label(foreground, rule)
     voxels, owners = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
@@ -164,7 +164,11 @@ def block_components(
 
 
 def shared_regions(box: Box, volume_shape: ZYX, rule: LabelRule) -> Iterator[Box]:
-    """List what a block and a block on its high side both see."""
+    """List what a block and a block on its high side both see.
+
+    Up to seven regions of neighbours (faces, edges, a corner), and up to seven of this block that
+    neighbours on the low side see.
+    """
     for steps in itertools.product(*(range(n + 1) for n in rule.reach)):
         if not any(steps):
             continue
@@ -180,6 +184,5 @@ def shared_regions(box: Box, volume_shape: ZYX, rule: LabelRule) -> Iterator[Box
 
 def volume_index(flat: npt.NDArray[np.int64], box: Box, volume_shape: ZYX) -> npt.NDArray[np.int64]:
     """Turn flat indices within a box into flat indices within the volume."""
-    z, y, x = np.unravel_index(flat, box.shape)
-    (a, b, c), (_, height, width) = box.start, volume_shape
-    return np.asarray(((z + a) * height + y + b) * width + x + c, np.int64)
+    places = zip(np.unravel_index(flat, box.shape), box.start, strict=True)
+    return np.ravel_multi_index(tuple(place + start for place, start in places), volume_shape)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tilenet.errors import InvalidData
-from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.labels.components import LabelRule, block_components, extend, label
 from tilenet.volumes import OutputReference, VolumeReference, read_finite, read_join, reader
 from tilenet.worker import BlockReport, Clock
@@ -68,7 +70,7 @@ class LabelTask:
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
         self.output.check()  # another volume's tables would be misread
-        ids = read_join(self.output.location, position(box, volume.shape, self.block))
+        ids = read_join(self.output.location, _index(box, BlockGrid(volume.shape, self.block)))
         clock.phase("read")
         labels, first = label(self.rule.foreground(values), self.rule)
         if len(first) != len(ids) - 1:
@@ -82,8 +84,6 @@ class LabelTask:
         return BlockReport(box, clock.seconds)
 
 
-def position(box: Box, volume_shape: ZYX, block: ZYX) -> int:
-    """Give the position of a block in its grid."""
-    _, height, width = BlockGrid(volume_shape, block).lattice.shape
-    z, y, x = zyx(a // n for a, n in zip(box.start, block, strict=True))
-    return (z * height + y) * width + x
+def _index(box: Box, grid: BlockGrid) -> int:
+    place = tuple(a // n for a, n in zip(box.start, grid.block_shape, strict=True))
+    return int(np.ravel_multi_index(place, grid.lattice.shape))

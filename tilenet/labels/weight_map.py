@@ -86,7 +86,10 @@ def _weigh(
 def nearest_two(
     labels: npt.NDArray[Any], core: Box, rule: WeightRule
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Compute the squared distances to the two nearest instances.
+    """Compute the squared distances to the two nearest instances of every voxel of ``core``.
+
+    They are in units of 1 / ``rule.scale``, and ``rule.far`` beyond the radius; ``labels`` is one
+    section where the rule is per section.
 
     Along one axis after the other, as in any separable distance transform, but every voxel keeps
     its two nearest instances with their distances. That is enough: the two nearest of a voxel are

@@ -154,7 +154,7 @@ class ClassCounts:
 
     @classmethod
     def of(cls, labels: npt.NDArray[Any], ignore: int | None = None) -> ClassCounts:
-        """Count the classes of an array."""
+        """Count the classes of labels in which the gap was made."""
         instances = labels[labels != 0]
         if ignore is not None:
             instances = instances[instances != ignore]

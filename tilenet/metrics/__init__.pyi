@@ -1,5 +1,3 @@
-from .curves import ISBI_THRESHOLDS as ISBI_THRESHOLDS
-from .curves import WARPING_THRESHOLDS as WARPING_THRESHOLDS
 from .curves import ErrorCurve as ErrorCurve
 from .curves import ScoreCurve as ScoreCurve
 from .curves import ThresholdCurve as ThresholdCurve

@@ -89,13 +89,12 @@ class SectionTask:
             isbi = tally_section(labels, scores) if self.isbi else None
             if self.threshold is not None:
                 instances = segments(scores.astype(np.float64) > self.threshold)
-        seg = self._seg(labels, instances) if self.seg else None
+        seg = None
+        if self.seg:
+            check_instances(instances, self.prediction.location)
+            seg = PairTable.of(labels, instances).seg()
         lowest, highest = label_range(labels)
         return SectionTally(isbi, seg, lowest, highest, _touching(labels))
-
-    def _seg(self, labels: npt.NDArray[Any], instances: npt.NDArray[Any]) -> SegTally:
-        check_instances(instances, self.prediction.location)
-        return PairTable.of(labels, instances).seg()
 
 
 @dataclass(frozen=True, kw_only=True)

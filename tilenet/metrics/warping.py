@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 import numpy.typing as npt
 
@@ -13,9 +14,6 @@ from tilenet.metrics.overlaps import segments
 
 #: Within this many pixels along either axis, a piece is looked at that a pixel may hold together.
 RADIUS = 20
-
-#: The eight neighbours, as the bits of a pattern count them: (y, x), row by row.
-_RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +38,20 @@ def simple_points() -> npt.NDArray[np.bool]:
     """List the neighbourhoods in which flipping a pixel changes no topology.
 
     Such a pixel touches exactly one 4-connected piece of interior and one 8-connected piece of
-    membrane within its eight neighbours (Bertrand 1994; Jain et al. 2010, CVPR).
+    membrane within its eight neighbours (Bertrand 1994; Jain et al. 2010, CVPR). The neighbours
+    are bits of the index, row by row, the first the lowest.
     """
     return np.array([_is_simple(pattern) for pattern in range(256)])
 
 
 def _is_simple(pattern: int) -> bool:
-    inside = {place for bit, place in enumerate(_RING) if pattern >> bit & 1}
-    outside = set(_RING) - inside
-    touching = [piece for piece in _pieces(inside, 1) if any(y == 0 or x == 0 for y, x in piece)]
-    return len(touching) == 1 and len(_pieces(outside, 2)) == 1
-
-
-def _pieces(places: set[tuple[int, int]], reach: int) -> list[set[tuple[int, int]]]:
-    # Neighbours are at a squared distance of at most 1 (4-connected) or 2 (8-connected).
-    left, found = set(places), []
-    while left:
-        piece, waiting = set(), [left.pop()]
-        while waiting:
-            y, x = waiting.pop()
-            piece.add((y, x))
-            near = {(a, b) for a, b in left if (a - y) ** 2 + (b - x) ** 2 <= reach}
-            left -= near
-            waiting += near
-        found.append(piece)
-    return found
+    ring = [pattern >> bit & 1 for bit in range(8)]
+    inside = np.array([*ring[:4], 0, *ring[4:]], np.bool).reshape(3, 3)
+    outside = ~inside
+    outside[1, 1] = False
+    touching = set(segments(inside).ravel()[1::2].tolist()) - {0}  # above, left, right, below
+    _, pieces = cc3d.connected_components(outside, connectivity=8, return_N=True)
+    return len(touching) == 1 and bool(pieces == 1)
 
 
 def warp_counts(
