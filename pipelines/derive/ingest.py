@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,9 +13,11 @@ from pipelines.cluster import ClusterOptions, resolve
 from pipelines.derive.storage_options import StorageOptions, overwrite_option, storage_options
 from pipelines.options import VOXEL_SIZE, cluster_options, input_options
 from pipelines.outputs import (
+    Ingested,
     OutputRun,
     Summary,
     check_apart,
+    check_conditions,
     check_whole,
     find_begun,
     storage_shapes,
@@ -28,9 +29,7 @@ from tilenet.planning import PROCESS_BYTES
 from tilenet.volumes import (
     NewVolume,
     OutputReference,
-    Volume,
     compressors,
-    refuse_if_different,
 )
 from tilenet.volumes.stores import is_remote
 
@@ -94,7 +93,10 @@ def run_ingest(
     check_apart(output, inside if is_remote(inside) else inside.split(":/")[0])
     new = new_volume(source, options)
     compressors(options.codec)
-    begun = _find_begun(output, new, options.overwrite)
+    begun = find_begun(output, "volume", overwrite=options.overwrite)
+    if begun is not None:
+        record = Ingested.from_attributes(new.attributes)
+        check_conditions(begun, record, voxel_size=new.voxel_size, shard=new.shard)
     cluster = resolve(cluster)
     grid = BlockGrid(source.shape, block_shape(source, new, cluster))
     run = OutputRun(
@@ -116,7 +118,6 @@ def new_volume(source: Source, options: IngestOptions) -> NewVolume:
     """Describe the volume that a source becomes."""
     size = options.voxel_size or source.voxel_size
     chunk, shard = storage_shapes(source.shape, size, chunk=options.chunk, shard=options.shard)
-    attributes = {"kind": "volume", "source": source.identity()}
     return NewVolume(
         shape=source.shape,
         dtype=str(source.dtype),
@@ -124,7 +125,7 @@ def new_volume(source: Source, options: IngestOptions) -> NewVolume:
         shard=shard,
         voxel_size=size,
         codec=options.codec,
-        attributes=attributes,
+        attributes=Ingested(kind="volume", source=source.identity()).to_attributes(),
     )
 
 
@@ -142,18 +143,3 @@ def block_shape(source: Source, new: NewVolume, cluster: ClusterOptions) -> ZYX:
         for p, s, n in zip(source.piece_shape, new.shard, source.shape, strict=True)
     )
     return whole if math.prod(whole) * voxel <= allowed else block
-
-
-def _find_begun(output: str, new: NewVolume, overwrite: bool) -> Volume | None:
-    volume = find_begun(output, "volume", overwrite=overwrite)
-    if volume is None:
-        return None
-    before = _determinants(volume.attributes, volume.voxel_size, volume.write_shape)
-    refuse_if_different(output, before, _determinants(new.attributes, new.voxel_size, new.shard))
-    return volume
-
-
-def _determinants(
-    attributes: Mapping[str, Any], voxel_size: tuple[float, ...] | None, shard: ZYX
-) -> dict[str, Any]:
-    return {**attributes, "voxel_size": voxel_size, "shard": shard}

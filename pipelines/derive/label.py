@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -20,22 +20,23 @@ from pipelines.derive.storage_options import (
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
+    Derived,
+    Instances,
     OutputRun,
     Part,
     Summary,
     check_apart,
+    check_conditions,
     check_memory,
     check_whole,
     find_begun,
     part_option,
     task_bytes,
-    warn_of_unstated,
 )
-from tilenet._version import __version__
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.labels import PLANAR, ComponentsTask, JoinTable, LabelRule, LabelTask, id_dtype, join
-from tilenet.networks import ARITHMETIC, UINT8
+from tilenet.networks import UINT8
 from tilenet.volumes import (
     NewVolume,
     OutputReference,
@@ -43,7 +44,6 @@ from tilenet.volumes import (
     VolumeReference,
     compressors,
     has_join,
-    identify,
     open_volume,
     refuse_if_different,
     remove_join,
@@ -216,7 +216,8 @@ def _check(
         fits=lambda shard: needed(shard) <= task_bytes(cluster),
     )  # fmt: skip
     if begun is not None:
-        _check_begun(begun, _determinants(volume, rule, shard))
+        record = _record(volume, rule)
+        check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
     check_memory(cluster, shard, needed, "A shard")
     return _Job(source, volume, output, rule, begun, chunk, shard, options)
 
@@ -234,22 +235,10 @@ def _check_masks(volume: Volume, rule: LabelRule) -> None:
         raise InvalidData(f"--threshold {rule.threshold:g}", problem, cure)
 
 
-def _determinants(volume: Volume, rule: LabelRule, shard: ZYX) -> dict[str, Any]:
-    return {
-        "input": identify(volume),
-        "rule": {**dataclasses.asdict(rule), "per_section": rule.per_section},
-        "voxel_size": volume.voxel_size,
-        "shard": shard,
-        "arithmetic": ARITHMETIC,
-    }
-
-
-def _check_begun(begun: Volume, stated: Mapping[str, Any]) -> None:
-    names = ("input", "rule", "arithmetic")
-    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
-    stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
-    refuse_if_different(begun.location, stored, stated)
-    warn_of_unstated(begun.location, stored, stated)
+def _record(volume: Volume, rule: LabelRule) -> Derived:
+    # Without the number of instances, which the first pass counts.
+    stated = {**dataclasses.asdict(rule), "per_section": rule.per_section}
+    return Derived.of("instances", volume, stated)
 
 
 def _join(job: _Job, runner: Runner) -> JoinTable:
@@ -257,21 +246,13 @@ def _join(job: _Job, runner: Runner) -> JoinTable:
     task = ComponentsTask(source=job.source, rule=job.rule, run=runner.name)
     table: JoinTable = runner.fold("Components", task, job.grid, lambda _, blocks: join(blocks))
     if job.begun is not None:
-        before = {"instances": job.begun.attributes.get("instances")}
+        before = {"instances": Instances.from_attributes(job.begun.attributes).instances}
         refuse_if_different(job.output, before, {"instances": table.count})
     return table
 
 
 def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
-    stated = _determinants(job.volume, job.rule, job.shard)
-    attributes = {
-        "kind": "instances",
-        "input": stated["input"],
-        "rule": stated["rule"],
-        "arithmetic": ARITHMETIC,
-        "tilenet": __version__,
-        "instances": table.count,
-    }
+    stated = {**_record(job.volume, job.rule).to_attributes(), "instances": table.count}
     return NewVolume(
         shape=job.volume.shape,
         dtype=str(id_dtype(table.count)),
@@ -280,5 +261,5 @@ def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
         voxel_size=job.volume.voxel_size,
         translation=job.volume.layout.translation,
         codec=job.options.codec,
-        attributes=attributes,
+        attributes=Instances.from_attributes(stated).to_attributes(),
     )

@@ -20,31 +20,29 @@ from pipelines.derive.storage_options import (
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
+    Derived,
     OutputRun,
     Part,
     Summary,
+    Weights,
     check_apart,
+    check_conditions,
     check_memory,
     check_whole,
     find_begun,
     grow_block,
     part_option,
     task_bytes,
-    warn_of_unstated,
 )
-from tilenet._version import __version__
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.labels import ClassCounts, CountTask, WeightRule, WeightTask
-from tilenet.networks import ARITHMETIC
 from tilenet.volumes import (
     NewVolume,
     OutputReference,
     Volume,
     VolumeReference,
     compressors,
-    identify,
-    refuse_if_different,
 )
 
 #: Bytes that a task holds per voxel that it reads, and per byte of a label: the separation's
@@ -184,8 +182,9 @@ def run_weights(
         if job.begun is None:
             counts = _count(job, runner)
         else:
-            counts = ClassCounts(**job.begun.attributes["counts"])
-        attributes = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
+            counts = ClassCounts(**dict(Weights.from_attributes(job.begun.attributes).counts))
+        stated = {**job.new.attributes, "counts": dataclasses.asdict(counts)}
+        attributes = Weights.from_attributes(stated).to_attributes()
         new = dataclasses.replace(job.new, attributes=attributes)
         return new, functools.partial(_task, job, runner.name, counts)
 
@@ -224,35 +223,25 @@ def _check(
     chunk, shard = options.shapes(
         volume, begun, itemsize=WEIGHT_BYTES, flat=rule.per_section, fits=fits
     )
-    new = _new_volume(volume, rule, chunk=chunk, shard=shard, codec=options.codec)
+    # Without the counts of the classes, which the first pass finds.
+    record = Derived.of("weights", volume, _rule(volume, rule))
     if begun is not None:
-        _check_begun(begun, new)
+        check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
     check_memory(cluster, shard, needed, "A shard")
     least = BLOCKS_PER_SLOT * cluster.workers * cluster.slots
     block = grow_block(shard, volume.shape, margins, fits=fits, least=least)
     grid = BlockGrid(volume.shape, block)
-    return _Job(source, volume, output, rule, begun, new, grid, options)
-
-
-def _new_volume(
-    volume: Volume, rule: WeightRule, *, chunk: ZYX, shard: ZYX, codec: str
-) -> NewVolume:
-    return NewVolume(
+    new = NewVolume(
         shape=volume.shape,
         dtype="float32",
         chunk=chunk,
         shard=shard,
         voxel_size=volume.voxel_size,
         translation=volume.layout.translation,
-        codec=codec,
-        attributes={
-            "kind": "weights",
-            "input": identify(volume),
-            "rule": _rule(volume, rule),
-            "arithmetic": ARITHMETIC,
-            "tilenet": __version__,
-        },
+        codec=options.codec,
+        attributes=record.to_attributes(),
     )
+    return _Job(source, volume, output, rule, begun, new, grid, options)
 
 
 def _check_labels(volume: Volume, rule: WeightRule) -> None:
@@ -273,15 +262,6 @@ def _rule(volume: Volume, rule: WeightRule) -> dict[str, Any]:
     # What sigma and radius count in, and what distances are made of.
     unit = None if volume.voxel_size is None else min(volume.voxel_size[first:])
     return {**values, "unit_nm": unit, "squared_steps": rule.squared_steps[first:]}
-
-
-def _check_begun(begun: Volume, new: NewVolume) -> None:
-    names = ("kind", "input", "rule", "arithmetic")
-    stored = {name: begun.attributes[name] for name in names if name in begun.attributes}
-    stored |= {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
-    stated = {**new.attributes, "voxel_size": new.voxel_size, "shard": new.shard}
-    refuse_if_different(begun.location, stored, stated)
-    warn_of_unstated(begun.location, stored, stated)
 
 
 def _count(job: _Job, runner: Runner) -> ClassCounts:

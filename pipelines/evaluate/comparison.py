@@ -56,10 +56,15 @@ class Comparison:
     wanted: Judgement  # what the user wants to know
 
 
+def stated_output(predicted: Volume) -> Mapping[str, Any]:
+    """Give what a prediction of ours says of its values, however incomplete its provenance is."""
+    stated = predicted.attributes.get("output")
+    return stated if isinstance(stated, Mapping) else {}
+
+
 def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
     """Give "name" and "label" of each stored channel of ours; empty when nothing says it."""
-    stated = predicted.attributes.get("output", {})
-    return list(stated.get("channels", [])) if isinstance(stated, Mapping) else []
+    return list(stated_output(predicted).get("channels", []))
 
 
 def describe(comparison: Comparison) -> str:

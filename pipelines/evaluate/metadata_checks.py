@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipelines.evaluate.comparison import Comparison, Judgement, output_channels
+from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
 from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole
@@ -148,8 +148,7 @@ def _check_kind(predicted: Volume, wanted: Judgement) -> None:
 
 
 def _check_class(predicted: Volume, what: str, wanted: Judgement) -> None:
-    stated = predicted.attributes.get("output", {})
-    if stated.get("activation") == "linear":
+    if stated_output(predicted).get("activation") == "linear":
         problem = "holds scores without bounds (activation linear), and no probabilities"
         raise InvalidData(what, problem, "Predict with a model of softmax or sigmoid outputs.")
     channels = output_channels(predicted)

@@ -7,10 +7,19 @@ from typing import Any
 
 import click
 
-from pipelines.outputs.checks import check_provenance, open_group_attributes
+from pipelines.outputs.provenance import check_provenance, open_group_attributes, record_of
+from pipelines.outputs.records import Record
 from tilenet.errors import OutputExists
+from tilenet.geometry import ZYX
 from tilenet.networks import parse_orientations
-from tilenet.volumes import Volume, check_writable, describe_existing, open_volume, unstated
+from tilenet.volumes import (
+    Volume,
+    check_writable,
+    describe_existing,
+    open_volume,
+    refuse_if_different,
+    unstated,
+)
 
 #: What an output is called, by the kind that its attributes state.
 NAMES = {
@@ -57,6 +66,34 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     parse_orientations(begun.attributes.get("test_time_augmentation", "none"))
     check_provenance(begun)
     return begun
+
+
+def check_conditions(
+    begun: Volume, record: Record, *, voxel_size: tuple[float, ...] | None, shard: ZYX
+) -> None:
+    """Refuse to go on with an output that was begun under other conditions.
+
+    Parameters
+    ----------
+    begun : Volume
+        The output.
+    record : Record
+        What it would say of itself if it were begun now.
+    voxel_size : tuple of float or None
+        Nanometres that it would have, (z, y, x).
+    shard : tuple of int
+        Voxels of an object that it would have, (z, y, x).
+
+    Raises
+    ------
+    ResumeRefused
+        Naming every condition that differs.
+    """
+    before: dict[str, Any] = {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
+    stored = {**record_of(begun).determinants(), **before}
+    stated = {**record.determinants(), "voxel_size": voxel_size, "shard": shard}
+    refuse_if_different(begun.location, stored, stated)
+    warn_of_unstated(begun.location, stored, stated)
 
 
 def warn_of_unstated(location: str, stored: Mapping[str, Any], stated: Mapping[str, Any]) -> None:

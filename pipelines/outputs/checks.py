@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from pipelines.outputs.provenance_schema import problems
 from tilenet.errors import (
     InvalidData,
-    OutputExists,
     OutputInsideInput,
 )
 from tilenet.geometry import BlockGrid, Box
 from tilenet.volumes import (
     WHOLE_KINDS,
     Volume,
-    attributes_of,
     count_stored,
     write_problem,
 )
-from tilenet.volumes.stores import is_remote, local_path, open_node
+from tilenet.volumes.stores import is_remote, local_path
 
 #: Missing objects that are counted only.
 MANY = 10**7
@@ -46,42 +41,6 @@ def same_size(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     return all(
         math.isclose(a, b, rel_tol=VOXEL_SIZE_TOLERANCE) for a, b in zip(first, second, strict=True)
     )
-
-
-def check_provenance(begun: Volume) -> None:
-    """Refuse to go on with an output that does not say, or not truly, how it was begun.
-
-    Parameters
-    ----------
-    begun : Volume
-        An output of ours.
-
-    Raises
-    ------
-    OutputExists
-        Naming the first field that is missing or cannot be true.
-    """
-    found = problems(begun)
-    if found:
-        what = f"a {begun.attributes['kind']} whose provenance is incomplete: {found[0]}"
-        raise OutputExists(begun.location, what)
-
-
-def open_group_attributes(location: str) -> Mapping[str, Any]:
-    """Read the provenance of a Zarr group.
-
-    Parameters
-    ----------
-    location : str
-        Path or URL of a group.
-
-    Returns
-    -------
-    mapping
-        Its attributes under "tilenet"; empty when it has none.
-    """
-    values = attributes_of(location, open_node(location)).get("tilenet")
-    return values if isinstance(values, Mapping) else {}
 
 
 def check_whole(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.outputs import (
+    Prediction,
     check_apart,
     check_whole,
     find_begun,
@@ -134,9 +135,10 @@ def find_prediction(job: Job, output: str) -> Volume | None:
         check_apart(output, job.mask.location)
     begun = find_begun(output, "prediction", overwrite=job.choices.overwrite)
     # Before planning: its plan would be judged by another network.
-    if begun is not None and begun.attributes["model_sha256"] != job.sha256:
-        differences = {"model_sha256": (begun.attributes["model_sha256"], job.sha256)}
-        raise ResumeRefused(begun.location, differences)
+    if begun is not None:
+        model = Prediction.from_attributes(begun.attributes).model_sha256
+        if model != job.sha256:
+            raise ResumeRefused(begun.location, {"model_sha256": (model, job.sha256)})
     return begun
 
 

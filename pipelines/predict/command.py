@@ -12,7 +12,7 @@ import click
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.engine import Runner
 from pipelines.options import Region, cluster_options, region_box, source_argument
-from pipelines.outputs import OutputRun, Part, Summary, part_option, with_others
+from pipelines.outputs import OutputRun, Part, Prediction, Summary, part_option, with_others
 from pipelines.predict.checks import check_inputs, check_job, find_prediction
 from pipelines.predict.intensity_rule import IntensityRule, grey_value_warning
 from pipelines.predict.job import Choices, Job, execution, new_output, predict_task, provenance
@@ -113,7 +113,8 @@ def run_prediction(
     begun = find_prediction(job, output)
     cluster = resolve(cluster, choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
-    known = choices.intensity.known(job.header, begun.attributes["intensity"] if begun else {})
+    stored = Prediction.from_attributes(begun.attributes).intensity if begun else None
+    known = choices.intensity.known(job.header, stored)
     run = OutputRun(
         command="predict", output=output, begun=begun, grid=plan.grid, part=part,
         overwrite=choices.overwrite,
@@ -147,7 +148,7 @@ def _prepare(
 ) -> tuple[NewVolume | None, Callable[[OutputReference], PredictTask]]:
     facts = runner.facts(execution(job, plan))
     intensity, dtype = known or _measure(job, plan, runner), output_dtype(job, begun)
-    grey = job.choices.intensity.to_dict(intensity)
+    grey = job.choices.intensity.stated(intensity)
     stated = provenance(job, plan, intensity=grey, facts=facts, dtype=dtype)
     new = None
     if begun is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from pipelines.outputs import GreyRule
 from tilenet.errors import InvalidData, UnreadableBlock
 from tilenet.geometry import Box, zyx
 from tilenet.inference import ModelHeader
@@ -59,24 +58,24 @@ class IntensityRule:
             raise InvalidData(f"Intensity {self.text!r}", "is not a rule", cure) from error
         return Intensity.window(first, second) if kind else Intensity(first, second)
 
-    def known(self, header: ModelHeader, stored: Mapping[str, Any]) -> Intensity | None:
+    def known(self, header: ModelHeader, stored: GreyRule | None) -> Intensity | None:
         """Give the rule's numbers; None where they need a pass over the volume.
 
-        ``stored`` is the intensity provenance of a begun output, or nothing.
+        ``stored`` is what a begun output says of it.
         """
         if self.text == "volume":
             # Computed once: an output that is continued keeps the numbers it was begun with.
-            if stored.get("rule") != "volume" or stored.get("void") != self.void:
+            if stored is None or (stored.rule, stored.void) != ("volume", self.void):
                 return None
-            numbers = Intensity.from_dict(stored["numbers"])
+            numbers = stored.intensity
         else:
             numbers = header.intensity if self.text == "model" else self._numbers()
         invert = self.invert != (self.text == "model" and numbers.invert)
         return replace(numbers, invert=invert)
 
-    def to_dict(self, numbers: Intensity) -> dict[str, Any]:
+    def stated(self, numbers: Intensity) -> GreyRule:
         """State the rule and its numbers."""
-        return {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
+        return GreyRule(rule=self.text, void=self.void, numbers=numbers.to_dict())
 
 
 def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.outputs import GreyRule, Prediction
 from pipelines.predict.intensity_rule import IntensityRule
 from tilenet.geometry import AXES, ZYX
 from tilenet.inference import ModelHeader, PredictTask
@@ -108,8 +109,8 @@ class Job:
 
 
 def provenance(
-    job: Job, plan: Plan, *, intensity: Mapping[str, Any], facts: Mapping[str, Any], dtype: str
-) -> dict[str, Any]:
+    job: Job, plan: Plan, *, intensity: GreyRule, facts: Mapping[str, Any], dtype: str
+) -> Prediction:
     """State everything that determines the output's values.
 
     Parameters
@@ -118,7 +119,7 @@ def provenance(
         The prediction.
     plan : Plan
         Its plan.
-    intensity : mapping
+    intensity : GreyRule
         The rule as given, and its numbers.
     facts : mapping
         What decides the last bits, from the workers, and what explains it.
@@ -127,16 +128,16 @@ def provenance(
 
     Returns
     -------
-    dict
-        JSON values, compared field by field before a resume.
+    Prediction
+        Compared field by field before a resume.
     """
     outputs = [{"name": o.name, "label": o.label} for o in job.header.outputs]
-    return {
+    stated = {
         "kind": "prediction",
         "model_sha256": job.sha256,
         "input": identify(job.volume),
         "mask": None if job.mask_volume is None else identify(job.mask_volume),
-        "intensity": dict(intensity),
+        "intensity": intensity,
         "test_time_augmentation": orientations_to_json(
             plan.request.orientations, job.header.activation, plan.request.precision
         ),
@@ -158,6 +159,7 @@ def provenance(
             **facts,
         },
     }
+    return Prediction.from_attributes(stated)
 
 
 def execution(job: Job, plan: Plan) -> Execution:
@@ -234,7 +236,7 @@ def predict_task(
     )
 
 
-def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) -> NewVolume:
+def new_output(job: Job, plan: Plan, dtype: str, record: Prediction) -> NewVolume:
     """Describe the output volume."""
     return NewVolume(
         shape=job.volume.shape,
@@ -245,5 +247,5 @@ def new_output(job: Job, plan: Plan, dtype: str, attributes: Mapping[str, Any]) 
         translation=job.volume.layout.translation,
         channels=job.header.stored_channels,
         codec=job.choices.codec,
-        attributes=attributes,
+        attributes=record.to_attributes(),
     )

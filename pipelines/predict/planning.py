@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.cluster import ClusterOptions, leave_time
 from pipelines.engine import Limits
+from pipelines.outputs import Prediction
 from pipelines.predict.job import Choices
 from pipelines.predict.measured_speeds import Workplace
 from tilenet.errors import ResumeRefused
@@ -95,14 +96,14 @@ def plan_job(
     request = request_for(job, region, cluster, begun)
     if begun is None:
         return place.plan(request)
-    stored = begun.attributes["numeric_plan"]
-    shapes = {"block": zyx(stored["block"]), "shard": begun.write_shape}
+    stored = Prediction.from_attributes(begun.attributes).numeric_plan
+    shapes = {"block": zyx(stored.block), "shard": begun.write_shape}
     for name, size in shapes.items():
         if (wanted := getattr(job.choices, name)) not in (None, size):
             raise ResumeRefused(begun.location, {name: (size, wanted)})
-    shapes |= {"tile": zyx(stored["tile"]), "chunk": begun.chunk_shape}
-    axis, slab = AXES.index(stored["stream_axis"]), int(stored["slab"])
-    plan = place.rated(Plan(request=request, axis=axis, slab=slab, **shapes))
+    shapes |= {"tile": zyx(stored.tile), "chunk": begun.chunk_shape}
+    axis = AXES.index(stored.stream_axis)
+    plan = place.rated(Plan(request=request, axis=axis, slab=stored.slab, **shapes))
     check_memory(plan, "The plan that this output was begun with")
     return plan
 
@@ -128,10 +129,10 @@ def request_for(
     Request
         Without rates.
     """
-    stored = dict(begun.attributes["numeric_plan"]) if begun else {}
+    stored = Prediction.from_attributes(begun.attributes).numeric_plan if begun else None
     itemsize = STORED_TYPES[output_dtype(job, begun)].size
     channels = len(job.header.stored_channels or "1")
-    threads = cluster.threads or stored.get("threads", 1)
+    threads = cluster.threads or (stored.threads if stored else 1)
     # An output that was begun with several threads is continued by as many fewer workers.
     workers = cluster.workers if cluster.cores is None else max(1, cluster.cores // threads)
     return Request(
@@ -144,7 +145,7 @@ def request_for(
         chunk_bytes=job.volume.chunk_bytes,
         output_channels=channels,
         masked=job.mask is not None,
-        precision=job.choices.precision or stored.get("precision", "float32"),
+        precision=job.choices.precision or (stored.precision if stored else "float32"),
         device=device_kind(job.choices.device),
         workers=workers,
         slots=cluster.slots,
@@ -192,7 +193,8 @@ def _orientations(job: PlannedJob, begun: Volume | None) -> tuple[Orientation, .
     chosen = job.choices.orientations
     if begun is None:
         return chosen or (IDENTITY,)
-    stored = parse_orientations(begun.attributes["test_time_augmentation"])
+    begun_with = Prediction.from_attributes(begun.attributes)
+    stored = parse_orientations(begun_with.test_time_augmentation)
     if chosen not in (None, stored):
         difference = (orientations_to_text(stored), orientations_to_text(chosen or stored))
         raise ResumeRefused(begun.location, {"test_time_augmentation": difference})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from pipelines.outputs import warn_of_unstated
+from pipelines.outputs import Prediction, warn_of_unstated
 from pipelines.predict.job import Job
 from tilenet.geometry import BlockGrid, Box
 from tilenet.planning import Plan
@@ -17,29 +16,32 @@ from tilenet.volumes import (
     sampled_shards,
 )
 
+#: Bytes of the sampled objects of an input, by key; None where one is not stored.
+Sizes = Mapping[str, int | None]
 
-def check_resume(job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]) -> None:
+
+def check_resume(job: Job, plan: Plan, begun: Volume, stated: Prediction) -> None:
     """Refuse to go on under other conditions.
 
     Input shards that were corrupt and are restored change their size. That is no other input as
     long as no stored block was computed from them: their new sizes are noted in the output.
     """
-    stored = dict(begun.attributes)
-    restored = _restored_shards(job, plan, begun, stated)
+    stored = Prediction.from_attributes(begun.attributes)
+    before, now = (record.input.get("stored_bytes", {}) for record in (stored, stated))
+    restored = _restored_shards(job, plan, begun, before, now)
     if restored:
-        sizes = {**stored["input"]["stored_bytes"], **restored}
-        stored["input"] = {**stored["input"], "stored_bytes": sizes}
-    refuse_if_different(begun.location, stored, stated)
-    warn_of_unstated(begun.location, stored, stated)
+        seen = {**stored.input, "stored_bytes": {**before, **restored}}
+        stored = stored.model_copy(update={"input": seen})
+    conditions = stored.determinants(), stated.determinants()
+    refuse_if_different(begun.location, *conditions)
+    warn_of_unstated(begun.location, *conditions)
     if restored:
-        replace_attributes(begun.location, stored)
+        replace_attributes(begun.location, stored.to_attributes())
 
 
 def _restored_shards(
-    job: Job, plan: Plan, begun: Volume, stated: Mapping[str, Any]
+    job: Job, plan: Plan, begun: Volume, before: Sizes, now: Sizes
 ) -> dict[str, int | None]:
-    before = begun.attributes["input"].get("stored_bytes", {})
-    now = stated["input"]["stored_bytes"]
     if before.keys() != now.keys() or begun.shape != plan.request.volume_shape:
         return {}
     boxes = sampled_shards(job.volume)

@@ -12,7 +12,7 @@ import click
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.engine import open_runner
 from pipelines.options import REGION, Region, check_device, cluster_options, region_box
-from pipelines.outputs import bounds_of, kind_of, problems
+from pipelines.outputs import Prediction, bounds_of, kind_of, problems, record_of
 from pipelines.predict import planned_cluster
 from pipelines.stopping import Stopped
 from pipelines.verify.findings import Report
@@ -143,8 +143,9 @@ def _check_options(volume: Volume, kind: str, basis: Basis, recompute: float | N
 
 
 def _box(volume: Volume, region: Box, sound: bool) -> Box:
-    planned = sound and volume.attributes["kind"] == "prediction"
-    step = zyx(volume.attributes["numeric_plan"]["block"]) if planned else volume.write_shape
+    record = record_of(volume) if sound else None
+    planned = zyx(record.numeric_plan.block) if isinstance(record, Prediction) else None
+    step = planned or volume.write_shape
     return region.snap_outward(step).intersect(Box.of_shape(volume.shape))
 
 

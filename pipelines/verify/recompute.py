@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.cluster import ClusterOptions
-from pipelines.outputs import listed
+from pipelines.outputs import Ingested, Prediction, listed, record_of
 from pipelines.predict import (
     Choices,
     IntensityRule,
@@ -57,17 +57,18 @@ class Basis:
 
 def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
     """Compare what is at hand with what the output says that it came from."""
-    said = output.attributes
+    record = record_of(output)
     now: dict[str, Any] = {}
     if basis.model is not None:
         now["model_sha256"] = model_sha256(basis.model)
     if basis.mask is not None:
         now["mask"] = identify(basis.mask.open())
-    if basis.source is not None and said["kind"] == "volume":
+    if basis.source is not None and isinstance(record, Ingested):
         seen = dataclasses.asdict(basis.source)
         now["source"] = open_source(seen.pop("location"), **seen).identity()
     elif basis.source is not None:
         now["input"] = identify(basis.source.open())
+    said = record.to_attributes()
     yield from _as_flaws(_differences(output, {name: said.get(name) for name in now}, now))
 
 
@@ -98,13 +99,14 @@ class Recomputation:
     """A prediction that is computed again, in part."""
 
     output: Volume  # what is stored
+    said: Prediction  # what it says of how it was made
     job: Job  # the prediction
     plan: Plan  # under which it was computed
 
     @property
     def intensity(self) -> Intensity:
         """The rule that normalises grey values, as stored."""
-        return Intensity.from_dict(self.output.attributes["intensity"]["numbers"])
+        return self.said.intensity.intensity
 
     @property
     def settings(self) -> Execution:
@@ -125,15 +127,15 @@ class Recomputation:
     def _objects(self, block: Box) -> Iterator[str]:
         return (object_path(self.output, key) for key in self.output.shard_keys(block))
 
-    def stated(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def stated(self, facts: Mapping[str, Any]) -> Prediction:
         """State what the output's provenance would be if it were made now."""
-        said = self.output.attributes["intensity"]
-        rule = IntensityRule(said["rule"], said["void"])
+        said = self.said.intensity
+        rule = IntensityRule(said.rule, said.void)
         known = rule.known(self.job.header, said) or self.intensity
         # Which of the two was inverted, the rule or the model, is not stored, only the sum.
         numbers = dataclasses.replace(known, invert=self.intensity.invert)
         dtype = output_dtype(self.job, self.output)
-        grey = rule.to_dict(numbers)
+        grey = rule.stated(numbers)
         return provenance(self.job, self.plan, intensity=grey, facts=facts, dtype=dtype)
 
     def compare(self, facts: Mapping[str, Any]) -> tuple[list[Flaw], list[str]]:
@@ -142,7 +144,7 @@ class Recomputation:
         Gives the fields that determine values and differ, and the differences of the numeric plan,
         under which values agree within a tolerance.
         """
-        said, now = self.output.attributes, self.stated(facts)
+        said, now = self.said.determinants(), self.stated(facts).determinants()
         found = _differences(self.output, said, now)
         plan = {name: found.pop(name) for name in list(found) if name.startswith(PLAN)}
         numeric = [
@@ -150,7 +152,7 @@ class Recomputation:
             for name, (before, after) in plan.items()
         ]
         if f"{PLAN}digest" in plan:  # convolutions give other bits: what may be the reason
-            numeric += _explaining(said["numeric_plan"], facts)
+            numeric += self._explaining(facts)
         unknown = unstated(said, now)
         if unknown:
             numeric.append(f"it does not state {listed(unknown)}, as older versions did not")
@@ -158,7 +160,7 @@ class Recomputation:
 
     def reasons(self, facts: Mapping[str, Any]) -> str:
         """Say why bits may differ although all that decides them is the same."""
-        names = _explaining(self.output.attributes["numeric_plan"], facts)
+        names = self._explaining(facts)
         known = f"Known to differ: {', '.join(names)}" if names else "Nothing known differs"
         return (
             "bits differ although the numeric plan, the versions and the digest of the device are "
@@ -174,21 +176,22 @@ class Recomputation:
         tolerance = TOLERANCES[self.plan.request.precision]
         return RecomputeTask(predict=predict, tolerance=tolerance, exact=exact)
 
-
-def _explaining(said: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} was {said.get(name, 'unset')}, and is {facts.get(name, 'unset')} here"
-        for name in EXPLAINING
-        if said.get(name) != facts.get(name)
-    ]
+    def _explaining(self, facts: Mapping[str, Any]) -> list[str]:
+        said = self.said.numeric_plan.model_extra or {}
+        return [
+            f"{name} was {said.get(name, 'unset')}, and is {facts.get(name, 'unset')} here"
+            for name in EXPLAINING
+            if said.get(name) != facts.get(name)
+        ]
 
 
 def prepare(
     output: Volume, region: Box, basis: Basis, *, device: str, cluster: ClusterOptions
 ) -> Recomputation:
     """Plan a prediction as it was planned when it was begun."""
+    said = Prediction.from_attributes(output.attributes)
     needed = {"--model": basis.model, "--source": basis.source}
-    if output.attributes["mask"] is not None:
+    if said.mask is not None:
         needed["--mask"] = basis.mask
     _check_at_hand([name for name, given in needed.items() if given is None])
     assert basis.model is not None
@@ -198,7 +201,7 @@ def prepare(
     job = check_job(basis.source, basis.model, mask=basis.mask, choices=choices)
     plan = plan_job(job, region, cluster, output)
     check_inputs(job, plan)
-    return Recomputation(output=output, job=job, plan=plan)
+    return Recomputation(output=output, said=said, job=job, plan=plan)
 
 
 def _check_at_hand(missing: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
 from pipelines.info import model_facts, volume_facts
 from pipelines.options import region_box
-from pipelines.outputs import bounds_of, kind_of, problems
+from pipelines.outputs import Prediction, bounds_of, kind_of, problems
 from pipelines.predict import (
     Choices,
     IntensityRule,
@@ -168,9 +168,9 @@ def _job(folder: Path) -> Job:
     return check_job(source, str(folder / "model.safetensors"), mask=None, choices=choices)
 
 
-def _stated(job: Job, plan: Plan, rule: IntensityRule) -> dict[str, object]:
+def _stated(job: Job, plan: Plan, rule: IntensityRule) -> Prediction:
     return provenance(
-        job, plan, intensity=rule.to_dict(job.header.intensity), facts=FACTS, dtype="uint8"
+        job, plan, intensity=rule.stated(job.header.intensity), facts=FACTS, dtype="uint8"
     )
 
 
@@ -190,8 +190,9 @@ def continue_prediction(path: Path) -> None:
     begun = find_prediction(job, str(path))
     assert begun is not None
     plan = plan_job(job, region_box(None, SHAPE), LOCAL, begun)
+    stored = Prediction.from_attributes(begun.attributes)
     for text in ("model", "volume"):
-        IntensityRule(text).known(job.header, begun.attributes["intensity"])
+        IntensityRule(text).known(job.header, stored.intensity)
     check_inputs(job, plan)
     check_resume(job, plan, begun, _stated(job, plan, IntensityRule("model")))
     open_volume(str(path)).missing(plan.grid)

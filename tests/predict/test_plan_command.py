@@ -13,11 +13,18 @@ import pytest
 from pipelines import cli
 from pipelines.cluster import ClusterOptions, default_workers
 from pipelines.outputs import storage_shapes
-from pipelines.predict import Choices, check_job, request_for
+from pipelines.predict import (
+    Choices,
+    IntensityRule,
+    check_job,
+    plan_job,
+    provenance,
+    request_for,
+)
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import store_volume
 from tilenet.geometry import Box
-from tilenet.networks import IDENTITY, UNetArchitecture, orientations_to_json
+from tilenet.networks import UNetArchitecture
 from tilenet.volumes import VolumeReference
 
 #: The example of the README: 200 TB on 64 GPUs.
@@ -172,16 +179,16 @@ def test_an_output_begun_with_several_threads_is_continued_by_as_many_fewer_work
 ) -> None:
     source = VolumeReference(case[0])
     job = check_job(source, case[1], mask=None, choices=Choices())
-    stored = {
-        "numeric_plan": {"precision": "float32", "threads": 4},
-        "test_time_augmentation": orientations_to_json((IDENTITY,), "softmax", "float32"),
-    }
-    begun = replace(source.open(), attributes=stored)
+    whole = Box.of_shape(job.volume.shape)
+    plan = plan_job(job, whole, ClusterOptions(workers=1, memory=2**30, threads=4))
+    grey = IntensityRule("model").stated(job.header.intensity)
+    stored = provenance(job, plan, intensity=grey, facts={}, dtype="uint8")
+    begun = replace(source.open(), attributes=stored.to_attributes())
     cluster = ClusterOptions(workers=9, memory=2**30, cores=9)
-    wanted = request_for(job, Box.of_shape(job.volume.shape), cluster, begun)
+    wanted = request_for(job, whole, cluster, begun)
     assert (wanted.workers, wanted.threads, wanted.memory) == (2, 4, 9 * 2**30 // 2)
     chosen = replace(cluster, cores=None)
-    assert request_for(job, Box.of_shape(job.volume.shape), chosen, begun).workers == 9
+    assert request_for(job, whole, chosen, begun).workers == 9
 
 
 # -- wrong usage -------------------------------------------------------------------------------
