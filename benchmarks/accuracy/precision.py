@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.options import REGION, region_box
-from tilenet.geometry import Box, read_box_of
-from tilenet.inference import Predictor, load_model, mirror
+from tilenet.geometry import Box
+from tilenet.inference import Predictor, load_model, read_mirrored
 from tilenet.networks import Execution, TileGrid
 from tilenet.volumes import Volume, open_volume
 
@@ -56,7 +56,11 @@ def one_pass(path: str, volume: Volume, box: Box) -> Values:
     architecture = model.architecture
     output = architecture.output_for(box.shape)
     wanted = Box(box.start, box.start).grow((0, 0, 0), output).grow(*[architecture.halo] * 2)
-    grey = torch.from_numpy(model.intensity.apply(_mirrored(volume, wanted), np.float32))
+    grey = torch.from_numpy(
+        model.intensity.apply(
+            read_mirrored(volume.read, wanted, Box.of_shape(volume.shape)), np.float32
+        )
+    )
     with torch.inference_mode():
         scores = model.network(grey[None, None])
     values: Values = torch.softmax(scores, dim=1)[0, 1].numpy()
@@ -74,14 +78,8 @@ def streamed(path: str, volume: Volume, box: Box, settings: Execution) -> Values
     depth = 1 if model.architecture.is_planar else tile_kept[0]
     shape = (depth, tile_kept[1], tile_kept[2])
     tiles = TileGrid(box, shape, model.architecture, volume.shape)
-    padded = _mirrored(volume, tiles.input_box)
+    padded = read_mirrored(volume.read, tiles.input_box, Box.of_shape(volume.shape))
     return Predictor(model, settings).predict(padded, tiles, np.float32)
-
-
-def _mirrored(volume: Volume, wanted: Box) -> npt.NDArray[Any]:
-    stored = read_box_of(wanted, volume.shape)
-    values = volume.read(stored)
-    return mirror(values, stored, input_box=wanted, volume_shape=volume.shape)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from .device_values import DeviceIntensity as DeviceIntensity
 from .device_values import broken as broken
 from .device_values import stored as stored
 from .mirror_padding import mirror as mirror
+from .mirror_padding import read_mirrored as read_mirrored
 from .model_file import Model as Model
 from .model_file import ModelHeader as ModelHeader
 from .model_file import OutputChannel as OutputChannel

@@ -6,10 +6,38 @@ which repeats it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.geometry import ZYX, Box, mirrored_index
+from tilenet.geometry import ZYX, Box, mirrored_index, read_box_of, zyx
+
+
+def read_mirrored(
+    read: Callable[[Box], npt.NDArray[Any]], box: Box, region: Box
+) -> npt.NDArray[Any]:
+    """Read a box, mirrored at the faces of a region as if the volume ended there.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the stored voxels of a box inside the region: ndarray of shape (..., z, y, x).
+    box : Box
+        The box to read; may leave the region on every side, by any distance.
+    region : Box
+        A part of the volume, or all of it.
+
+    Returns
+    -------
+    ndarray, shape (..., z, y, x)
+        What is read, and mirrored.
+    """
+    inside = box.relative_to(region.start)
+    stored_box = read_box_of(inside, region.shape)
+    stored = read(stored_box.relative_to(zyx(-n for n in region.start)))
+    return mirror(stored, stored_box, input_box=inside, volume_shape=region.shape)
 
 
 def mirror(

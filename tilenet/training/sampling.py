@@ -9,18 +9,17 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tilenet.geometry import ZYX, Box, read_box_of, zyx
-from tilenet.inference import mirror
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.inference import read_mirrored
 from tilenet.networks import UNetArchitecture
 from tilenet.training.augmentation import (
     Deformation,
@@ -196,17 +195,18 @@ class Patches:
         return Box(start, zyx(math.ceil(c + r) + 1 for c, r in zip(centre, far, strict=True)))
 
     def _grey(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
-        stored = _mirrored(volume, box, volume.raw.read)
+        # The region's faces mirror, as the volume's do: what lies beyond is held out, perhaps.
+        stored = read_mirrored(volume.raw.read, box, volume.region)
         grey = self.statistics.intensity.apply(stored, np.float32)
         return grey if grey.ndim == 4 else grey[None]
 
     def _targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
         read = functools.partial(self._read_targets, volume.labels, within=volume.region)
-        values = _mirrored(volume, box, read)
+        values = read_mirrored(read, box, volume.region)
         classes = np.searchsorted(self.statistics.values, values)
         layers = [np.where(values == IGNORED, IGNORED, classes)]
         if volume.weights is not None:
-            layers.append(_mirrored(volume, box, volume.weights.read))
+            layers.append(read_mirrored(volume.weights.read, box, volume.region))
         return np.stack([layer.astype(np.float32) for layer in layers])
 
     def _read_targets(self, labels: Volume, box: Box, within: Box) -> npt.NDArray[np.int64]:
@@ -217,18 +217,6 @@ class Patches:
             targets=self.recipe.targets,
             per_section=self.architecture.is_planar,
         )
-
-
-def _mirrored(
-    volume: TrainingVolume, box: Box, read: Callable[[Box], npt.NDArray[Any]]
-) -> npt.NDArray[Any]:
-    # The region's faces mirror, as the volume's do: what lies beyond is held out, perhaps.
-    origin, shape = volume.region.start, volume.region.shape
-    inside = box.relative_to(origin)
-    stored_box = read_box_of(inside, shape)
-    back = zyx(-n for n in origin)
-    stored = read(stored_box.relative_to(back))
-    return mirror(stored, stored_box, input_box=inside, volume_shape=shape)
 
 
 def _relative(centre: Sequence[float], box: Box) -> _Point:

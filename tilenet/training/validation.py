@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tilenet.geometry import Box, read_box_of, zyx
-from tilenet.inference import UNet, mirror
+from tilenet.geometry import Box, zyx
+from tilenet.inference import UNet, read_mirrored
 from tilenet.metrics import IsbiTally, tally_section
 from tilenet.networks import Tile, TileGrid
 from tilenet.training.loop import weighted_loss
@@ -142,7 +142,9 @@ class _Judge:
         self, one: Tile, classes: npt.NDArray[np.intp], judged: npt.NDArray[np.bool]
     ) -> npt.NDArray[np.float32]:
         device = next(self.network.parameters()).device
-        stored = BoxVolume(self.volume, self.box).mirrored(one.input)
+        # Mirrored at the box's own faces: what lies beyond was trained on.
+        wanted = one.input.relative_to(zyx(-n for n in self.box.start))
+        stored = read_mirrored(self.volume.raw.read, wanted, self.box)
         grey = self.statistics.intensity.apply(stored, np.float32)
         x = torch.from_numpy(grey if grey.ndim == 4 else grey[None]).to(device)[None]
         scores = self.network(x)[(slice(None), slice(None), *one.crop)]
@@ -169,18 +171,3 @@ def _patch(
 ) -> Patch:
     truth = torch.from_numpy(classes.astype(np.int64))[None].to(device)
     return Patch(x, truth, torch.from_numpy(weights)[None].to(device))
-
-
-@dataclass(frozen=True)
-class BoxVolume:
-    """A box of a volume, mirrored at its own faces: what lies beyond was trained on."""
-
-    volume: TrainingVolume  # the volume
-    box: Box  # inside it
-
-    def mirrored(self, inside: Box) -> npt.NDArray[np.generic]:
-        """Read grey values."""
-        stored_box = read_box_of(inside, self.box.shape)
-        back = zyx(-n for n in self.box.start)
-        stored = self.volume.raw.read(stored_box.relative_to(back))
-        return mirror(stored, stored_box, input_box=inside, volume_shape=self.box.shape)
