@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Raised by one whenever an older tilenet could not read what we write.
 FORMAT_VERSION = 1
 
+#: What reading a header raises that is not what it ought to be.
+BROKEN_HEADER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
 Activation = Literal["softmax", "sigmoid", "linear"]
 
 
@@ -234,17 +237,9 @@ def read_header(path: str | Path) -> ModelHeader:
         _check_shapes(str(path), header.architecture, shapes)
     except (InvalidData, ArchitectureError) as error:
         raise InvalidModelFile(str(path), str(error).rstrip(".")) from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise InvalidModelFile(
-            str(path), f"has a broken header ({one_line(repr(error))})"
-        ) from error
+    except BROKEN_HEADER as error:
+        problem = f"has a broken header ({one_line(repr(error))})"
+        raise InvalidModelFile(str(path), problem) from error
     return header
 
 
@@ -257,9 +252,9 @@ def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str
         raise InvalidModelFile(path, problem)
     stored = sum(math.prod(shape) for shape in shapes.values())
     names = {
-        f"layers.{layer.name.replace('.', '_')}.{part}"
+        f"layers.{layer.key}.{part}"
         for layer in architecture.layers()
-        if layer.name
+        if layer.parameters
         for part in ("weight", "bias")
     }
     if set(shapes) != names or stored != architecture.parameter_count:

@@ -97,7 +97,7 @@ def _prepare(network: UNet, layer: Layer, order: tuple[int, ...]) -> _Prepared:
     prepared = _Prepared(layer, tuple(layer.kernel[n] for n in order))
     if layer.kind == "pool":
         return prepared
-    module = network.layers[layer.name.replace(".", "_")]
+    module = network.layers[layer.key]
     weight, bias = module.get_parameter("weight").detach(), module.get_parameter("bias").detach()
     if network.architecture.is_planar:
         weight = weight.unsqueeze(2)  # the kernel's z
@@ -106,7 +106,7 @@ def _prepare(network: UNet, layer: Layer, order: tuple[int, ...]) -> _Prepared:
     if layer.kind == "up":  # (inputs, outputs, kernel) -> (kernel x outputs, inputs)
         weight = weight.permute(2, 1, 0).flatten(0, 1)
         bias = bias.repeat(math.prod(prepared.kernel))
-    elif layer.kind == "score":
+    elif layer.kind == "head":
         weight = weight.flatten(1)
     else:  # channels last in memory, so that oneDNN reorders less for every slab
         weight = weight.reshape(layer.outputs, layer.inputs, *prepared.kernel)
@@ -130,6 +130,7 @@ class Stream:
         self._merge: list[list[_Convolution]] = []
         self._pools: list[_Pooling] = []
         self._ups: list[_Prepared] = []
+        before: str | None = None
         for prepared in streamed.layers:
             kind = prepared.layer.kind
             path = self._merge if self._ups else self._down
@@ -137,12 +138,13 @@ class Stream:
                 self._pools.append(_Pooling(prepared))
             elif kind == "up":
                 self._ups.append(prepared)
-            elif kind == "score":
-                self._score = prepared
-            elif prepared.layer.name.endswith(".0"):
-                path.append([_Convolution(prepared)])
-            else:
+            elif kind == "head":
+                self._head = prepared
+            elif before == "conv":
                 path[-1].append(_Convolution(prepared))
+            else:  # the first of its level
+                path.append([_Convolution(prepared)])
+            before = kind
         self._skips = [
             _Skip(tuple(architecture.laws[n].crop(level) for n in streamed.order))
             for level in range(architecture.depth)
@@ -158,7 +160,7 @@ class Stream:
         features = None if features is None else self._expand(features)
         if features is None:
             return None
-        scores = functional.linear(features, self._score.weight, self._score.bias)
+        scores = functional.linear(features, self._head.weight, self._head.bias)
         back = [self._order.index(n) for n in sorted(self._order)]
         scores = scores.permute(-1, *back)
         return scores.unsqueeze(1) if sections else scores

@@ -31,9 +31,9 @@ class UNet(nn.Module):
     def __init__(self, architecture: UNetArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
-        named = [layer for layer in architecture.layers() if layer.name]
+        named = [layer for layer in architecture.layers() if layer.parameters]
         # "down.0.1" is the second convolution of the contracting level 0.
-        self.layers = nn.ModuleDict({_key(layer): self._module(layer) for layer in named})
+        self.layers = nn.ModuleDict({layer.key: self._module(layer) for layer in named})
 
     def _module(self, layer: Layer) -> nn.Module:
         planar = self.architecture.is_planar
@@ -85,28 +85,20 @@ class UNet(nn.Module):
                 skips.append(x)
                 x = self._pool(x, layer)
             elif layer.kind == "up":
-                x = self.layers[_key(layer)](x)
+                x = self.layers[layer.key](x)
                 x = torch.cat([x, _centre(skips.pop(), x.shape[2:])], dim=1)
-            elif layer.kind == "score":
-                x = self.layers[_key(layer)](x)
+            elif layer.kind == "head":
+                x = self.layers[layer.key](x)
             else:
-                x = functional.relu(self.layers[_key(layer)](x), inplace=True)
-                x = self._drop(x, layer)
+                x = functional.relu(self.layers[layer.key](x), inplace=True)
+                if self.training and layer.dropout:
+                    x = functional.dropout(x, layer.dropout)
         return x
 
     def _pool(self, x: Tensor, layer: Layer) -> Tensor:
         if self.architecture.is_planar:
             return functional.max_pool2d(x, layer.kernel[1:])
         return functional.max_pool3d(x, layer.kernel)
-
-    def _drop(self, x: Tensor, layer: Layer) -> Tensor:
-        # The authors' released network drops features at the end of its two deepest contracting
-        # levels, before the skip is taken.
-        deep = layer.level >= self.architecture.depth - 1
-        last = layer.name == f"down.{layer.level}.{self.architecture.convolutions - 1}"
-        if self.training and self.architecture.dropout and deep and last:
-            return functional.dropout(x, self.architecture.dropout)
-        return x
 
     def _check(self, sizes: Sequence[int]) -> None:
         planar = self.architecture.is_planar
@@ -116,10 +108,6 @@ class UNet(nn.Module):
         except IllegalSize as error:
             error.what = "A network input"
             raise
-
-
-def _key(layer: Layer) -> str:
-    return layer.name.replace(".", "_")
 
 
 def _centre(skip: Tensor, shape: Sequence[int]) -> Tensor:

@@ -13,30 +13,38 @@ from tilenet.geometry import ZYX, zyx
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of the network, in the order of evaluation.
+    """One layer of the network, in the order of evaluation: the one place that says what it is.
 
     Parameters
     ----------
-    kind : {"conv", "pool", "up", "score"}
-        ``conv`` is a valid convolution with ReLU, ``pool`` a max-pooling, ``up`` an
-        up-convolution followed by the concatenation with the cropped skip, ``score`` the final
-        1x1x1 convolution.
+    kind : {"conv", "pool", "up", "head"}
+        ``conv`` is a valid convolution with ReLU, ``pool`` a max-pooling of what is kept as the
+        skip of its level, ``up`` an up-convolution followed by the concatenation with the cropped
+        skip of the level that it reaches, ``head`` the final 1x1x1 convolution.
     level : int
         0 at full resolution. For ``pool`` the level it leaves, for ``up`` the one it reaches.
     name : str
-        Name of its parameters in the model file; empty for a pooling.
+        Of its parameters; empty for a pooling. Only where they are found, never what it is.
     kernel : tuple of int
         Kernel, or window and stride of ``pool`` and ``up``, (z, y, x).
     inputs, outputs : int
         Channels.
+    dropout : float
+        Probability of dropping a feature of its output while training.
     """
 
-    kind: Literal["conv", "pool", "up", "score"]
+    kind: Literal["conv", "pool", "up", "head"]
     level: int
     name: str
     kernel: ZYX
     inputs: int
     outputs: int
+    dropout: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Name of its module among the network's layers, and in the model file."""
+        return self.name.replace(".", "_")
 
     @property
     def parameters(self) -> int:

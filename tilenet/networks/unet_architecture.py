@@ -207,13 +207,17 @@ class UNetArchitecture:
             yield Layer("up", level, f"up.{level}", self.pools[level], width, features)
             yield from self._convolutions("merge", level, 2 * features)
             width = features
-        yield Layer("score", 0, "score", (1, 1, 1), width, self.out_channels)
+        yield Layer("head", 0, "score", (1, 1, 1), width, self.out_channels)
 
     def _convolutions(self, path: str, level: int, width: int) -> Iterator[Layer]:
         for i in range(self.convolutions):
-            name = f"{path}.{level}.{i}"
-            yield Layer("conv", level, name, self.kernels[level], width, self.channels[level])
-            width = self.channels[level]
+            # The authors' released network drops features at the end of its two deepest
+            # contracting levels, before the skip is taken.
+            ends = path == "down" and level >= self.depth - 1 and i == self.convolutions - 1
+            name, features = f"{path}.{level}.{i}", self.channels[level]
+            dropout = self.dropout if ends else 0.0
+            yield Layer("conv", level, name, self.kernels[level], width, features, dropout)
+            width = features
 
     @property
     def parameter_count(self) -> int:
