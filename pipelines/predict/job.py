@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.outputs import GreyRule, Prediction
@@ -131,7 +131,6 @@ def provenance(
     Prediction
         Compared field by field before a resume.
     """
-    outputs = [{"name": o.name, "label": o.label} for o in job.header.outputs]
     stated = {
         "kind": "prediction",
         "model_sha256": job.sha256,
@@ -145,7 +144,7 @@ def provenance(
             "dtype": dtype,
             "rule": STORED_TYPES[dtype].rule,
             "activation": job.header.activation,
-            "channels": outputs if job.header.stored_channels else outputs[1:],
+            "channels": [asdict(channel) for channel in job.header.stored_outputs],
         },
         "numeric_plan": {
             "block": list(plan.block),

@@ -67,8 +67,7 @@ def as_array(
         (size,) * (n // size) + ((n % size,) if n % size else ())
         for n, size in zip(job.volume.shape, plan.block, strict=True)
     ]
-    if job.header.stored_channels is not None:
-        shapes.insert(0, (len(job.header.stored_channels),))
+    shapes[:0] = [(channels,) for channels in job.header.leading_shape]
     return dask.array.map_blocks(
         functools.partial(compute_block, task, dtype),
         chunks=tuple(shapes),

@@ -131,7 +131,7 @@ def request_for(
     """
     stored = Prediction.from_attributes(begun.attributes).numeric_plan if begun else None
     itemsize = STORED_TYPES[output_dtype(job, begun)].size
-    channels = len(job.header.stored_channels or "1")
+    channels = len(job.header.stored_outputs)
     threads = cluster.threads or (stored.threads if stored else 1)
     # An output that was begun with several threads is continued by as many fewer workers.
     workers = cluster.workers if cluster.cores is None else max(1, cluster.cores // threads)
@@ -220,4 +220,4 @@ def output_dtype(job: PlannedJob, begun: Volume | None) -> str:
         return job.choices.dtype
     if begun is not None:
         return str(begun.dtype)
-    return "float32" if job.header.activation == "linear" else UINT8.name
+    return UINT8.name if job.header.is_bounded else "float32"

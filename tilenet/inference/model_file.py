@@ -99,15 +99,32 @@ class ModelHeader:
             raise InvalidData(f"Voxel size {size}", "is not three positive numbers", cure)
 
     @property
-    def stored_channels(self) -> tuple[str, ...] | None:
-        """Names of the channels that a prediction stores.
+    def stored_outputs(self) -> tuple[OutputChannel, ...]:
+        """The channels that a prediction stores, the last ones of the network's output.
 
-        None for two softmax classes: their probabilities add up to one, so the second alone,
-        the foreground, is stored, as (z, y, x).
+        Probabilities of two softmax classes add up to one, so the second alone, the foreground,
+        is stored.
         """
-        if self.activation == "softmax" and len(self.outputs) == 2:
-            return None
-        return tuple(output.name for output in self.outputs)
+        return self.outputs if self._has_channel_axis else self.outputs[1:]
+
+    @property
+    def stored_channels(self) -> tuple[str, ...] | None:
+        """Names along the channel axis of a prediction; None where it is stored as (z, y, x)."""
+        return tuple(o.name for o in self.outputs) if self._has_channel_axis else None
+
+    @property
+    def leading_shape(self) -> tuple[int, ...]:
+        """What precedes (z, y, x) in the shape of a prediction: (channels,), or nothing."""
+        return (len(self.outputs),) if self._has_channel_axis else ()
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every stored channel holds values from 0 to 1, which uint8 needs."""
+        return self.activation != "linear"
+
+    @property
+    def _has_channel_axis(self) -> bool:
+        return self.activation != "softmax" or len(self.outputs) != 2
 
     def to_json(self) -> str:
         """Write the header as JSON."""

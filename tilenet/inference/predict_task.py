@@ -118,7 +118,11 @@ class PredictTask:
     def stream(
         self, box: Box, like: Volume, take: Callable[[Box, npt.NDArray[Any]], None], clock: Clock
     ) -> None:
-        """Compute a block, and hand on shard by shard what is to be stored."""
+        """Compute a block, and hand on shard by shard what is to be stored.
+
+        ``take`` is called in several threads at once, in any order; ``like`` says the shards and
+        the data type.
+        """
         predictor, tiles, shape = self._load(), self._tiles(box), like.write_shape
 
         shard_bytes = math.prod(shape) * (like.channels or 1) * like.dtype.itemsize
@@ -163,10 +167,8 @@ class PredictTask:
         # The planes of a block in order along the row axis, not masked yet.
         order = predictor.order(tiles)
         if not self._has_inside(tiles.block):
-            channels = predictor.header.stored_channels
-            leading = () if channels is None else (len(channels),)
             for plane in tiles.block.cut(order.axis, 1):
-                yield np.zeros((*leading, *plane.shape), dtype)
+                yield np.zeros((*predictor.header.leading_shape, *plane.shape), dtype)
             return
         wait = functools.partial(_wait, predictor.turn, clock, "read")
         with feed_of(reader(self.source, self.run), tiles, order, wait) as feed:

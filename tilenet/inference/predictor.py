@@ -101,7 +101,11 @@ class Predictor:
     def planes(
         self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> Iterator[npt.NDArray[Any]]:
-        """Compute a block plane by plane."""
+        """Compute a block plane by plane: what is stored, its mean over the orientations.
+
+        ``load`` gives planes of the tiles' common input box along the order's axis; it is asked
+        in ascending order.
+        """
         torch.set_num_threads(self.settings.threads)
         order = self.order(tiles)
         if order.way == "sections":
@@ -125,7 +129,7 @@ class Predictor:
             if found != box:
                 if box.size:
                     yield whole
-                box, whole = found, np.empty((*self._leading, *found.shape), dtype)
+                box, whole = found, np.empty((*self.header.leading_shape, *found.shape), dtype)
             _cut(whole, part.box.relative_to(box.start).slices)[...] = self._arrived(part)
         yield whole
 
@@ -142,11 +146,6 @@ class Predictor:
                         yield tiles.block, part
                 else:
                     yield tiles.block, self._averaged(padded, tiles, tile, dtype)
-
-    @property
-    def _leading(self) -> tuple[int, ...]:
-        channels = self.header.stored_channels
-        return () if channels is None else (len(channels),)
 
     def _averaged(
         self, padded: npt.NDArray[Any], tiles: TileGrid, tile: Tile, dtype: npt.DTypeLike
@@ -177,7 +176,7 @@ class Predictor:
     ) -> npt.NDArray[np.floating[Any]]:
         # All that the network returns for one input; turned by quarters a tile is square.
         axis = self.settings.axis
-        values = np.empty((*self._leading, *shape), self._wide)
+        values = np.empty((*self.header.leading_shape, *shape), self._wide)
         load = functools.partial(_planes_of, cut, axis)
         stream = self._stream(load, zyx(cut.shape[-3:]), Box.of_shape(shape), self._wide)
         for part in ahead(stream, self._transfers.depth):
@@ -225,8 +224,8 @@ class Predictor:
     def _values(self, scores: Tensor) -> Tensor:
         wide = torch.float64 if self.settings.precision == "float64" else torch.float32
         values = self._activate(scores.to(wide))
-        # Of two softmax classes the second is stored, the foreground.
-        return values[1] if self.header.stored_channels is None else values
+        values = values[-len(self.header.stored_outputs) :]
+        return values if self.header.leading_shape else values[0]
 
     def _activate(self, scores: Tensor) -> Tensor:
         if self.header.activation == "softmax":
