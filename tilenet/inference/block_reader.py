@@ -73,7 +73,7 @@ class Feed:
         self._reader.shutdown(cancel_futures=True)
 
     def planes(self, piece: slice) -> Array:
-        """Give a range of planes; ranges have to be asked for in ascending order."""
+        """Give a range of planes, counted from the input box; in ascending order only."""
         while self._held and self._held_stop(0) <= self._lowest[piece.start]:
             self._held.popleft()
         source = self._source[piece]

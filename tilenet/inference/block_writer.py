@@ -78,7 +78,7 @@ class Rows:
             self._writers.shutdown(cancel_futures=True)
 
     def add(self, values: Array) -> None:
-        """Take the next planes."""
+        """Take the next planes, whole in the other axes; they must not be changed afterwards."""
         dimension = self._axis - 3
         while values.shape[dimension]:
             depth = self._rows[0].shape[self._axis]

@@ -42,7 +42,10 @@ class DeviceLock:
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Let another task compute for as long as this one waits."""
+        """Let another task compute for as long as this one waits.
+
+        Whoever did not hold the lock does not hold it afterwards either.
+        """
         if self._holder != threading.get_ident():
             yield
             return

@@ -40,7 +40,10 @@ class DeviceIntensity:
         self._std = torch.full((), std, dtype=dtype, device=device)
 
     def apply(self, values: Tensor) -> Tensor:
-        """Normalise grey values."""
+        """Give the bits that :meth:`Intensity.apply` gives.
+
+        Where -0.0 is clipped at 0, the sign of zero is as NumPy's version has it there.
+        """
         low, high = self.intensity.low, self.intensity.high
         result = values.to(self.dtype, copy=True)
         if low is not None or high is not None:

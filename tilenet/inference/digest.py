@@ -27,7 +27,7 @@ CASES: tuple[tuple[UNetArchitecture, ZYX, int, int], ...] = (
 
 @functools.cache
 def digest(device: str, dtype: torch.dtype, threads: int) -> str:
-    """Run the networks once, as a prediction runs its own."""
+    """Run the networks, as a prediction runs its own: alike where all bits are."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     if device != "cpu":
