@@ -44,8 +44,8 @@ class UNetArchitecture:
     convolutions : int
         Convolutions per level on either path.
     dropout : float
-        Probability of dropping a feature at the end of the contracting path (after the two
-        deepest levels of it) while training.
+        Probability of dropping a feature while training, at the end of the two deepest contracting
+        levels and before the skip is taken, as the authors' released network does.
 
     Raises
     ------
@@ -211,8 +211,6 @@ class UNetArchitecture:
 
     def _convolutions(self, path: str, level: int, width: int) -> Iterator[Layer]:
         for i in range(self.convolutions):
-            # The authors' released network drops features at the end of its two deepest
-            # contracting levels, before the skip is taken.
             ends = path == "down" and level >= self.depth - 1 and i == self.convolutions - 1
             name, features = f"{path}.{level}.{i}", self.channels[level]
             dropout = self.dropout if ends else 0.0
