@@ -34,6 +34,8 @@ from .moments_task import MomentsTask as MomentsTask
 from .provenance import PLAN as PLAN
 from .provenance import refuse_if_different as refuse_if_different
 from .provenance import unstated as unstated
+from .reading_errors import is_of_system as is_of_system
+from .reading_errors import why_unreadable as why_unreadable
 from .references import VOLUMES as VOLUMES
 from .references import OutputReference as OutputReference
 from .references import VolumeReference as VolumeReference
@@ -42,10 +44,8 @@ from .references import reader as reader
 from .references import writer as writer
 from .volume import WHOLE_KINDS as WHOLE_KINDS
 from .volume import Volume as Volume
-from .volume import is_of_system as is_of_system
 from .volume import open_volume as open_volume
 from .volume import reopen_for_writing as reopen_for_writing
-from .volume import why_unreadable as why_unreadable
 from .writability import MAKE_WRITABLE as MAKE_WRITABLE
 from .writability import check_writable as check_writable
 from .writability import remove_partial_files as remove_partial_files

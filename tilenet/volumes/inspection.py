@@ -16,6 +16,7 @@ from zarr.codecs import ShardingCodec
 from tilenet.errors import InvalidData, StoreFailed, UnreadableBlock
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.volumes.listing import names_below
+from tilenet.volumes.reading_errors import is_of_system
 from tilenet.volumes.stores import (
     RemoteStore,
     can_list,
@@ -26,7 +27,7 @@ from tilenet.volumes.stores import (
     stored_sizes,
     sync,
 )
-from tilenet.volumes.volume import READ_BYTES, Volume, is_of_system
+from tilenet.volumes.volume import READ_BYTES, Volume
 
 #: Bytes of an entry of a shard's index, offset and length of a chunk, and of the index's checksum.
 ENTRY_BYTES, CHECKSUM_BYTES = 16, 4

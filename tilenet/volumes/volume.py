@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from tilenet.errors import StoreFailed, TilenetError, UnreadableBlock, one_line
+from tilenet.errors import TilenetError, UnreadableBlock
 from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.volumes import listing
 from tilenet.volumes.layout import Layout, find_layout
 from tilenet.volumes.provenance import CREATION
+from tilenet.volumes.reading_errors import is_of_system, why_unreadable
 from tilenet.volumes.stores import is_remote, open_for_writing, stored_sizes
 
 #: Chunks are read in groups of so many bytes, one chunk at least. Of an array without shards zarrs
@@ -29,9 +29,6 @@ from tilenet.volumes.stores import is_remote, open_for_writing, stored_sizes
 #: many chunks at once as there are cores, and zarr-python ten. Measured: a plane of 4 MiB through
 #: 32 chunks of 8 MiB took 285 MiB. Groups cost at most a tenth of a read's time.
 READ_BYTES = 16 * 2**20
-
-#: Errors that say nothing of the bytes: zarrs' of the system, and a machine without another thread.
-OF_SYSTEM = re.compile(r"os error \d+|can't start new thread")
 
 #: What the commands of ours make, by the attribute "kind": every shard of it is stored in the end.
 WHOLE_KINDS = ("volume", "prediction", "instances", "weights")
@@ -322,40 +319,3 @@ def _cuts(wanted: range, first: int, step: int) -> list[slice]:
     # The parts of a range that lie in one step each, counted from the first.
     starts = [wanted.start, *range(first + step, wanted.stop, step)]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], wanted.stop], strict=True)]
-
-
-def is_of_system(error: BaseException | None) -> bool:
-    """Tell whether an error of reading says nothing of the bytes that are stored.
-
-    Parameters
-    ----------
-    error : BaseException or None
-        What a codec or a store raised.
-
-    Returns
-    -------
-    bool
-        Whether the system or an object store refused, or had no room.
-    """
-    if isinstance(error, StoreFailed) or getattr(error, "errno", None) is not None:
-        return True
-    return OF_SYSTEM.search(str(error)) is not None
-
-
-def why_unreadable(error: BaseException) -> str:
-    """Say in one line what a codec, a store or the library of a file format raised.
-
-    Parameters
-    ----------
-    error : BaseException
-        What was raised.
-
-    Returns
-    -------
-    str
-        At most 200 characters, without a full stop.
-    """
-    text = one_line(error, None).rstrip(".")
-    if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
-        text = f"more memory is asked for than there is ({text})"
-    return one_line(text)
