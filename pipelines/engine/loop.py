@@ -15,8 +15,7 @@ from pipelines.engine.outcome import Outcome, RunOptions, Task
 from pipelines.progress import error_text
 from tilenet.errors import OutageLasted, WorkersUnfit
 from tilenet.geometry import Box
-from tilenet.portable import portable
-from tilenet.worker import BlockReport
+from tilenet.worker import BlockReport, portable
 
 #: Seconds between two looks at a request to stop.
 WAKE_SECONDS = 0.2
