@@ -123,14 +123,10 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     fresh = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         _write_metadata(make_store(str(fresh), writable=True), target.name, new)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        cure = "Choose a place that can be written to"
-        raise UnreadableVolume(
-            location, f"cannot be created: {error.strerror or error}", cure
-        ) from error
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _not_created(location, error) from error
         raise
     if found:
         old = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -141,6 +137,11 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
     else:
         _appear(fresh, target)
     return creation
+
+
+def _not_created(location: str, error: OSError) -> UnreadableVolume:
+    problem = f"cannot be created: {error.strerror or error}"
+    return UnreadableVolume(location, problem, "Choose a place that can be written to")
 
 
 def _is_orphan(folder: Path) -> bool:
@@ -159,9 +160,7 @@ def _appear(fresh: Path, target: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         found = describe_existing(str(target))
         if found is None:
-            cure = "Choose a place that can be written to"
-            problem = f"cannot be created: {error.strerror or error}"
-            raise UnreadableVolume(str(target), problem, cure) from error
+            raise _not_created(str(target), error) from error
         raise OutputExists(str(target), found) from error
     sync_folder(target.parent)
 

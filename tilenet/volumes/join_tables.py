@@ -35,10 +35,7 @@ def write_join(location: str, ids: npt.NDArray[Any], offsets: npt.NDArray[np.int
     offsets : ndarray of int64, shape (blocks + 1,)
         Where each block's begin.
     """
-    group = zarr.open_group(make_store(location, writable=True), mode="r+")
-    if FOLDER in group:
-        del group[FOLDER]
-    tables = group.create_group(FOLDER)
+    tables = _without_tables(location).create_group(FOLDER)
     for name, values in (("ids", ids), ("offsets", offsets)):
         array = tables.create_array(
             name,
@@ -103,9 +100,14 @@ def remove_join(location: str) -> None:
     location : str
         Local path or URL of the output's group.
     """
+    _without_tables(location)
+
+
+def _without_tables(location: str) -> zarr.Group:
     group = zarr.open_group(make_store(location, writable=True), mode="r+")
     if FOLDER in group:
         del group[FOLDER]
+    return group
 
 
 def _open(location: str, name: str) -> zarr.Array[Any]:

@@ -7,7 +7,7 @@ several things; nothing is guessed beyond "the finest level" and "three axes are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from natsort import natsorted
 
 from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
 from tilenet.volumes.axis_map import AxisMap
+from tilenet.volumes.listing import lattice
 from tilenet.volumes.ome_metadata import Image, read_image
 from tilenet.volumes.stores import is_remote, local_path, open_node
 
@@ -209,10 +210,7 @@ def _found(
     if min(*array.chunks, *(array.shards or ())) < 1:
         problem = f"claims chunks of {array.chunks}"
         raise UnreadableVolume(location, problem, "Mend its metadata, which are damaged")
-    objects = math.prod(
-        -(-n // s) for n, s in zip(array.shape, array.shards or array.chunks, strict=True)
-    )
-    if objects > MOST_OBJECTS:
+    if math.prod(lattice(array)) > MOST_OBJECTS:
         problem = f"claims the shape {array.shape}, in more objects than any store holds"
         raise UnreadableVolume(location, problem, "Mend its metadata, which are damaged")
     if array.dtype.kind not in "uifb":
@@ -233,7 +231,7 @@ def _axes(
     if given is not None:
         names = tuple(given.lower())
     elif image is not None:
-        names = tuple(name.lower()[:1] for name in image.axes)
+        names = _letters(image.axes)
     else:
         names = _stored_names(location, array) or tuple(_DEFAULT_AXES.get(array.ndim, ""))
     legal = (
@@ -258,8 +256,12 @@ def _stored_names(location: str, array: zarr.Array[Any]) -> tuple[str, ...] | No
         names = attributes_of(location, array).get("_ARRAY_DIMENSIONS")
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         return None
-    letters = tuple(name.lower()[:1] for name in names)
+    letters = _letters(names)
     return letters if set(letters) <= set("tczyx") and len(set(letters)) == len(letters) else None
+
+
+def _letters(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.lower()[:1] for name in names)
 
 
 def _channel(location: str, count: int | None, channel: int | None) -> int | None:
@@ -282,7 +284,7 @@ def _with_sizes(layout: Layout, image: Image, path: str) -> Layout:
 def _zyx_nm(
     by_axis: Mapping[str, float], missing: float = 1.0
 ) -> tuple[float, float, float] | None:
-    named = {name.lower()[:1]: value for name, value in by_axis.items()}
+    named = dict(zip(_letters(by_axis), by_axis.values(), strict=True))
     if "y" not in named or "x" not in named:
         return None
     # A single section has no size along z of its own; any serves.

@@ -22,9 +22,10 @@ from tilenet.volumes.stores import TAKEN, can_list, in_turn, stored_sizes
 
 
 def lattice(array: zarr.Array[Any]) -> list[int]:
-    """Count the shards of an array, or chunks of one without shards."""
+    """Count the shards, or chunks of an array without shards, along each stored axis."""
     sizes = array.shards or array.chunks
-    return [math.ceil(n / size) for n, size in zip(array.shape, sizes, strict=True)]
+    # Not by floating-point numbers, which end where a damaged shape goes on.
+    return [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
 
 
 def shard_keys(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[str]:
@@ -93,7 +94,7 @@ def key_reader(array: zarr.Array[Any]) -> Callable[[str], int | None]:
 
 
 def stored_shards(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> npt.NDArray[np.bool_]:
-    """List the shards of an array."""
+    """Tell which shards of an array are stored, along its stored axes."""
     counts = lattice(array)
     stored, position = np.zeros(math.prod(counts), np.bool_), key_reader(array)
     for key in stored_keys(array, wanted):
@@ -106,7 +107,7 @@ def stored_shards(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> npt.NDA
 def stored_along_axes(
     array: zarr.Array[Any], axes: Sequence[str], index: Sequence[slice], wanted: Iterable[str]
 ) -> npt.NDArray[np.bool_]:
-    """List the shards of a volume, of those channels that are read."""
+    """Tell which shards of a volume, (z, y, x), are stored of all channels that are read."""
     part = tuple(slice(each.start, each.stop) for each in _touched(array, index))
     kept = [axis for axis in axes if axis in "zyx"]
     others = tuple(i for i, axis in enumerate(axes) if axis not in kept)
@@ -136,7 +137,10 @@ def count_stored(array: zarr.Array[Any]) -> int:
 
 
 def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[str]:
-    """List what an array has stored, as it is told."""
+    """List what an array has stored, in no order: keys of shards, and whatever else lies there.
+
+    Where nothing can be listed, the keys that are wanted are asked for one by one.
+    """
     if can_list(array.store):
         yield from names_below(array.store, array.path)
         return
@@ -147,7 +151,7 @@ def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[
 
 
 def names_below(store: Store, path: str) -> Iterator[str]:
-    """List what lies below a folder of a store, as it is told."""
+    """List what lies below a folder of a store that can list, in no order."""
     if isinstance(store, LocalStore):
         yield from _files_below(os.fspath(store.root / path))
         return
@@ -209,7 +213,7 @@ def _shards_of(box: Box, shard: ZYX) -> tuple[slice, ...]:
 def incomplete(
     stored: npt.NDArray[np.bool_], shard: ZYX, grid: BlockGrid
 ) -> npt.NDArray[np.bool_] | None:
-    """Tell of all blocks of a grid at once whether they lack a shard."""
+    """Tell of all blocks of a grid whether they lack a shard; None if blocks cut shards."""
     whole = stored
     for axis, (block, size) in enumerate(zip(grid.block_shape, shard, strict=True)):
         if block % size:
