@@ -16,8 +16,7 @@ from pipelines.cluster import ask, running_keys
 from pipelines.engine.attempts import Work
 from pipelines.engine.loop import WAKE_SECONDS
 from pipelines.engine.outcome import RunOptions, Task
-from tilenet.worker import Portable
-from tilenet.worker import BlockReport
+from tilenet.worker import BlockReport, Portable
 
 #: Seconds over which finished blocks are gathered into one batch: a round trip for each would cost
 #: short blocks more than their work, and long ones do not notice.

@@ -47,7 +47,7 @@ def agree(axes: AxisMap, named: str | None) -> bool:
 
 
 def readable_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Give the data type that values of a stored type are read as."""
+    """Give the type that stored values are read as: of native byte order, uint8 for bool."""
     return np.dtype(np.uint8) if stored.kind == "b" else stored.newbyteorder("=")
 
 
@@ -70,7 +70,11 @@ def choose_axes(
     given: str | None,
     channel: int | None,
 ) -> AxisMap:
-    """Decide what the axes of a stored array are."""
+    """Decide what the axes of a stored array are.
+
+    Both what the file says and what the user gives has a letter per axis. Of the file's, others
+    than t, c, s, z, y and x stand for an axis whose meaning it does not know.
+    """
     if len(sizes) < 2:
         cure = "Give a volume with the axes z, y, x, or a section with y, x"
         raise UnreadableVolume(location, f"has {len(sizes)} axes of sizes {tuple(sizes)}", cure)

@@ -55,9 +55,8 @@ class FileSource:
     path: str  # the file, absolute
     inner: str | None  # name of the array inside the file
     axes: AxisMap  # what its axes are
-    # Voxels of the volume, and of what is decoded as one piece, (z, y, x).
-    shape: ZYX
-    piece_shape: ZYX
+    shape: ZYX  # voxels of the volume
+    piece_shape: ZYX  # voxels of what is decoded as one piece
     dtype: np.dtype[Any]  # of the values that :meth:`read` gives
     voxel_size: tuple[float, float, float] | None  # nanometres, (z, y, x), when the file says so
 
@@ -145,7 +144,7 @@ def check_inside(box: Box, shape: ZYX) -> None:
 
 
 def fingerprint(paths: Sequence[str]) -> str:
-    """Recognise the content of files, whatever they are called."""
+    """Give the SHA-256 of the sizes of files and of samples spread evenly over all of them."""
     sizes = [Path(path).stat().st_size for path in paths]
     ends = list(accumulate(sizes))
     digest = hashlib.sha256(repr(sizes).encode())
@@ -166,9 +165,8 @@ class StackSource:
     folder: str  # absolute path that all the names are relative to
     names: tuple[str, ...]  # the files, in order
     stops: tuple[int, ...]  # for each file, the first section that is not in it or in one before it
-    # Voxels of the volume, and of what is decoded as one piece, (z, y, x).
-    shape: ZYX
-    piece_shape: ZYX
+    shape: ZYX  # voxels of the volume
+    piece_shape: ZYX  # voxels of what is decoded as one piece
     dtype: np.dtype[Any]  # of the values that :meth:`read` gives
     # Nanometres, (z, y, x), when all files say the same.
     voxel_size: tuple[float, float, float] | None

@@ -23,7 +23,10 @@ def open_npy(path: str, inner: str | None = None) -> StoredArray:
 
 
 def open_npz(path: str, inner: str | None) -> StoredArray:
-    """Open an array of an ``.npz`` file."""
+    """Open an array of an ``.npz`` file.
+
+    A reading decompresses it from its start to the end of what is asked for, and keeps only that.
+    """
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     wanted = inner or (names[0] if len(names) == 1 else None)

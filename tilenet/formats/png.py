@@ -19,7 +19,7 @@ _CURE = "Save it as greyscale of 8 or 16 bits, for example in Fiji"
 
 
 def open_png(path: str, inner: str | None = None) -> StoredArray:
-    """Open a PNG file."""
+    """Open a PNG file, which is decoded whole at every reading."""
     del inner
     # Not Image.open: it refuses large sections as decompression bombs.
     with PngImageFile(path) as image:

@@ -37,7 +37,7 @@ _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 
 
 def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
-    """Read the voxel size of a TIFF file."""
+    """Read it where ImageJ or OME metadata state all three sizes and the unit."""
     if file.is_ome:
         return _from_ome(file.ome_metadata or "")
     if file.is_imagej:

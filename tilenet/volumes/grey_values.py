@@ -152,7 +152,10 @@ class Moments:
 
     @classmethod
     def of(cls, values: npt.NDArray[Any], void: float | None = None) -> Self:
-        """Sum over the voxels of a block."""
+        """Sum over the voxels of a block, but those of the value that marks what is no specimen.
+
+        In float64: exact for integers of up to 16 bits, but for the last rounding.
+        """
         flat = values.ravel(order="K")  # no copy, unless the array has gaps
         count, totals, squares = 0, [], []
         for start in range(0, flat.size, SLICE):

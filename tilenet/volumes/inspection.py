@@ -83,7 +83,7 @@ class Bounds:
     high: float
 
     def problem(self, values: npt.NDArray[Any]) -> str | None:
-        """Say what values cannot be."""
+        """Say what is wrong with values, if anything."""
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             return f"{int((~np.isfinite(values)).sum())} values are NaN or infinite"
         for value in (values.min(), values.max()):

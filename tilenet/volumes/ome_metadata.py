@@ -48,7 +48,7 @@ class Image:
     levels: tuple[Level, ...]  # from the finest to the coarsest
 
     def nanometres(self, values: tuple[float, ...]) -> dict[str, float]:
-        """Convert values along the axes to nanometres."""
+        """Convert values to nanometres, along the axes that have a unit of length."""
         return {
             name: value * NANOMETRES[unit]
             for name, unit, value in zip(self.axes, self.units, values, strict=True)
@@ -57,7 +57,7 @@ class Image:
 
 
 def read_image(path: str, attributes: Mapping[str, Any]) -> Image | None:
-    """Read the multiscale metadata of a group."""
+    """Read the multiscale metadata of a group, if it has any."""
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if multiscales is None:
@@ -118,7 +118,11 @@ def image_attributes(
     channels: tuple[str, ...] | None = None,
     brightest: float = 255.0,
 ) -> dict[str, Any]:
-    """Make the OME-Zarr 0.5 attributes of a group with one level, "0"."""
+    """Make the OME-Zarr 0.5 attributes of a group with one level, "0".
+
+    Sizes and the position of the first voxel are in nanometres, (z, y, x); viewers show the
+    brightest value as white.
+    """
     unit = None if voxel_size is None else "nanometer"
     axes = [Axis(name=axis, type="space", **({"unit": unit} if unit else {})) for axis in "zyx"]
     scale = list(voxel_size or (1.0, 1.0, 1.0))

@@ -35,7 +35,7 @@ _ASKED = ("sso_session", "sso_start_url", "role_arn", "credential_process", "log
 
 
 def profile_settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Read what a profile adds to the environment, which wins over it."""
+    """Read what a profile adds to the environment, which wins, as settings of an S3Store."""
     chosen = variables.get("AWS_PROFILE")
     name = chosen or variables.get("AWS_DEFAULT_PROFILE") or "default"
     credentials = _read(variables, "AWS_SHARED_CREDENTIALS_FILE", "credentials")
@@ -81,7 +81,7 @@ class FileKeys:
         self._known: dict[str, str] = {}
 
     def __call__(self) -> dict[str, Any]:
-        """Read the keys."""
+        """Read them; a file without is refused only where none were known before."""
         try:
             found = profile_settings(os.environ)
         except InvalidData:  # a tool may be writing it just now

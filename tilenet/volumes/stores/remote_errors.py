@@ -54,7 +54,7 @@ _SOURCES = {
 
 @contextlib.contextmanager
 def explained(location: str) -> Iterator[None]:
-    """Turn what obstore raises into an error for people."""
+    """Turn what obstore raises, but for a key that is not there, into an error for people."""
     try:
         yield
     except FileNotFoundError as error:

@@ -167,7 +167,8 @@ class RemoteStore(_Explained):
     async def entries(self, prefix: str) -> AsyncGenerator[Any, None]:
         """List all objects below a prefix, many folders at the same time.
 
-        What is held at a time is a page of each: an entry takes 0.6 kB.
+        What is held at a time is a page of each: an entry takes 0.6 kB. The prefix ends in a
+        slash or is empty; the entries come in no order.
         """
         import obstore
 
@@ -188,7 +189,11 @@ class RemoteStore(_Explained):
                 streams = [each for each, page in zip(streams, pages, strict=True) if page]
 
     async def holds_other_than(self, known: Container[str]) -> bool:
-        """Tell whether anything is stored here, beside some keys."""
+        """Tell whether anything is stored here, beside some keys.
+
+        Empty objects do not count: some stores and tools keep folders as such, and go on showing
+        them when all in them is gone.
+        """
         async for entry in self._list():
             if entry["size"] and entry["path"] not in known:
                 return True
@@ -203,7 +208,7 @@ class RemoteStore(_Explained):
             await obstore.delete_async(self.store, list(keys))
 
     async def create(self, key: str, value: bytes) -> bool:
-        """Store a key unless it is there, so that of several writers one succeeds."""
+        """Store a key, or give False where it is there: of several writers one succeeds."""
         import obstore
 
         check_writable(self)

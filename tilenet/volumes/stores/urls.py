@@ -46,7 +46,7 @@ def _is_container(scheme: str, user: str) -> bool:
 
 
 def refuse_secrets(url: str, what: str = "URL") -> None:
-    """Refuse a URL that carries what must be in the environment."""
+    """Refuse a URL that carries what must be in the environment, without showing it."""
     scheme, _, rest = url.partition("://")
     match = _LEADING_USER.match(rest)
     shown = f"{scheme}://{rest.rpartition('@')[2] if match else rest}".partition("?")[0]
@@ -61,7 +61,7 @@ def refuse_secrets(url: str, what: str = "URL") -> None:
 
 
 def refuse_control_characters(value: str, what: str) -> None:
-    """Refuse a setting that cannot be sent to a store, such as a key with the line's end."""
+    """Refuse, unshown, a setting that cannot be sent to a store: a key with the line's end."""
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         problem = "holds a line break or another control character"
         raise InvalidData(what, problem, "Set it without, as by $(cat FILE) in a shell.")

@@ -116,7 +116,7 @@ def end_thread() -> None:
 
 
 def python_pipeline() -> str:
-    """Name zarr-python's own way to decode."""
+    """Name zarr-python's own way to decode; what is set where that has another name by now."""
     module, _, name = _PIPELINE.rpartition(".")
     return _PIPELINE if _find(module, name) else str(zarr.config.get("codec_pipeline.path"))
 
