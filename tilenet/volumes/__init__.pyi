@@ -5,7 +5,6 @@ from .create import NewVolume as NewVolume
 from .create import create_volume as create_volume
 from .create import describe_existing as describe_existing
 from .create import replace_attributes as replace_attributes
-from .create import stored_creation as stored_creation
 from .grey_values import Intensity as Intensity
 from .grey_values import Moments as Moments
 from .grey_values import check_finite as check_finite

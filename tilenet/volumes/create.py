@@ -306,18 +306,7 @@ def replace_attributes(location: str, attributes: Mapping[str, Any]) -> None:
 
 
 def stored_creation(location: str) -> str | None:
-    """Read the creation id of the volume that lies at a location now.
-
-    Parameters
-    ----------
-    location : str
-        Local path or URL of the group.
-
-    Returns
-    -------
-    str or None
-        None when there is no volume, or one without an id.
-    """
+    """Read the creation id of the volume that lies at a location now, if one with an id does."""
     try:
         group = zarr.open_group(make_store(location), mode="r", zarr_format=3)
     except FileNotFoundError:
