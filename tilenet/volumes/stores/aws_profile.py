@@ -6,7 +6,7 @@ there, so they are read again while a client lives.
 
 obstore's own ``Boto3CredentialProvider`` (0.12.1, tried) does not do that: it reads the files once
 and calls the keys good for half an hour. It takes a secret with a line break, knows no endpoint,
-and needs boto3: 37 MB, 1.7 s to import, and not beside python-dateutil 3 or later.
+and needs boto3: 37 MB, and no python-dateutil of version 3 or later.
 """
 
 from __future__ import annotations
