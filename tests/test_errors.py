@@ -24,6 +24,7 @@ from tilenet.errors import (
     VoxelSizeMismatch,
     WorkerOverMemory,
     WorkerTooSmall,
+    one_line,
 )
 
 
@@ -200,3 +201,12 @@ def test_failed_blocks_are_listed_one_to_a_line() -> None:
 def test_errors_are_told_apart_by_identity_and_can_be_hashed() -> None:
     first, second = (InvalidData("a", "b", "c") for _ in range(2))
     assert len({first, second}) == 2
+
+
+def test_what_a_library_says_becomes_one_line() -> None:
+    assert one_line(" two\n  lines\t") == "two lines"
+    assert one_line(ValueError("a\nb")) == "a b"
+    assert [one_line(ValueError()), one_line("")] == ["ValueError", ""]
+    assert one_line("x" * 200) == "x" * 200
+    assert one_line("x" * 201) == "x" * 197 + "..."
+    assert one_line("x" * 201, None) == "x" * 201
