@@ -61,8 +61,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Make the weights finite and useless with one update, as a learning rate of 1e30 would."""
     real = tilenet.training.loop.train
 
-    def train(state: Any, *args: Any) -> Generator[Step, None, None]:
-        for step in real(state, *args):
+    def train(state: Any, *args: Any, **named: Any) -> Generator[Step, None, None]:
+        for step in real(state, *args, **named):
             if step.done == at:
                 with torch.no_grad():
                     for weights in state.network.parameters():
