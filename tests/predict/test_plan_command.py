@@ -178,7 +178,7 @@ def test_an_output_begun_with_several_threads_is_continued_by_as_many_fewer_work
     case: tuple[str, str],
 ) -> None:
     source = VolumeReference(case[0])
-    job = check_job(source, case[1], mask=None, choices=Choices())
+    job = check_job(source, case[1], mask=None, choices=Choices(dtype="uint8"))
     whole = Box.of_shape(job.volume.shape)
     plan = plan_job(job, whole, ClusterOptions(workers=1, memory=2**30, threads=4))
     grey = IntensityRule("model").stated(job.header.intensity)
