@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-#: Signals that ask to stop: Ctrl-C, a batch system or a service manager, a closed terminal.
+#: Signals that ask to stop: Ctrl-C, a queueing system or a service manager, a closed terminal.
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )

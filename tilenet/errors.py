@@ -41,8 +41,8 @@
     |  |- WorkersUnfit        every worker was sent away, for it could compute no block
     |  |- OutageLasted        block after block failed for longer than the user waits
     |  |- SchedulerLost       the Dask scheduler ended or is out of reach
-    |  |- QueueRefused        a command of the batch system failed
-    |  |- JobsNotStarted      no job of the batch system started in time
+    |  |- QueueRefused        a command of the queueing system failed
+    |  |- JobsNotStarted      no job of the queueing system started in time
     |  `- JobsFailed          job after job ended before it was of use
     `- BlocksFailed           some blocks failed; the others are done
 
@@ -613,7 +613,7 @@ class SchedulerLost(ResourceError):
 
 @dataclasses.dataclass(eq=False)
 class QueueRefused(ResourceError):
-    """A command of the batch system failed."""
+    """A command of the queueing system failed."""
 
     command: str
     answer: str
@@ -627,7 +627,7 @@ class QueueRefused(ResourceError):
 
 @dataclasses.dataclass(eq=False)
 class JobsNotStarted(ResourceError):
-    """No job of the batch system started in time."""
+    """No job of the queueing system started in time."""
 
     system: str
     waited: str

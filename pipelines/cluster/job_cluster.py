@@ -1,4 +1,4 @@
-"""A scheduler in this process whose workers are jobs, and what may be asked of their keeper."""
+"""A scheduler in this process whose workers are jobs, and what may be asked of it."""
 
 from __future__ import annotations
 

@@ -100,13 +100,15 @@ def _refusal(tls: Tls, certificate: ssl.SSLContext) -> str | None:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = trusting.wrap_bio(to_server, to_client, server_side=True)
     client = certificate.wrap_bio(to_client, to_server)
+    done = set()
     for side in (client, server) * 4:
         try:
             side.do_handshake()
+            done.add(side)
         except ssl.SSLWantReadError:
             continue
         except ssl.SSLCertVerificationError as error:
             return error.verify_message
         except ssl.SSLError as error:
             return str(error.reason)
-    return None
+    return None if len(done) == 2 else "the handshake does not end"

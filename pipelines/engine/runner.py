@@ -117,8 +117,9 @@ class Runner:
     ) -> RunOptions:  # fmt: skip
         resources = task_resources(self.client) if one_by_one and self.client else None
         return RunOptions(
-            name=name.lower(), reporter=reporter, stop=self.stop, keep_reports=keep_reports,
-            resources=resources, limits=self.limits, outcome=outcome,
+            name=name.lower().replace(" ", "-"), reporter=reporter, stop=self.stop,
+            keep_reports=keep_reports, resources=resources, limits=self.limits,
+            outcome=outcome,
         )  # fmt: skip
 
     def _run(self, task: Task, blocks: Iterable[Box], options: RunOptions) -> None:

@@ -64,13 +64,17 @@ _OPTIONS = (
     click.option("--cluster", help=f"local, {', '.join(SYSTEMS)}, or a profile (.toml)."),
     click.option("--scheduler", help="Address or file (.json) of a running Dask scheduler."),
     click.option(
-        "--workers", type=_COUNT, show_default="one per core, or per GPU", help="Worker processes."
+        "--workers", type=_COUNT, help="Worker processes.",
+        show_default="chosen by the plan; else one per core, per GPU, or per job",
     ),
     click.option(
         "--slots", type=_COUNT, show_default="2",
         help="Blocks at once per worker: one computes while another reads or writes.",
     ),
-    click.option("--threads", type=_COUNT, show_default="1", help="CPU threads per worker."),
+    click.option(
+        "--threads", type=_COUNT, show_default="chosen by the plan; else 1",
+        help="CPU threads per worker.",
+    ),
     click.option(
         "--memory", callback=bytes_option,
         help="Memory of all workers of this machine, or of a job, together: 16GB.",

@@ -127,7 +127,7 @@ class OutputRun:
         with opened as runner:
             new, make_task = prepare(runner)
             written = OutputReference(self.output, self._create(runner, new))
-            if self.missing and self.begun is not None and self.part is None:  # nobody else writes
+            if self.begun is not None and self.part is None:  # nobody else writes
                 remove_partial_files(self.output)
             title = self.command.capitalize()
             task = make_task(written)

@@ -17,7 +17,7 @@ from tilenet.volumes.stores import is_remote
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-#: Variables in which batch systems number the jobs of an array: the number, and, where there are
+#: Variables in which queueing systems number the jobs of an array: the number, and, where there are
 #: such, the first and the last number and the step between two.
 ARRAYS = (
     tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP")),

@@ -13,6 +13,7 @@ from pipelines.options import region_box
 from pipelines.predict.checks import check_inputs, check_job
 from pipelines.predict.job import Choices, predict_task
 from pipelines.predict.planning import output_dtype, plan_job
+from tilenet.errors import InvalidData
 from tilenet.inference import compute_block
 from tilenet.volumes import OutputReference, VolumeReference
 
@@ -42,7 +43,7 @@ def as_array(
     memory : int
         Bytes that one task may use.
     choices : Choices, optional
-        Block, data type, precision, device, orientations to average.
+        Block, data type, precision, device, grey values (not "volume"), orientations to average.
     threads : int
         CPU threads of an evaluation.
 
@@ -60,8 +61,12 @@ def as_array(
     )
     plan = plan_job(job, region_box(None, job.volume.shape), cluster)
     check_inputs(job, plan)
+    intensity = job.choices.intensity.known(job.header, None)
+    if intensity is None:
+        problem = "needs a pass over the volume"
+        raise InvalidData("Intensity rule 'volume'", problem, "Give MEAN,STD or window:LOW,HIGH.")
     output, run = OutputReference("", None), uuid.uuid4().hex
-    task = predict_task(job, plan, output, intensity=job.header.intensity, facts={}, run=run)
+    task = predict_task(job, plan, output, intensity=intensity, facts={}, run=run)
     dtype = output_dtype(job, None)
     shapes: list[tuple[int, ...]] = [
         (size,) * (n // size) + ((n % size,) if n % size else ())

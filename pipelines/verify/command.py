@@ -1,4 +1,4 @@
-"""``tilenet verify``: ask an output whether it is whole, and what it claims to be."""
+"""``tilenet verify``: whether an output is complete, undamaged, and matches its provenance."""
 
 from __future__ import annotations
 

@@ -225,6 +225,11 @@ def test_a_figure_that_was_not_asked_for_is_refused(name: str) -> None:
             getattr(found, curve)
 
 
+def test_a_figure_that_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidData, match="rnad is none of them. Take some of pixel, rand"):
+        isbi_figures(two_cells(), np.ones((1, 7, 9)), figures=["rand", "rnad"])
+
+
 @settings(max_examples=50)
 @given(data=st.data())
 def test_flipping_a_simple_point_changes_no_number_of_pieces(data: st.DataObject) -> None:

@@ -111,6 +111,8 @@ def test_the_result_is_the_whole_pass(case: Path) -> None:
 
 def test_a_second_run_has_nothing_to_do(copy: Path) -> None:
     before = files_below(copy / "out.zarr")
+    orphan = copy / "out.zarr" / "0" / "0.123.partial"
+    orphan.write_bytes(b"half")  # what a part left that was killed
     summary = predict(copy)
     assert (summary.outcome.computed, summary.before) == (0, summary.blocks)
     assert files_below(copy / "out.zarr") == before
@@ -309,6 +311,20 @@ def test_as_array_computes_only_the_blocks_it_touches(case: Path) -> None:
     with dask.config.set(scheduler="threads"):
         np.testing.assert_array_equal(part.compute(), result(case)[2, 5:30, 50:60])
         np.testing.assert_array_equal(lazy.compute(), result(case))
+
+
+def test_as_array_takes_the_rule_for_grey_values_and_refuses_one_that_needs_a_pass(
+    case: Path,
+) -> None:
+    model, source = str(case / "model.safetensors"), str(case / "em.zarr")
+    rule = replace(BLOCKS, intensity=IntensityRule("10,3"))
+    predict(case, "rule.zarr", choices=rule)
+    with dask.config.set(scheduler="synchronous"):
+        found = as_array(source, model, choices=rule).compute()
+    np.testing.assert_array_equal(found, result(case, "rule.zarr"))
+    assert (found != result(case)).any()
+    with pytest.raises(InvalidData, match="'volume': needs a pass over the volume"):
+        as_array(source, model, choices=replace(rule, intensity=IntensityRule("volume")))
 
 
 def test_more_than_two_classes_give_channels(tmp_path: Path) -> None:

@@ -219,6 +219,9 @@ def isbi_figures(
         labels have no interior, to which "rand" and "thinned" are restricted.
     """
     wanted = frozenset(figures)
+    if unknown := sorted(wanted - set(FIGURES)):
+        problem, known = f"{', '.join(unknown)} is none of them", ", ".join(sorted(FIGURES))
+        raise InvalidData("The figures", problem, f"Take some of {known}.")
     stacks = as_sections(labels, proposal)
     tallies = (tally_section(*section, figures=wanted) for section in zip(*stacks, strict=True))
     tally = reduce(IsbiTally.plus, tallies)

@@ -41,7 +41,7 @@ def why_unreadable(error: BaseException) -> str:
     str
         At most 200 characters, without a full stop.
     """
-    text = one_line(error, None).rstrip(".")
+    text = one_line(error, None).rstrip(".") or type(error).__name__
     if isinstance(error, MemoryError):  # a damaged length, more often than a small machine
         text = f"more memory is asked for than there is ({text})"
     return one_line(text)
