@@ -226,7 +226,7 @@ def test_a_figure_that_was_not_asked_for_is_refused(name: str) -> None:
 
 
 def test_a_figure_that_there_is_not_is_refused() -> None:
-    with pytest.raises(InvalidData, match="rnad is none of them. Take some of pixel, rand"):
+    with pytest.raises(InvalidData, match=r"rnad is none of them\. Take some of pixel, rand"):
         isbi_figures(two_cells(), np.ones((1, 7, 9)), figures=["rand", "rnad"])
 
 
