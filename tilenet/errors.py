@@ -686,9 +686,8 @@ def one_line(text: object, longest: int | None = 200) -> str:
     Parameters
     ----------
     text : object
-        What is shown; an error that says nothing is shown as its type.
-    longest : int or None
-        Characters at most.
+        An error that says nothing is shown as its type.
+    longest : int or None, characters
 
     Returns
     -------

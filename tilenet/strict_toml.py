@@ -19,7 +19,7 @@ Refusal = Callable[[str, Sequence[str]], TilenetError]
 
 
 def validate(model: type[M], values: Mapping[str, Any], where: str, refusal: Refusal) -> M:
-    """Check values against what is known.
+    """Check values against what is known, naming every unknown key (and the nearest) or bad value.
 
     Parameters
     ----------
@@ -30,17 +30,11 @@ def validate(model: type[M], values: Mapping[str, Any], where: str, refusal: Ref
     where : str
         Where they come from, for the message.
     refusal : callable
-        Class of the error.
 
     Returns
     -------
     BaseModel
         What is left out has its default.
-
-    Raises
-    ------
-    TilenetError
-        Naming every key that is unknown (and the nearest known one) or has an impossible value.
     """
     try:
         return model.model_validate(values)
@@ -55,7 +49,6 @@ def brief(text: str) -> str:
     Parameters
     ----------
     text : str
-        A line of a message.
 
     Returns
     -------
@@ -85,19 +78,12 @@ def load(path: str | Path, refusal: Refusal) -> dict[str, Any]:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file.
     refusal : callable
-        Class of the error.
 
     Returns
     -------
     dict
         Values, and tables, by name.
-
-    Raises
-    ------
-    TilenetError
-        When the file is missing or is not TOML.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))

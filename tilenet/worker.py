@@ -23,7 +23,6 @@ class BlockReport:
     Parameters
     ----------
     box : Box
-        The block.
     seconds : dict
         Seconds per phase: "read", "compute", "write"; waiting for the device counts as "wait".
     value : object
@@ -52,8 +51,7 @@ def once(keep: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     Returns
     -------
     callable
-        A decorator of functions that take hashable arguments and call no other function made by
-        ``once``.
+        For functions that take hashable arguments and call no other function made by ``once``.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -101,7 +99,6 @@ class Portable:
     task: Callable[..., Any]
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run the task."""
         try:
             return self.task(*arguments)
         except Exception as error:
@@ -115,7 +112,6 @@ def portable(error: Exception) -> Exception:
     Parameters
     ----------
     error : Exception
-        Any.
 
     Returns
     -------

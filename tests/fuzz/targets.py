@@ -46,13 +46,12 @@ from tilenet.strict_toml import load, validate
 from tilenet.training import Recipe
 from tilenet.volumes import (
     VolumeReference,
-    check_shard,
     create_volume,
     identify,
     open_volume,
     reopen_for_writing,
-    views,
 )
+from tilenet.volumes.inspection import check_shard, views
 
 LOCAL = ClusterOptions(workers=1, slots=1, memory=2 * 2**30)
 FACTS = {"device": "cpu", "torch": "2", "tilenet": "0"}

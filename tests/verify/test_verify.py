@@ -45,15 +45,14 @@ from tilenet.volumes import (
     Intensity,
     NewVolume,
     VolumeReference,
-    check_shard,
     create_volume,
     delete_objects,
     open_volume,
     reopen_for_writing,
     replace_attributes,
-    views,
     write_join,
 )
+from tilenet.volumes.inspection import check_shard, views
 
 pytestmark = pytest.mark.cluster
 

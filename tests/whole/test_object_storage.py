@@ -45,7 +45,6 @@ from tilenet.networks import UNetArchitecture
 from tilenet.synthetic import synthetic_em
 from tilenet.volumes import (
     NewVolume,
-    check_shard,
     create_volume,
     describe_existing,
     has_join,
@@ -53,6 +52,7 @@ from tilenet.volumes import (
     open_volume,
     reopen_for_writing,
 )
+from tilenet.volumes.inspection import check_shard
 from tilenet.volumes.stores import RemoteStore
 from tilenet.volumes.stores.remote_store import open_store
 from tilenet.volumes.writability import WRITE_CHECK

@@ -61,7 +61,6 @@ class FileSource:
     voxel_size: tuple[float, float, float] | None  # nanometres, (z, y, x), when the file says so
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box."""
         check_inside(box, self.shape)
         try:
             stored = _open(self.path, self.inner)
@@ -78,7 +77,6 @@ class FileSource:
             ) from error
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies."""
         return {
             "shape": list(self.shape),
             "dtype": str(self.dtype),
@@ -97,7 +95,6 @@ def open_file(
     axes: str | None = None,
     channel: int | None = None,
 ) -> FileSource:
-    """Open an array in one file."""
     location = path if location is None else location
     stored = _open(path, inner)
     chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
@@ -137,7 +134,6 @@ def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> Sto
 
 
 def check_inside(box: Box, shape: ZYX) -> None:
-    """Refuse a box that leaves its volume."""
     whole = Box.of_shape(shape)
     if not whole.contains(box):
         raise RegionOutside(str(box), str(whole))
@@ -174,7 +170,6 @@ class StackSource:
     channel: int | None  # channel to read
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box."""
         check_inside(box, self.shape)
         out = np.empty(box.shape, self.dtype)
         for index in range(bisect_right(self.stops, box.start[0]), len(self.stops)):
@@ -195,7 +190,6 @@ class StackSource:
         return part
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies."""
         return {
             "shape": list(self.shape),
             "dtype": str(self.dtype),

@@ -25,7 +25,6 @@ _LISTED = 20
 
 
 def open_hdf5(path: str, inner: str | None) -> StoredArray:
-    """Open a dataset of an HDF5 file."""
     try:
         import h5py
     except ImportError as error:

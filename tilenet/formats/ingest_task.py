@@ -19,11 +19,8 @@ class IngestTask:
     Parameters
     ----------
     source : Source
-        What is read.
     output : OutputReference
-        The output, created already.
     run : str
-        Name of the run.
     """
 
     source: Source
@@ -31,7 +28,6 @@ class IngestTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Copy a block."""
         clock = Clock()
         values = self.source.read(box)
         clock.phase("read")

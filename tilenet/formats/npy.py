@@ -14,7 +14,6 @@ from tilenet.formats.axes import StoredArray, check_values
 
 
 def open_npy(path: str, inner: str | None = None) -> StoredArray:
-    """Open an ``.npy`` file."""
     del inner
     values = np.lib.format.open_memmap(path, mode="r")
     check_values(path, values.shape, values.dtype)
@@ -38,8 +37,6 @@ def open_npz(path: str, inner: str | None) -> StoredArray:
 
 
 class _Compressed:
-    """Reads from an array inside a zip file."""
-
     def __init__(self, path: str, member: str) -> None:
         self._path, self._member = path, member
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:

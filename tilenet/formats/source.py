@@ -91,13 +91,13 @@ def open_source(
     ----------
     location : str
         A file (``FILE.h5:/DATASET`` and ``FILE.npz:NAME`` for arrays inside one), a folder or a
-        glob pattern of TIFF or PNG files, one after the other along z in natural order, or a
-        Zarr, local or by URL.
+        glob pattern of TIFF or PNG files, one after the other along z in natural order, or a Zarr,
+        local or by URL.
     axes : str, optional
         Meaning of the stored axes of each file, for example "zyx", where the file does not say or
         is wrong. Axes of length 1 that a TIFF file has are not counted.
     channel : int, optional
-        Channel to read, where there are several.
+        Needed where there are several.
     level : str, optional
         Path or index of a pyramid level of a Zarr; the finest by default.
 
@@ -108,10 +108,8 @@ def open_source(
 
     Raises
     ------
-    UnreadableVolume
-        When there is nothing, or nothing readable.
-    AmbiguousVolume
-        When there are several readings of it.
+    UnreadableVolume, AmbiguousVolume
+        When there is no readable volume, or several readings of it.
     """
     location = str(location)
     match = _INNER.fullmatch(location)
@@ -239,44 +237,36 @@ class ZarrSource:
 
     Parameters
     ----------
-    volume : Volume
-        Opened, seen as (z, y, x).
+    volume : Volume, seen as (z, y, x)
     """
 
     volume: Volume
 
     @property
     def location(self) -> str:
-        """Path or URL it was opened by."""
         return self.volume.location
 
     @property
     def shape(self) -> ZYX:
-        """Voxels, (z, y, x)."""
         return self.volume.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Data type of the values, in native byte order."""
         return readable_dtype(self.volume.dtype)
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
-        """Nanometres, (z, y, x), when the metadata say so."""
         return self.volume.voxel_size
 
     @property
     def piece_shape(self) -> ZYX:
-        """Shape of a chunk, (z, y, x)."""
         return self.volume.chunk_shape
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """Read the voxels of a box."""
         check_inside(box, self.shape)
         return np.ascontiguousarray(self.volume.read(box), dtype=self.dtype)
 
     def identity(self) -> dict[str, Any]:
-        """Recognise the content without reading it all, independent of where it lies."""
         return identify(self.volume)
 
 

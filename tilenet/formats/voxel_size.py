@@ -46,7 +46,6 @@ def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
 
 
 def hdf5_voxel_size(attributes: Mapping[str, Any]) -> VoxelSize | None:
-    """Read the voxel size of an HDF5 dataset."""
     sizes = attributes.get("element_size_um")
     if sizes is None:
         return None

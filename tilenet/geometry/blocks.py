@@ -18,10 +18,8 @@ class BlockGrid(Sequence[Box]):
 
     Parameters
     ----------
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
-    block_shape : tuple of int
-        Shape of a block, (z, y, x). Blocks at the volume's upper faces may be smaller.
+    volume_shape, block_shape : tuple of int, (z, y, x)
+        Blocks at the volume's upper faces may be smaller.
     region : Box, optional
         Only blocks that touch this box; the whole volume by default.
     """
@@ -94,8 +92,7 @@ def unravel(position: int, counts: Sequence[int]) -> tuple[int, ...]:
 
     Parameters
     ----------
-    position : int
-        Counted from 0.
+    position : int, counted from 0
     counts : sequence of int
         Extents of the lattice, of any size: NumPy's integers end where a damaged shape goes on.
 

@@ -24,12 +24,11 @@ def zyx(values: Iterable[int]) -> ZYX:
     Parameters
     ----------
     values : iterable of int
-        Three values along z, y and x.
 
     Returns
     -------
     tuple of int
-        The values, (z, y, x).
+        (z, y, x).
     """
     z, y, x = values
     return int(z), int(y), int(x)
@@ -40,15 +39,13 @@ def round_up(value: int, step: int) -> int:
 
     Parameters
     ----------
-    value : int
-        Any integer.
-    step : int
-        At least 1.
+    value, step : int
+        ``step`` is at least 1.
 
     Returns
     -------
     int
-        A multiple of ``step``.
+        It may be ``value`` itself.
     """
     return -(-value // step) * step
 
@@ -58,15 +55,13 @@ def nearest_multiples(value: int, step: int) -> tuple[int, ...]:
 
     Parameters
     ----------
-    value : int
-        Any integer.
-    step : int
-        At least 1.
+    value, step : int
+        ``step`` is at least 1.
 
     Returns
     -------
     tuple of int
-        One or two positive multiples, ascending.
+        One or two, ascending.
     """
     below = value // step * step
     return tuple(sorted({m for m in (below, round_up(value, step)) if m > 0} or {step}))
@@ -79,15 +74,9 @@ def check_multiple(what: str, shape: ZYX, step: ZYX, reason: str) -> None:
     ----------
     what : str
         What the shape is of, to start the message with.
-    shape, step : tuple of int
-        Voxels, (z, y, x).
+    shape, step : tuple of int, voxels, (z, y, x)
     reason : str
         Why it has to be a multiple.
-
-    Raises
-    ------
-    UnalignedBlock
-        Naming the axis, the value and the nearest multiples.
     """
     for axis, size, unit in zip(AXES, shape, step, strict=True):
         if size % unit:
@@ -113,8 +102,7 @@ class Box:
 
         Parameters
         ----------
-        shape : tuple of int
-            Shape of the volume, (z, y, x).
+        shape : tuple of int, (z, y, x)
 
         Returns
         -------
@@ -150,7 +138,7 @@ class Box:
         Returns
         -------
         Box
-            The grown box, which may leave the volume.
+            It may leave the volume.
         """
         return Box(
             zyx(a - n for a, n in zip(self.start, before, strict=True)),
@@ -163,12 +151,11 @@ class Box:
         Parameters
         ----------
         other : Box
-            Any box.
 
         Returns
         -------
         Box
-            The common box; its ``size`` is 0 when there is none.
+            Its ``size`` is 0 when there are none.
         """
         start = zyx(max(a, b) for a, b in zip(self.start, other.start, strict=True))
         stop = zyx(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
@@ -180,7 +167,6 @@ class Box:
         Parameters
         ----------
         other : Box
-            Any box.
 
         Returns
         -------
@@ -215,10 +201,8 @@ class Box:
 
         Parameters
         ----------
-        axis : int
-            0, 1 or 2 for z, y or x.
-        start, stop : int
-            Half-open range along it.
+        axis, start, stop : int
+            0, 1 or 2 for z, y or x, and the half-open range along it.
 
         Returns
         -------
@@ -234,10 +218,8 @@ class Box:
 
         Parameters
         ----------
-        axis : int
-            0, 1 or 2 for z, y or x.
-        step : int
-            At least 1; multiples are counted from the volume's origin.
+        axis, step : int
+            0, 1 or 2 for z, y or x; multiples of ``step`` are counted from the volume's origin.
 
         Yields
         ------
@@ -255,8 +237,7 @@ class Box:
 
         Parameters
         ----------
-        step : tuple of int
-            Block or shard shape, (z, y, x).
+        step : tuple of int, block or shard shape, (z, y, x)
 
         Returns
         -------

@@ -10,10 +10,8 @@ def mirrored_index(index: int, size: int) -> int:
 
     Parameters
     ----------
-    index : int
-        Voxel index; may lie outside the volume on either side, by any distance.
-    size : int
-        Voxels along the axis, at least 1.
+    index, size : int
+        A voxel, outside the volume by any distance; voxels along the axis, at least 1.
 
     Returns
     -------
@@ -33,10 +31,8 @@ def mirror_source(start: int, stop: int, size: int) -> tuple[int, int]:
 
     Parameters
     ----------
-    start, stop : int
-        Half-open range of the mirror-padded axis, not empty.
-    size : int
-        Voxels along the axis, at least 1.
+    start, stop, size : int
+        Half-open range, not empty, and voxels along the axis, at least 1.
 
     Returns
     -------
@@ -61,15 +57,13 @@ def read_box_of(input_box: Box, volume_shape: ZYX) -> Box:
 
     Parameters
     ----------
-    input_box : Box
-        Any box that is not empty, in voxels of the mirror-padded volume.
-    volume_shape : tuple of int
-        Shape of the volume, (z, y, x).
+    input_box : Box, not empty, in voxels of the mirror-padded volume
+    volume_shape : tuple of int, (z, y, x)
 
     Returns
     -------
     Box
-        A box inside the volume.
+        Inside the volume.
     """
     ranges = [
         mirror_source(a, b, n)

@@ -20,23 +20,10 @@ Array = npt.NDArray[Any]
 class Feed:
     """Planes of an input box, mirrored where it leaves the volume.
 
-    A thread reads the next range of planes while the last one is used. What was read is kept
-    until no plane that is still to come lies in it.
-
-    Parameters
-    ----------
-    read : callable
-        Gives the stored voxels of a box inside the volume: ndarray of shape (..., z, y, x).
-    input_box : Box
-        The box to give the planes of; may leave the volume on every side.
-    volume_shape : tuple of int
-        Shape of the whole volume, (z, y, x).
-    axis : int
-        Axis along which planes are given: 0, 1 or 2 for z, y or x.
-    granule : int
-        Planes that are read at once; reads begin at multiples of it.
-    wait : callable
-        Waits for a Future and gives its result.
+    A thread reads the next range of planes while the last one is used. What was read is kept until
+    no plane that is still to come lies in it. ``read`` gives the stored voxels of a box inside the
+    volume, (..., z, y, x); ``granule`` planes are read at once, from multiples of it on; ``wait``
+    waits for a Future and gives its result.
     """
 
     def __init__(

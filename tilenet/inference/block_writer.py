@@ -21,25 +21,10 @@ class Rows:
     """Collects the planes of a block; threads write rows while the next one is computed.
 
     A row is all shards of the block at one position along an axis. Memory holds the one that is
-    collected, and those that are written or wait for it. Leaving the context waits until all is
-    written; when it is left by an error, what is being written is finished, and the rest dropped.
-
-    Parameters
-    ----------
-    write : callable
-        Takes a shard's box and its voxels; called in several threads at once.
-    block : Box
-        The block, inside the volume.
-    axis : int
-        Axis along which planes come: 0, 1 or 2 for z, y or x.
-    shard : tuple of int
-        Voxels of a shard, (z, y, x); the block starts at a multiple of it.
-    threads : int
-        Shards that are written at once.
-    queued : int
-        Rows that are written or wait for it, at most.
-    wait : callable
-        Waits for a Future and gives its result.
+    collected, and those that are written or wait for it, at most ``queued``. Leaving the context
+    waits until all is written; when it is left by an error, what is being written is finished, and
+    the rest dropped. ``write`` takes a shard's box and voxels, in ``threads`` threads at once; the
+    block starts at a multiple of ``shard``; ``wait`` waits for a Future and gives its result.
     """
 
     def __init__(

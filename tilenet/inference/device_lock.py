@@ -12,13 +12,8 @@ class DeviceLock:
     """Held by the task that computes; the others of its worker read and write meanwhile.
 
     A task that has to wait for what it reads or writes lets another one compute, and keeps what its
-    network holds from slab to slab. So that this is bounded, only so many tasks may have begun as
-    the plan counts: where memory is for one alone, the others wait with it.
-
-    Parameters
-    ----------
-    streams : int
-        Tasks that may have begun.
+    network holds from slab to slab. So that this is bounded, only ``streams`` tasks may have begun,
+    as the plan counts: where memory is for one alone, the others wait with it.
     """
 
     def __init__(self, streams: int) -> None:

@@ -24,11 +24,9 @@ class DeviceIntensity:
     Parameters
     ----------
     intensity : Intensity
-        The rule.
     device : torch.device
-        Where values are given to it.
-    dtype : torch.dtype
-        Precision to compute in and to return: float32 or float64.
+    dtype : float32 or float64, of torch
+        Precision to compute in and to return.
     """
 
     def __init__(self, intensity: Intensity, device: torch.device, dtype: torch.dtype) -> None:
@@ -58,15 +56,14 @@ def stored(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     ----------
     values : Tensor of float32 or float64, any shape
         Probabilities, or scores for a floating-point ``dtype``.
-    dtype : dtype
-        uint8, float16, float32 or float64.
+    dtype : uint8, float16, float32 or float64
 
     Returns
     -------
     Tensor, same shape
-        Of ``dtype``, with the bits that NumPy would give. Only float64 that is to
-        become float16 stays float64: PyTorch would round it twice, to float32 in between. NumPy
-        rounds it once, as it is assigned to the output.
+        Of ``dtype``, with the bits that NumPy would give. Only float64 that is to become float16
+        stays float64: PyTorch would round it twice, to float32 in between. NumPy rounds it once, as
+        it is assigned to the output.
     """
     target = _STORED[np.dtype(dtype).name]
     if target == torch.float16 and values.dtype == torch.float64:
@@ -86,8 +83,7 @@ def broken(values: Tensor, dtype: npt.DTypeLike) -> Tensor:
     ----------
     values : Tensor of float, any shape
         Before :func:`stored`.
-    dtype : dtype
-        uint8, float16, float32 or float64.
+    dtype : uint8, float16, float32 or float64
 
     Returns
     -------

@@ -24,10 +24,8 @@ def read_mirrored(
     ----------
     read : callable
         Gives the stored voxels of a box inside the region: ndarray of shape (..., z, y, x).
-    box : Box
-        The box to read; may leave the region on every side, by any distance.
-    region : Box
-        A part of the volume, or all of it.
+    box, region : Box
+        The box may leave the region, a part of the volume or all of it, by any distance.
 
     Returns
     -------
@@ -48,13 +46,10 @@ def mirror(
     Parameters
     ----------
     stored : ndarray, shape (..., z, y, x), any dtype
-        The voxels of ``read_box``.
-    read_box : Box
-        Where ``stored`` lies in the volume; see :func:`tilenet.geometry.read_box_of`.
-    input_box : Box
-        The box to fill; may leave the volume on every side, by any distance.
-    volume_shape : tuple of int
-        Shape of the whole volume, (z, y, x).
+    read_box, input_box : Box
+        Where ``stored`` lies in the volume, see :func:`tilenet.geometry.read_box_of`, and the box
+        to fill, which may leave the volume by any distance.
+    volume_shape : tuple of int, (z, y, x)
 
     Returns
     -------

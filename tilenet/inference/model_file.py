@@ -58,23 +58,14 @@ class ModelHeader:
     Parameters
     ----------
     architecture : UNetArchitecture
-        The layers.
     intensity : Intensity
-        Rule that normalises grey values.
-    outputs : tuple of OutputChannel
-        One per output channel of the network.
+    outputs : tuple of OutputChannel, one per output channel of the network
     activation : {"softmax", "sigmoid", "linear"}
         What turns scores into the output.
     voxel_size : tuple of float or None
         Of the training volume, nanometres, (z, y, x).
     training : mapping
         Record of the training, for people.
-
-    Raises
-    ------
-    InvalidData
-        When outputs and architecture disagree, the activation is unknown or the voxel size is
-        not one.
     """
 
     architecture: UNetArchitecture
@@ -127,7 +118,6 @@ class ModelHeader:
         return self.activation != "softmax" or len(self.outputs) != 2
 
     def to_json(self) -> str:
-        """Write the header as JSON."""
         values = {
             "format_version": FORMAT_VERSION,
             "architecture": self.architecture.to_dict(),
@@ -141,7 +131,6 @@ class ModelHeader:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read the header from JSON."""
         values = json.loads(text)
         version = values["format_version"]
         if version != FORMAT_VERSION:
@@ -190,16 +179,11 @@ def save_model(path: str | Path, network: UNet, header: ModelHeader | None = Non
     Parameters
     ----------
     path : str or pathlib.Path
-        The file, usually ``.safetensors``.
+        Usually ``.safetensors``.
     network : UNet
         Its weights are stored as float32.
     header : ModelHeader, optional
-        Says how to apply it; by default no normalisation, two classes, softmax.
-
-    Raises
-    ------
-    InvalidData
-        When the header describes another architecture than the network's.
+        Of the network's architecture; by default no normalisation, two classes, softmax.
     """
     from safetensors.torch import save
 
@@ -220,7 +204,6 @@ def read_header(path: str | Path) -> ModelHeader:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file.
 
     Returns
     -------
@@ -324,17 +307,11 @@ def model_sha256(path: str | Path) -> str:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file.
 
     Returns
     -------
     str
-        SHA-256 of the file, hexadecimal.
-
-    Raises
-    ------
-    InvalidModelFile
-        When it cannot be read.
+        Hexadecimal.
     """
     try:
         with Path(path).open("rb") as file:

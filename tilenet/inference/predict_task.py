@@ -72,27 +72,20 @@ class PredictTask:
     Parameters
     ----------
     source : VolumeReference
-        The input.
     output : OutputReference
-        The output, created already.
     model, model_sha256 : str
         The model file, and the content that it must have.
     settings : Execution
-        Device, precision and threads.
     intensity : Intensity
-        Rule that normalises grey values.
     architecture : UNetArchitecture
-        The model's.
-    tile : tuple of int
-        Voxels that an evaluation keeps, (z, y, x).
+    tile : tuple of int, voxels that an evaluation keeps, (z, y, x)
     run : str
-        Name of the run.
     orientations : tuple of Orientation
-        Those whose predictions are averaged.
     mask : VolumeReference or None
         Where to predict; elsewhere 0 is stored.
     facts : tuple of (str, object)
-        What :func:`numeric_facts` gave where the run began; a worker of another kind is refused.
+        What :func:`tilenet.inference.worker_facts.numeric_facts` gave where the run began; a worker
+        of another kind is refused.
     """
 
     source: VolumeReference
@@ -109,7 +102,6 @@ class PredictTask:
     facts: Facts = ()
 
     def __call__(self, box: Box) -> BlockReport:
-        """Read, compute and write a block."""
         clock, output = Clock(), writer(self.output, self.run)
         self.stream(box, output, self._write, clock)
         # Whatever is computed is counted as such, so no second look at the mask is needed.
@@ -225,17 +217,11 @@ def factor_of(volume: Volume, mask: Volume) -> ZYX:
     Parameters
     ----------
     volume, mask : Volume
-        The input and its mask.
 
     Returns
     -------
     tuple of int
         From the voxel sizes where both state one, else from the shapes, (z, y, x).
-
-    Raises
-    ------
-    InvalidData
-        When the mask does not fit the volume.
     """
     ratio = None
     if volume.voxel_size is not None and mask.voxel_size is not None:
@@ -273,9 +259,8 @@ def compute_block(task: PredictTask, dtype: str, block_info: Mapping[Any, Any]) 
     Parameters
     ----------
     task : PredictTask
-        What to compute; its ``output`` is not used.
+        Its ``output`` is not used.
     dtype : str
-        Of the values.
     block_info : mapping
         Given by ``dask.array.map_blocks``.
 

@@ -53,16 +53,9 @@ class Predictor:
     Parameters
     ----------
     model : Model
-        Network and header.
     settings : Execution
-        Device, precision and threads.
     intensity : Intensity, optional
         Rule to use instead of the model's.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When there is no such device.
     """
 
     def __init__(
@@ -89,13 +82,11 @@ class Predictor:
     def predict(
         self, padded: npt.NDArray[Any], tiles: TileGrid, dtype: npt.DTypeLike
     ) -> npt.NDArray[Any]:
-        """Compute a block in memory."""
         axis = self.order(tiles).axis
         found = list(self.planes(functools.partial(_planes_of, padded, axis), tiles, dtype))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
 
     def order(self, tiles: TileGrid) -> ReadingOrder:
-        """Give the order in which the tiles of a block are read and computed."""
         return ReadingOrder.of(tiles, self.settings.axis, self.settings.slab)
 
     def planes(
@@ -246,22 +237,16 @@ def _cut(values: npt.NDArray[Any], slices: Sequence[slice]) -> npt.NDArray[Any]:
 
 
 def check_device(name: str) -> torch.device:
-    """Find a device.
+    """Find a device, and refuse one that is not there.
 
     Parameters
     ----------
-    name : str
-        "cpu", "cuda" or "cuda:N".
+    name : "cpu", "cuda" or "cuda:N"
 
     Returns
     -------
     torch.device
-        The device.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When there is no such device.
+        It computes.
     """
     try:
         device = torch.device(name)

@@ -53,7 +53,6 @@ class RecomputeTask:
     exact: bool
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compute and compare a block."""
         location, run = self.predict.output.location, self.predict.run
         clock, volume = Clock(), _stored(VolumeReference(location), run)
         found, one = list[tuple[Box, list[Difference | None]]](), threading.Lock()

@@ -42,9 +42,7 @@ class RateCache:
     Parameters
     ----------
     path : pathlib.Path
-        The file.
-    entries : tuple of mapping
-        Its measurements, the latest last.
+    entries : tuple of mapping, the latest last
     problem : str or None
         Why nothing could be read from a file that is there.
     """
@@ -55,7 +53,6 @@ class RateCache:
 
     @classmethod
     def load(cls) -> RateCache:
-        """Read the user's file."""
         path = cache_folder() / "calibration.json"
         try:
             values = json.loads(path.read_text())
@@ -77,7 +74,6 @@ class RateCache:
         return cls(path, entries)
 
     def find(self, plan: Plan, machine: str, codec: str) -> Rates | None:
-        """Give the rates that were measured for a plan."""
         key, shape = _key(plan, machine, codec), _fed(plan)
         near = [
             (_distance(shape, _shape(entry)), -n, entry)
@@ -88,7 +84,6 @@ class RateCache:
         return None if entry is None or distance > math.log2(NEAR) else _rates(entry)
 
     def add(self, plan: Plan, machine: str, codec: str, rates: Rates) -> RateCache:
-        """Remember rates."""
         key, fed = _key(plan, machine, codec), _fed(plan)
         new = {"key": key, "fed": asdict(fed), "rates": asdict(rates)}
         others = (e for e in self.entries if (e["key"], e["fed"]) != (new["key"], new["fed"]))
@@ -105,7 +100,6 @@ class RateCache:
 
 
 def cache_folder() -> Path:
-    """Give the folder of the user's measured rates."""
     chosen = os.environ.get("TILENET_CACHE")
     if chosen:
         return Path(chosen)
@@ -123,8 +117,7 @@ def machine_name(device: str) -> str:
 
     Parameters
     ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
+    device : "cpu", "cuda" or "cuda:N"
 
     Returns
     -------
@@ -139,7 +132,6 @@ def machine_name(device: str) -> str:
 
 
 def cpu_name() -> str:
-    """Give the model of this machine's processor."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -43,8 +43,6 @@ SHARD_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ComputeTrial:
-    """The evaluation that is measured."""
-
     architecture: UNetArchitecture  # the network, with random weights
     settings: Execution  # device, precision, threads, stream axis and slab
     # Its cross-section; along the stream axis the shortest input that is legal, (z, y, x).
@@ -53,8 +51,6 @@ class ComputeTrial:
 
 @dataclass(frozen=True, slots=True)
 class StoreTrial:
-    """The shards that are written and read."""
-
     # shard, chunk: voxels, (z, y, x).
     shard: ZYX
     chunk: ZYX
@@ -68,9 +64,7 @@ def compute_trial(plan: Plan, device: str) -> ComputeTrial | None:
     Parameters
     ----------
     plan : Plan
-        The plan whose rate is wanted.
-    device : str
-        "cpu", "cuda" or "cuda:N".
+    device : "cpu", "cuda" or "cuda:N"
 
     Returns
     -------
@@ -106,12 +100,6 @@ def prepare(trial: ComputeTrial) -> None:
     Parameters
     ----------
     trial : ComputeTrial
-        What will be evaluated.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When there is no such device.
     """
     _network(trial)
 
@@ -131,7 +119,6 @@ def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> floa
     Parameters
     ----------
     trial : ComputeTrial
-        What to evaluate.
     seconds : float
         How long to measure; one slab at least is.
 
@@ -200,9 +187,7 @@ def store_trial(plan: Plan, codec: str) -> StoreTrial:
     Parameters
     ----------
     plan : Plan
-        The plan whose rates are wanted.
     codec : str
-        Compressor of the output.
 
     Returns
     -------
@@ -231,7 +216,6 @@ def store_rates(trial: StoreTrial, seconds: float = MEASURED_SECONDS / 4) -> tup
     Parameters
     ----------
     trial : StoreTrial
-        What to write and read.
     seconds : float
         How long to measure each; one shard at least is.
 

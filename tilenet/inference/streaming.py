@@ -50,7 +50,6 @@ class StreamedNetwork:
     def evaluate(
         self, load: Callable[[slice], Tensor], size: int, slab: int | None
     ) -> Iterator[Tensor]:
-        """Evaluate the network once."""
         stream = Stream(self)
         for piece in slabs(self.architecture.laws[self.axis], size, slab or size):
             scores = stream.feed(load(piece))
@@ -121,7 +120,6 @@ class Stream:
     Parameters
     ----------
     streamed : StreamedNetwork
-        The network.
     """
 
     def __init__(self, streamed: StreamedNetwork) -> None:

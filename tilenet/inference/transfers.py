@@ -33,8 +33,7 @@ class Pending:
 
     Parameters
     ----------
-    tensors : tuple of Tensor
-        In host memory.
+    tensors : tuple of Tensor, in host memory
     done : torch.cuda.Event or None
         Passes when they have arrived; None when they have already.
     """
@@ -57,7 +56,6 @@ class Transfers:
     Parameters
     ----------
     device : torch.device
-        A CPU or a CUDA device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -115,7 +113,6 @@ def ahead(items: Iterable[_T], depth: int) -> Iterator[_T]:
     Parameters
     ----------
     items : iterable
-        For example of :class:`Pending`.
     depth : int
         Items that are taken beyond the one that is handed on. With 0, nothing is held here.
 

@@ -11,7 +11,6 @@ from tilenet.networks import Orientation
 
 
 def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Turn sections."""
     if orientation.transposed or any(orientation.flips):
         values = values[_reversal(orientation)]
         values = values.swapaxes(-1, -2) if orientation.transposed else values
@@ -21,7 +20,6 @@ def turn(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]
 
 
 def turn_back(values: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
-    """Undo :func:`turn`."""
     values = values.swapaxes(-1, -2) if orientation.transposed else values
     back: npt.NDArray[Any] = values[_reversal(orientation)]
     return back

@@ -28,10 +28,8 @@ class WorkerKind:
 
     Parameters
     ----------
-    facts : mapping
-        From :func:`numeric_facts`.
-    node : str
-        Its node, by the name that SLURM has for it where it runs there.
+    facts : mapping, from :func:`numeric_facts`
+    node : str, by the name that SLURM has for it where it runs there
     in_slurm : bool
         Whether it runs in a job of SLURM.
     """
@@ -47,7 +45,6 @@ def worker_kind(settings: Execution) -> WorkerKind:
     Parameters
     ----------
     settings : Execution
-        Device, precision and threads that it is to use.
 
     Returns
     -------

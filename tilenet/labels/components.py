@@ -37,11 +37,6 @@ class LabelRule:
         Values above it are foreground; None: voxels of equal value that is not 0 belong together.
     invert : bool
         Values at or below the threshold are foreground instead: the masks are of membranes.
-
-    Raises
-    ------
-    InvalidData
-        When there is no such connectivity.
     """
 
     connectivity: int
@@ -96,7 +91,6 @@ def label(
     foreground : ndarray of bool or int, shape (z, y, x)
         From :meth:`LabelRule.foreground`.
     rule : LabelRule
-        What belongs together.
 
     Returns
     -------

@@ -21,8 +21,7 @@ class JoinTable:
 
     Parameters
     ----------
-    ids : ndarray, shape (components,), uint32 or uint64
-        Final ids, from 1.
+    ids : ndarray, shape (components,), uint32 or uint64, from 1
     offsets : ndarray, shape (blocks + 1,), int64
         ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
     count : int
@@ -39,8 +38,7 @@ def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:
 
     Parameters
     ----------
-    count : int
-        Instances.
+    count : int, of instances
 
     Returns
     -------

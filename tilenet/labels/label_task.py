@@ -15,16 +15,13 @@ from tilenet.worker import BlockReport, Clock
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentsTask:
-    """Label one block by itself, and report what it shares with others; nothing is stored.
+    """Label one block of masks by itself, and report what it shares with others; nothing is stored.
 
     Parameters
     ----------
     source : VolumeReference
-        The masks.
     rule : LabelRule
-        What belongs together.
     run : str
-        Name of the run.
     """
 
     source: VolumeReference
@@ -32,7 +29,6 @@ class ComponentsTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Label a block."""
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
         clock.phase("read")
@@ -43,20 +39,16 @@ class ComponentsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTask:
-    """Label one block again, and store the ids that its labels got in the volume.
+    """Label one block of masks again, and store the ids that its labels got in the volume.
 
     Parameters
     ----------
     source : VolumeReference
-        The masks.
-    output : OutputReference
-        The output, created already, with its join tables.
+    output : OutputReference, with its join tables
     block : tuple of int
         Shape of the blocks, (z, y, x), with which the tables were made.
     rule : LabelRule
-        What belongs together.
     run : str
-        Name of the run.
     """
 
     source: VolumeReference
@@ -66,7 +58,6 @@ class LabelTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Store a block."""
         clock, volume = Clock(), reader(self.source, self.run)
         values = read_finite(volume, extend(box, volume.shape, self.rule))
         self.output.check()  # another volume's tables would be misread

@@ -22,8 +22,7 @@ def gap_margins(gap: int, *, per_section: bool) -> tuple[ZYX, ZYX]:
 
     Parameters
     ----------
-    gap : int
-        Width of the border, voxels.
+    gap : int, voxels
     per_section : bool
         Look within the section only.
 
@@ -31,11 +30,6 @@ def gap_margins(gap: int, *, per_section: bool) -> tuple[ZYX, ZYX]:
     -------
     tuple of tuple of int
         Voxels below and above, each (z, y, x).
-
-    Raises
-    ------
-    InvalidData
-        When the gap is negative.
     """
     if gap < 0:
         raise InvalidData("Gap", f"is {gap} voxels", "Give 0 for none, or a positive width.")
@@ -60,8 +54,7 @@ def separate(
     ----------
     labels_zyx : ndarray of int, shape (z, y, x)
         Instances; 0 is background. Not changed.
-    gap : int
-        Width of the border, voxels; 0 changes nothing.
+    gap : int, voxels; 0 changes nothing
     per_section : bool
         The box lies within the section: sections do not touch one another.
     ignore : int, optional
@@ -71,11 +64,6 @@ def separate(
     -------
     ndarray, shape and dtype of ``labels_zyx``
         Instances with borders between them.
-
-    Raises
-    ------
-    InvalidData
-        When the gap is negative.
     """
     margins = gap_margins(gap, per_section=per_section)
     if gap == 0 or labels_zyx.size == 0:

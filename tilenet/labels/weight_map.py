@@ -37,7 +37,6 @@ def border_weights(
     labels_zyx : ndarray of int, shape (z, y, x)
         Instances; 0 is background. Not changed.
     rule : WeightRule
-        What the weights are.
     counts : ClassCounts, optional
         Of the whole volume, after the gap was made; counted in ``core`` without it.
     core : Box, optional

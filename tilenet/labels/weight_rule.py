@@ -34,12 +34,9 @@ class WeightRule:
 
     Parameters
     ----------
-    w0 : float
-        Height of the border term.
-    sigma : float
-        Its width, in voxels of the finest axis.
-    radius : float
-        It is 0 where the second nearest instance is farther away, in voxels of the finest axis.
+    w0, sigma, radius : float
+        Height of the border term, and its width; it is 0 where the second nearest instance is
+        farther away than the radius; both in voxels of the finest axis.
     gap : int
         Width of the background made between touching instances, voxels.
     per_section : bool
@@ -48,11 +45,6 @@ class WeightRule:
         Label of voxels of weight 0, neither background nor an instance.
     voxel_size : tuple of float
         Of which only the proportions matter, (z, y, x); z does not per section.
-
-    Raises
-    ------
-    InvalidData
-        When a value is impossible.
     """
 
     w0: float = 10.0

@@ -16,16 +16,13 @@ from tilenet.worker import BlockReport, Clock
 
 @dataclass(frozen=True, kw_only=True)
 class CountTask:
-    """Count the classes of one block, after the gap was made.
+    """Count the classes of one block of instances, after the gap was made.
 
     Parameters
     ----------
     source : VolumeReference
-        The instances.
     rule : WeightRule
-        Gap and ignore label.
     run : str
-        Name of the run.
     """
 
     source: VolumeReference
@@ -33,7 +30,6 @@ class CountTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Count a block."""
         clock = Clock()
         margins = self.rule.gap_margins
         labels, core = _read_around(reader(self.source, self.run), box, margins)
@@ -45,20 +41,15 @@ class CountTask:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightTask:
-    """Compute the weights of one block and store them.
+    """Compute the weights of one block of instances and store them.
 
     Parameters
     ----------
     source : VolumeReference
-        The instances.
     output : OutputReference
-        The output, created already.
     rule : WeightRule
-        What the weights are.
-    counts : ClassCounts
-        Of the whole volume.
+    counts : ClassCounts, of the whole volume
     run : str
-        Name of the run.
     """
 
     source: VolumeReference
@@ -68,7 +59,6 @@ class WeightTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compute and store a block."""
         clock = Clock()
         labels, core = _read_around(reader(self.source, self.run), box, self.rule.margins)
         clock.phase("read")

@@ -55,7 +55,6 @@ def check_shapes(labels: npt.NDArray[Any], other: npt.NDArray[Any], name: str) -
 
 
 def check_probabilities(proposal: Proposal) -> None:
-    """Refuse values that are no probabilities."""
     # NaN passes through both min and max, so two numbers tell about every voxel.
     lowest, highest = float(proposal.min()), float(proposal.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
@@ -73,7 +72,6 @@ def check_probabilities(proposal: Proposal) -> None:
 
 
 def check_instances(ids: npt.NDArray[Any], name: str) -> None:
-    """Refuse what cannot be numbers of instances."""
     if ids.dtype.kind not in "biu":
         raise InvalidData(
             what=name,

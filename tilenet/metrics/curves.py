@@ -27,11 +27,9 @@ class Counts:
     fn: int = 0
 
     def plus(self, other: Counts) -> Counts:
-        """Pool two counts."""
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
     def scores(self) -> tuple[float, float, float]:
-        """Give precision, recall and F-score."""
         precision = 1.0 if self.fp == 0 else self.tp / (self.tp + self.fp)
         recall = 1.0 if self.fn == 0 else self.tp / (self.tp + self.fn)
         total = precision + recall
@@ -44,15 +42,10 @@ class ThresholdCurve:
 
     Parameters
     ----------
-    thresholds : tuple of float
-        A proposal above the threshold is interior.
-    precision : tuple of float
-        Share tp / (tp + fp) at each threshold, and 1 where fp is 0.
-    recall : tuple of float
-        Share tp / (tp + fn) at each threshold, and 1 where fn is 0.
-    f_score : tuple of float
-        Harmonic mean of precision and recall at each threshold, and 0 where both are 0; of
-        V_Rand the mean of the sections' F-scores.
+    thresholds, precision, recall, f_score : tuple of float
+        A proposal above the threshold is interior. Precision is tp / (tp + fp), and 1 where fp is
+        0; recall tp / (tp + fn), and 1 where fn is 0; the F-score their harmonic mean, and 0 where
+        both are 0; of V_Rand the mean of the sections' F-scores.
     """
 
     thresholds: tuple[float, ...]
@@ -88,10 +81,8 @@ class ScoreCurve:
 
     Parameters
     ----------
-    thresholds : tuple of float
-        A proposal above the threshold is interior.
-    scores : tuple of float
-        The score at each threshold, 0 to 1.
+    thresholds, scores : tuple of float
+        A proposal above the threshold is interior; scores are 0 to 1.
     """
 
     thresholds: tuple[float, ...]
@@ -114,10 +105,8 @@ class ErrorCurve:
 
     Parameters
     ----------
-    thresholds : tuple of float
-        A proposal above the threshold is interior.
-    errors : tuple of float
-        The error at each threshold, 0 to 1.
+    thresholds, errors : tuple of float
+        A proposal above the threshold is interior; errors are 0 to 1.
     """
 
     thresholds: tuple[float, ...]

@@ -26,9 +26,7 @@ class SectionTally:
     Parameters
     ----------
     isbi : IsbiTally or None
-        For the figures of ISBI 2012.
     seg : SegTally or None
-        For the SEG score.
     lowest, highest : int
         Smallest and largest label above 0; both 0 when there is none.
     touching : int
@@ -48,14 +46,11 @@ class SectionTask:
 
     Parameters
     ----------
-    prediction, truth : VolumeReference
-        What is compared, of one shape.
+    prediction, truth : VolumeReference, of one shape
     run : str
-        Name of the run.
-    isbi : bool
-        Tally for the figures of ISBI 2012; the prediction holds probabilities.
-    seg : bool
-        Tally for the SEG score.
+    isbi, seg : bool
+        What to tally for: the figures of ISBI 2012, for which the prediction holds probabilities,
+        and the SEG score.
     threshold : float or None
         Probabilities above it make instances for SEG; None when the prediction is instances.
     invert : bool
@@ -71,7 +66,6 @@ class SectionTask:
     invert: bool = False
 
     def __call__(self, box: Box) -> BlockReport:
-        """Compare a block."""
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
         labels = reader(self.truth, self.run).read_whole(box)
@@ -103,10 +97,8 @@ class PairTask:
 
     Parameters
     ----------
-    prediction, truth : VolumeReference
-        Instances, of one shape.
+    prediction, truth : VolumeReference, of one shape
     run : str
-        Name of the run.
     """
 
     prediction: VolumeReference
@@ -114,7 +106,6 @@ class PairTask:
     run: str
 
     def __call__(self, box: Box) -> BlockReport:
-        """Count in a block."""
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
         labels = reader(self.truth, self.run).read_whole(box)
@@ -140,11 +131,6 @@ def probabilities(values: npt.NDArray[Any], *, invert: bool = False) -> npt.NDAr
     -------
     ndarray of float32 or float64, same shape
         p; of uint8 in float32, as the official figures hold an image of 32 bits.
-
-    Raises
-    ------
-    InvalidData
-        When the dtype holds no probabilities.
     """
     if values.dtype == UINT8.name:
         grey = UINT8.one - values if invert else values
@@ -163,8 +149,7 @@ def label_range(labels: npt.NDArray[Any]) -> tuple[int, int]:
 
     Parameters
     ----------
-    labels : ndarray of int or bool
-        Any shape.
+    labels : ndarray of int or bool, any shape
 
     Returns
     -------

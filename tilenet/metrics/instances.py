@@ -28,11 +28,6 @@ def seg_score(labels: Labels, segmentation: Labels) -> float:
     -------
     float
         0 to 1, higher is better; NaN when there is no true instance.
-
-    Raises
-    ------
-    InvalidData
-        When shapes differ, or values are no numbers of instances.
     """
     _check(labels, segmentation)
     stacks = (labels, segmentation) if labels.ndim == 3 else (labels[None], segmentation[None])
@@ -60,12 +55,7 @@ def adapted_rand_error(labels: Labels, segmentation: Labels) -> AdaptedRand:
     Returns
     -------
     AdaptedRand
-        Precision, recall and error.
-
-    Raises
-    ------
-    InvalidData
-        When shapes differ, or values are no numbers of instances.
+        Over all voxels.
     """
     _check(labels, segmentation)
     return PairTable.of(labels, segmentation).adapted_rand()
@@ -86,11 +76,6 @@ def variation_of_information(labels: Labels, segmentation: Labels) -> Informatio
     -------
     InformationVariation
         Its split and merge parts.
-
-    Raises
-    ------
-    InvalidData
-        When shapes differ, or values are no numbers of instances.
     """
     _check(labels, segmentation)
     return PairTable.of(labels, segmentation).variation_of_information()

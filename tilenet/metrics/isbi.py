@@ -41,8 +41,6 @@ RESTRICTED = frozenset({"rand", "thinned"})
 
 @dataclass(frozen=True, slots=True)
 class ThresholdTally:
-    """What is added up at one threshold."""
-
     # pixel, rand, thinned: pixels, pairs of pixels, and pairs of pixels after thinning.
     pixel: Counts = NOTHING
     rand: Counts = NOTHING
@@ -52,7 +50,6 @@ class ThresholdTally:
     v_info: float = 0.0
 
     def plus(self, other: ThresholdTally) -> ThresholdTally:
-        """Pool two tallies."""
         return ThresholdTally(
             self.pixel.plus(other.pixel),
             self.rand.plus(other.rand),
@@ -70,13 +67,11 @@ class IsbiTally:
     ----------
     counted : frozenset of str
         What was asked for, of :data:`FIGURES`.
-    at : tuple of ThresholdTally
-        One per threshold of ISBI 2012.
-    warped : tuple of WarpCounts
-        One per threshold of the warping error.
+    at : tuple of ThresholdTally, one per threshold of ISBI 2012
+    warped : tuple of WarpCounts, one per threshold of the warping error
     pixels, judged : int
-        Pixels, and sections that have any true interior: Rand and information scores are
-        restricted to that, so the other sections say nothing about them.
+        Pixels, and sections that have any true interior: Rand and information scores are restricted
+        to that, so the other sections say nothing about them.
     """
 
     counted: frozenset[str]
@@ -200,7 +195,7 @@ def isbi_figures(
     Parameters
     ----------
     labels : ndarray of int or bool, (z, y, x) or (y, x)
-        The truth; above 0 is interior.
+        The truth; above 0 is interior, to which "rand" and "thinned" are restricted.
     proposal : ndarray of float, int or bool, same shape
         Probability of interior, 0 to 1.
     figures : iterable of str, optional
@@ -209,14 +204,7 @@ def isbi_figures(
     Returns
     -------
     IsbiTally
-        Warping, Rand and pixel error; V_Rand and V_Info after thinning; each with its curve over
-        thresholds.
-
-    Raises
-    ------
-    InvalidData
-        If shapes or dtypes do not fit, the proposal is not finite and within 0 to 1, or the
-        labels have no interior, to which "rand" and "thinned" are restricted.
+        Each figure with its curve over thresholds.
     """
     wanted = frozenset(figures)
     if unknown := sorted(wanted - set(FIGURES)):

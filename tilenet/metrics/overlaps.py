@@ -19,19 +19,17 @@ def segments(mask: Mask) -> Ids:
     Parameters
     ----------
     mask : ndarray of bool, (y, x)
-        Interior.
 
     Returns
     -------
     ndarray of int32, (y, x)
-        Pieces from 1, and 0 elsewhere.
+        Pieces of what is true from 1, and 0 elsewhere.
     """
     found = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=4)
     return np.asarray(found).astype(np.int32, copy=False)
 
 
 def pixel_counts(interior: Mask, predicted: Mask) -> Counts:
-    """Count pixels."""
     tp = int(np.count_nonzero(interior & predicted))
     fp = int(np.count_nonzero(predicted)) - tp
     return Counts(tp, fp, int(np.count_nonzero(interior)) - tp)
@@ -50,7 +48,6 @@ class Overlaps:
 
     @classmethod
     def of(cls, true_ids: Ids, proposed_ids: Ids) -> Overlaps:
-        """Count."""
         proposed = np.bincount(proposed_ids, minlength=1)
         return cls(
             both=_overlaps(true_ids, proposed_ids),

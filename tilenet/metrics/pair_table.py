@@ -30,8 +30,7 @@ class PairTable:
     ----------
     true, proposed : ndarray of uint64, (n,)
         Numbers of instances, in ascending pairs, each pair once.
-    voxels : ndarray of int64, (n,)
-        Voxels that they share, at least 1.
+    voxels : ndarray of int64, (n,), voxels that they share, at least 1
     """
 
     true: _Numbers
@@ -40,7 +39,6 @@ class PairTable:
 
     @classmethod
     def of(cls, labels: Labels, segmentation: Labels) -> PairTable:
-        """Count pairs in arrays."""
         true, proposed = labels.ravel(), segmentation.ravel()
         # Neighbours along x mostly belong to one pair: runs are sorted, not voxels.
         changes = (true[1:] != true[:-1]) | (proposed[1:] != proposed[:-1])
@@ -126,7 +124,6 @@ class SegTally:
         return self.overlap / self.instances if self.instances else math.nan
 
     def plus(self, other: SegTally) -> SegTally:
-        """Pool two tallies."""
         return SegTally(
             self.overlap + other.overlap,
             self.matched + other.matched,
@@ -156,14 +153,13 @@ class AdaptedRand:
 
 @dataclass(frozen=True, slots=True)
 class InformationVariation:
-    """Variation of information, in bits (logarithms of base 2).
+    """Variation of information, in bits (logarithms of base 2); lower is better.
 
     Parameters
     ----------
-    split : float
-        H(proposed | true): true instances that are in pieces. Lower is better.
-    merge : float
-        H(true | proposed): proposed instances that join several. Lower is better.
+    split, merge : float
+        H(proposed | true), of true instances that are in pieces, and H(true | proposed), of
+        proposed instances that join several.
     """
 
     split: float

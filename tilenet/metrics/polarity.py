@@ -28,13 +28,8 @@ def is_inverted(labels: Labels, proposal: Proposal) -> bool:
     Returns
     -------
     bool
-        True when the pixel F-score of 1 - p is at no threshold lower than that of p, and higher
-        by :data:`CLEAR` at half of the thresholds or more.
-
-    Raises
-    ------
-    InvalidData
-        If shapes or dtypes do not fit, or the proposal is not finite and within 0 to 1.
+        True when the pixel F-score of 1 - p is at no threshold lower than that of p, and higher by
+        :data:`CLEAR` at half of the thresholds or more.
     """
     here, opposite = (
         np.array(isbi_figures(labels, values, figures=["pixel"]).pixel_curve.f_score)

@@ -18,8 +18,6 @@ RADIUS = 20
 
 @dataclass(frozen=True, slots=True)
 class WarpCounts:
-    """Pixels that stay wrong, by what is wrong."""
-
     # split, merge: pixels that cut a true segment in two, and pixels that join two.
     split: int = 0
     merge: int = 0
@@ -27,7 +25,6 @@ class WarpCounts:
     wrong: int = 0
 
     def plus(self, other: WarpCounts) -> WarpCounts:
-        """Pool two counts."""
         return WarpCounts(
             self.split + other.split, self.merge + other.merge, self.wrong + other.wrong
         )

@@ -16,10 +16,9 @@ class AxisLaw:
 
     Parameters
     ----------
-    shrinks : tuple of int
-        Voxels that the convolutions of each level lose on either path, from full resolution down.
-    pools : tuple of int
-        Pooling factor from each level to the next.
+    shrinks, pools : tuple of int
+        Voxels that the convolutions of each level lose on either path, from full resolution down,
+        and the pooling factor from each level to the next.
     """
 
     shrinks: tuple[int, ...]

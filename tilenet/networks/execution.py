@@ -18,8 +18,7 @@ class Execution:
 
     Parameters
     ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
+    device : "cpu", "cuda" or "cuda:N"
     precision : str
         One of :data:`VALUE_BYTES`.
     threads : int
@@ -28,11 +27,9 @@ class Execution:
         Axis that evaluations are fed along: 0, 1 or 2 for z, y or x.
     slab : int or None
         Planes that they are fed at once, a multiple of the alignment; None takes all at once.
-    streams : int
-        Evaluations that may have begun at once; one at a time computes.
-    queued_rows : int
-        Rows of shards that a task may have handed on to be written; with one it writes shard by
-        shard.
+    streams, queued_rows : int
+        Evaluations that may have begun at once (one at a time computes), and rows of shards that a
+        task may have handed on to be written; with one it writes shard by shard.
     """
 
     device: str = "cpu"

@@ -34,7 +34,6 @@ EXPLAINING = ("processor", *VARIABLES, "tilenet")
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Compare the facts of two processes."""
     return [name for name in DECIDING if one.get(name) != other.get(name)]
 
 
@@ -44,7 +43,6 @@ def explained(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     here, there : mapping
-        Facts.
 
     Returns
     -------

@@ -27,8 +27,7 @@ class Layer:
         Of its parameters; empty for a pooling. Only where they are found, never what it is.
     kernel : tuple of int
         Kernel, or window and stride of ``pool`` and ``up``, (z, y, x).
-    inputs, outputs : int
-        Channels.
+    inputs, outputs : int, channels
     dropout : float
         Probability of dropping a feature of its output while training.
     """
@@ -64,7 +63,6 @@ class Evaluation:
 
 @functools.lru_cache(maxsize=4096)
 def evaluate(layers: tuple[Layer, ...], input_shape: ZYX) -> Evaluation:
-    """Count what one evaluation costs."""
     shape, operations = input_shape, 0
     for layer in layers:
         before = layer.inputs * math.prod(shape)
@@ -87,20 +85,7 @@ def operations_per_voxel(layers: Iterable[Layer]) -> float:
 
 
 def shape_after(layer: Layer, shape: ZYX) -> ZYX:
-    """Give the shape that a layer makes of a shape.
-
-    Parameters
-    ----------
-    layer : Layer
-        The layer.
-    shape : tuple of int
-        Shape of its input, (z, y, x).
-
-    Returns
-    -------
-    tuple of int
-        Shape of its output, (z, y, x); of an up-convolution before the skip is cropped to it.
-    """
+    """Give the shape after a layer; of an up-convolution before the skip is cropped to it."""
     if layer.kind == "conv":
         return zyx(n - k + 1 for n, k in zip(shape, layer.kernel, strict=True))
     if layer.kind == "pool":

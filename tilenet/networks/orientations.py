@@ -24,11 +24,9 @@ class Orientation:
     Parameters
     ----------
     name : str
-        For people, and for the provenance. Turns are counter-clockwise, with y pointing down.
-    flip_y, flip_x : bool
-        Whether the axis is reversed.
-    transposed : bool
-        Whether y and x are exchanged afterwards: a quarter turn, or a reflection about a diagonal.
+        For the provenance. Turns are counter-clockwise, with y pointing down.
+    flip_y, flip_x, transposed : bool
+        Exchanging y and x makes a quarter turn, or a reflection about a diagonal.
     """
 
     name: str
@@ -72,17 +70,12 @@ def averaged(rotations: int, flips: bool) -> tuple[Orientation, ...]:
     rotations : int
         One of :data:`ROTATIONS`.
     flips : bool
-        Average the four that exchange no axes.
+        Average the four that exchange no axes; not with rotations.
 
     Returns
     -------
     tuple of Orientation
         In the order of summation.
-
-    Raises
-    ------
-    InvalidData
-        When there is no such choice, or both are made.
     """
     if rotations not in ROTATIONS:
         cure = "Only quarter turns and flips keep the result exact: choose 1, 7 or 8, or flips."
@@ -101,16 +94,9 @@ def check_quarter_turns(
     Parameters
     ----------
     orientations : iterable of Orientation
-        Those to average.
     architecture : UNetArchitecture
-        The network.
     tile : tuple of int, optional
         Voxels that an evaluation keeps, (z, y, x).
-
-    Raises
-    ------
-    InvalidData
-        Naming what differs along y and x.
     """
     if not any(orientation.transposed for orientation in orientations):
         return
@@ -131,7 +117,6 @@ def orientations_to_text(orientations: tuple[Orientation, ...]) -> str:
     Parameters
     ----------
     orientations : tuple of Orientation
-        In the order of summation.
 
     Returns
     -------
@@ -151,11 +136,7 @@ def orientations_to_json(
     Parameters
     ----------
     orientations : tuple of Orientation
-        In the order of summation.
-    activation : str
-        "softmax", "sigmoid" or "linear".
-    precision : str
-        Of the network.
+    activation, precision : str
 
     Returns
     -------
@@ -173,7 +154,7 @@ def orientations_to_json(
 
 
 def parse_orientations(statement: Any) -> tuple[Orientation, ...]:
-    """Read the orientations of a begun output.
+    """Read the orientations of a begun output; unknown ones are refused.
 
     Parameters
     ----------
@@ -184,11 +165,6 @@ def parse_orientations(statement: Any) -> tuple[Orientation, ...]:
     -------
     tuple of Orientation
         In the order of summation.
-
-    Raises
-    ------
-    InvalidData
-        When they are not known here.
     """
     if statement == "none":
         return (IDENTITY,)

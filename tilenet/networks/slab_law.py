@@ -28,11 +28,8 @@ def slabs(law: AxisLaw, size: int, slab: int) -> Iterator[slice]:
     Parameters
     ----------
     law : AxisLaw
-        Of the stream axis.
-    size : int
-        Input planes, legal for the network.
-    slab : int
-        Planes at once, a multiple of the alignment.
+    size, slab : int
+        Input planes, legal for the network, and planes at once, a multiple of the alignment.
 
     Yields
     ------
@@ -52,9 +49,7 @@ def stream_axis(architecture: UNetArchitecture, input_shape: ZYX) -> int:
     Parameters
     ----------
     architecture : UNetArchitecture
-        The network.
-    input_shape : tuple of int
-        Input of an evaluation, (z, y, x).
+    input_shape : tuple of int, (z, y, x)
 
     Returns
     -------
@@ -72,13 +67,9 @@ def slab_for(architecture: UNetArchitecture, input_shape: ZYX, axis: int, values
     Parameters
     ----------
     architecture : UNetArchitecture
-        The network.
-    input_shape : tuple of int
-        Input of an evaluation, (z, y, x).
-    axis : int
-        The stream axis.
-    values : int
-        Values that a slab of features at full resolution is to have at most.
+    input_shape : tuple of int, (z, y, x)
+    axis, values : int
+        The stream axis, and the values that a slab of features at full resolution has at most.
 
     Returns
     -------
@@ -96,13 +87,9 @@ def fed_planes(law: AxisLaw, size: int, slab: int, wanted: int) -> int:
     Parameters
     ----------
     law : AxisLaw
-        Of the stream axis.
-    size : int
-        Input planes of the whole evaluation.
-    slab : int
-        Planes at once.
-    wanted : int
-        Output planes that are wanted, the first ones.
+    size, slab, wanted : int
+        Input planes of the whole evaluation, planes at once, and output planes wanted, from the
+        first.
 
     Returns
     -------
@@ -129,13 +116,9 @@ def live_values(
     Parameters
     ----------
     architecture : UNetArchitecture
-        The network.
-    input_shape : tuple of int
-        A legal input shape, (z, y, x).
-    axis : int
-        The stream axis.
-    slab : int
-        Input planes at once.
+    input_shape : tuple of int, legal, (z, y, x)
+    axis, slab : int
+        The stream axis, and input planes at once.
     unfolded : bool
         Convolutions unfold every kernel position into memory, as PyTorch's do in float64 on CPUs.
 
@@ -154,13 +137,9 @@ def kept_values(architecture: UNetArchitecture, input_shape: ZYX, *, axis: int, 
     Parameters
     ----------
     architecture : UNetArchitecture
-        The network.
-    input_shape : tuple of int
-        A legal input shape, (z, y, x).
-    axis : int
-        The stream axis.
-    slab : int
-        Input planes at once.
+    input_shape : tuple of int, legal, (z, y, x)
+    axis, slab : int
+        The stream axis, and input planes at once.
 
     Returns
     -------

@@ -12,21 +12,12 @@ StoredName = Literal["uint8", "float16", "float32"]
 
 @dataclass(frozen=True, slots=True)
 class StoredType:
-    """A data type that predictions are stored as.
+    """A data type, by NumPy's name, that predictions are stored as.
 
-    Parameters
-    ----------
-    name : str
-        NumPy's name.
-    size : int
-        Bytes of a value.
-    rule : str
-        How a probability becomes a stored value, for the provenance of an output.
-    one : int
-        What is stored of a probability of 1; 255 where it is rounded to a whole number.
-    step : float
-        Relative distance of neighbouring values; 0 where only whole numbers from 0 to ``one`` are
-        stored, so that scores without bounds cannot be.
+    ``rule`` says how a probability becomes a stored value. ``one`` is what is stored of a
+    probability of 1; 255 where it is rounded to a whole number. ``step`` is the relative distance
+    of neighbouring values; 0 where only whole numbers from 0 to ``one`` are stored, not scores
+    without bounds.
     """
 
     name: StoredName
@@ -48,17 +39,8 @@ class StoredType:
     def tolerance(self, tolerance: float, largest: float) -> float:
         """Give by how much stored values may differ where probabilities may by a tolerance.
 
-        Parameters
-        ----------
-        tolerance : float
-            Of probabilities.
-        largest : float
-            The largest value, where there are no bounds.
-
-        Returns
-        -------
-        float
-            A value that is stored in few digits jumps by one of them.
+        ``largest`` is the largest value, where there are no bounds: one that is stored in few
+        digits jumps by one of them.
         """
         if self.is_bounded:
             return float(math.ceil(self.one * tolerance))

@@ -36,13 +36,10 @@ class Tile:
 
     Parameters
     ----------
-    kept : Box
-        The voxels that are stored, inside the volume.
-    output : Box
-        What the network returns; it starts where ``kept`` starts (not so where an orientation
-        flips, see :meth:`TileGrid.seen`) and may overhang it.
-    input : Box
-        ``output`` grown by the halo; may leave the volume on every side.
+    kept, output, input : Box
+        What is stored, inside the volume; what the network returns, which starts where ``kept``
+        does (but where an orientation flips, see :meth:`TileGrid.seen`) and may overhang it; that
+        grown by the halo, which may leave the volume on every side.
     """
 
     kept: Box
@@ -62,23 +59,14 @@ class TileGrid(Sequence[Tile]):
     Parameters
     ----------
     block : Box
-        The block, inside the volume, starting at a multiple of the alignment.
+        Inside the volume, starting at a multiple of the alignment.
     tile_shape : tuple of int
-        Voxels that a tile keeps, (z, y, x), a multiple of the alignment.
+        Voxels that a tile keeps, (z, y, x), a multiple of the alignment: a tile that starts between
+        two multiples is refused, for the network would compute other numbers there.
     architecture : UNetArchitecture
-        The network, whose shape law gives halo and legal sizes.
-    volume_shape : tuple of int
-        Shape of the whole volume, (z, y, x).
+    volume_shape : tuple of int, (z, y, x)
     orientations : tuple of Orientation
         Those that every tile is evaluated in.
-
-    Raises
-    ------
-    UnalignedBlock
-        When a tile would start between two multiples of the alignment: the network would compute
-        other numbers there.
-    InvalidData
-        When tile or network cannot be turned by quarters, and should be.
     """
 
     block: Box

@@ -93,10 +93,8 @@ class UNetArchitecture:
 
         Parameters
         ----------
-        base_channels : int
-            Channels at full resolution, doubled at every level.
-        depth : int
-            Number of poolings.
+        base_channels, depth : int
+            Channels at full resolution, doubled at every level, and number of poolings.
         **others : int or float
             ``in_channels``, ``out_channels``, ``convolutions`` and ``dropout``.
 
@@ -113,10 +111,8 @@ class UNetArchitecture:
 
         Parameters
         ----------
-        base_channels : int
-            Channels at full resolution, doubled at every level.
-        depth : int
-            Number of poolings.
+        base_channels, depth : int
+            Channels at full resolution, doubled at every level, and number of poolings.
         **others : int or float
             ``in_channels``, ``out_channels``, ``convolutions`` and ``dropout``.
 
@@ -274,8 +270,7 @@ class UNetArchitecture:
 
         Parameters
         ----------
-        output : tuple of int
-            A legal output shape, (z, y, x).
+        output : tuple of int, legal, (z, y, x)
 
         Returns
         -------
@@ -295,8 +290,7 @@ class UNetArchitecture:
 
         Parameters
         ----------
-        input_shape : tuple of int
-            Input shape, (z, y, x).
+        input_shape : tuple of int, (z, y, x)
 
         Returns
         -------
@@ -322,18 +316,12 @@ class UNetArchitecture:
 
         Parameters
         ----------
-        input_shape : tuple of int
-            A legal input shape, (z, y, x).
+        input_shape : tuple of int, legal, (z, y, x)
 
         Returns
         -------
         Evaluation
             Output shape and operations.
-
-        Raises
-        ------
-        IllegalSize
-            When the network cannot take the input.
         """
         self.output_of(input_shape)
         return evaluate(self._layers, input_shape)

@@ -43,8 +43,7 @@ class Alternative:
     ----------
     what : str
         What is different.
-    costs : Costs or None
-        What it would cost; None where nothing fits the memory.
+    costs : Costs or None, where nothing fits the memory
     reason : str
         What speaks against it.
     """
@@ -73,7 +72,6 @@ def alternatives(chosen: Costs, cores: int | None = None) -> list[Alternative]:
     Parameters
     ----------
     chosen : Costs
-        The plan and its costs.
     cores : int, optional
         Cores that may be shared out to workers and threads in another way.
 
@@ -110,7 +108,6 @@ def choose_plan(request: Request, cores: int | None = None) -> Plan:
     Parameters
     ----------
     request : Request
-        What is to be predicted.
     cores : int, optional
         Cores that may be shared out to workers and threads; by default those of the request stay.
 
@@ -118,11 +115,6 @@ def choose_plan(request: Request, cores: int | None = None) -> Plan:
     -------
     Plan
         That of one thread per worker, unless another one takes less time, or alone fits the memory.
-
-    Raises
-    ------
-    TilenetError
-        See :func:`tilenet.planning.make_plan`.
     """
     tried = [_planned(wanted) for wanted in (request, *splits(request, cores or 0))]
     plans = [plan for plan in tried if isinstance(plan, Plan)]

@@ -61,7 +61,6 @@ def make_plan(request: Request) -> Plan:
     Parameters
     ----------
     request : Request
-        What is to be predicted.
 
     Returns
     -------
@@ -70,12 +69,8 @@ def make_plan(request: Request) -> Plan:
 
     Raises
     ------
-    UnalignedBlock
-        When the chosen block breaks the alignment or does not fill whole shards.
     NotEnoughMemory
         When even the smallest tile does not fit.
-    InvalidData
-        When the network cannot be turned by quarters, and should be.
     """
     check_quarter_turns(request.orientations, request.architecture)
     if request.block is not None:

@@ -32,7 +32,6 @@ class Costs:
     Parameters
     ----------
     plan : Plan
-        The plan.
     price : float or None
         Of an hour of a GPU; on CPUs, of a core. In any currency.
     """
@@ -42,7 +41,6 @@ class Costs:
 
     @functools.cached_property
     def rates(self) -> Rates:
-        """The rates of one worker."""
         return rates_of(self.plan.request)
 
     # -- bytes ------------------------------------------------------------------------------------
@@ -55,7 +53,6 @@ class Costs:
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of voxels that are encoded."""
         return self.plan.grid.covered.size * self.plan.request.output_bytes
 
     @property
@@ -181,7 +178,6 @@ class Costs:
         return None if self.price is None else self.price * self.hours
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the costs as JSON values."""
         on_cpu = self.plan.request.device == "cpu"
         return {
             "bytes_read": self.bytes_read,

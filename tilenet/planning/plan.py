@@ -43,7 +43,6 @@ class Plan:
     Parameters
     ----------
     request : Request
-        What it is the plan of.
     block, shard, chunk, tile : tuple of int
         Voxels that a task writes, that an object holds, that are decoded as one, and that an
         evaluation keeps, (z, y, x).
@@ -61,7 +60,6 @@ class Plan:
 
     @property
     def grid(self) -> BlockGrid:
-        """The blocks to compute."""
         return BlockGrid(self.request.volume_shape, self.block, self.request.region)
 
     @property
@@ -232,7 +230,6 @@ class Plan:
 
     @property
     def worker_bytes(self) -> int:
-        """Host memory of one worker process."""
         return self.host_bytes(self.streams, self.queued_rows)
 
     @property
@@ -253,7 +250,6 @@ class Plan:
         return self.request.output_channels * math.prod(-(-n // s) for n, s in sizes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plan and its costs as JSON values."""
         names = (
             "block shard chunk tile tile_output tile_input axis slab tiles operations "
             "operation_efficiency overhead evaluation_bytes buffer_bytes worker_bytes objects"
@@ -277,14 +273,8 @@ def check_memory(plan: Plan, what: str) -> None:
     Parameters
     ----------
     plan : Plan
-        The plan.
     what : str
         What needs it, for the message.
-
-    Raises
-    ------
-    NotEnoughMemory
-        Saying how much it needs.
     """
     if plan.worker_bytes > plan.request.memory:
         raise NotEnoughMemory(plan.worker_bytes, plan.request.memory, what)

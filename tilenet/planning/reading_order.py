@@ -37,10 +37,9 @@ class ReadingOrder:
     ----------
     way : {"stream", "sections", "whole"}
         Slab by slab along the stream axis, section by section along z, or all at once.
-    axis : int
-        The row axis, along which it is read: 0, 1 or 2 for z, y or x.
-    planes : int
-        Planes along it that an evaluation is fed at once: a slab, or one section.
+    axis, planes : int
+        The row axis, 0, 1 or 2 for z, y or x, and planes along it that an evaluation is fed at
+        once: a slab, or one section.
     """
 
     way: Literal["stream", "sections", "whole"]
@@ -49,21 +48,10 @@ class ReadingOrder:
 
     @classmethod
     def of(cls, tiles: TileGrid, axis: int, slab: int | None) -> Self:
-        """Give the order in which the tiles of a block are read.
+        """Give the order of a block's tiles; ``slab`` planes are fed along ``axis`` at once.
 
-        Parameters
-        ----------
-        tiles : TileGrid
-            The tiles of a block.
-        axis : int
-            The stream axis: 0, 1 or 2 for z, y or x.
-        slab : int or None
-            Planes that a stream is fed at once; None is all of them.
-
-        Returns
-        -------
-        ReadingOrder
-            A stream where it is one tile in one orientation; of a planar network also one section.
+        A stream where it is one tile in one orientation; of a planar network also one section.
+        ``slab`` is None for all planes at once.
         """
         if len(tiles) == 1 and tiles.orientations == (IDENTITY,):
             return cls("stream", axis, slab or tiles.input_shape[axis])
@@ -85,7 +73,6 @@ def sections(tiles: TileGrid) -> Iterator[TileGrid]:
     Parameters
     ----------
     tiles : TileGrid
-        The tiles of a block.
 
     Yields
     ------
@@ -113,8 +100,7 @@ def writers(shard_bytes: int) -> int:
 
     Parameters
     ----------
-    shard_bytes : int
-        Of a shard's voxels, all channels.
+    shard_bytes : int, of a shard's voxels, all channels
 
     Returns
     -------

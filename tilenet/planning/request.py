@@ -20,12 +20,9 @@ class Rates:
 
     Parameters
     ----------
-    compute : float
-        Floating-point operations per second.
-    read, write : float
-        Bytes of voxels per second, decoded and encoded.
-    start : float
-        Seconds until its first evaluation begins.
+    compute, read, write, start : float
+        Floating-point operations per second; bytes of voxels per second, decoded and encoded;
+        seconds until its first evaluation begins.
     measured : str
         The device and the day that they were measured on; empty where they are assumed.
     """
@@ -43,40 +40,28 @@ class Request:
 
     Parameters
     ----------
-    volume_shape : tuple of int
-        Voxels, (z, y, x).
+    volume_shape : tuple of int, voxels, (z, y, x)
     region : Box
-        The part to predict.
     architecture : UNetArchitecture
-        The network.
-    input_bytes : int
-        Bytes of a stored voxel, all channels.
-    output_bytes : int
-        Bytes of an output voxel, all channels.
-    chunk_shape : tuple of int
-        Voxels of a chunk of the input, (z, y, x).
-    chunk_bytes : int
-        Bytes of a decoded chunk of the input, all channels that it holds.
-    output_channels : int
-        Channels that are stored, each in objects of its own.
+    input_bytes, output_bytes : int
+        Bytes of a stored voxel of the input and of the output, all channels.
+    chunk_shape : tuple of int, voxels of a chunk of the input, (z, y, x)
+    chunk_bytes, output_channels : int
+        Bytes of a decoded chunk of the input, all channels that it holds; channels that are stored,
+        each in objects of its own.
     masked : bool
         Whether a mask says where to predict.
-    precision : str
-        Data type inside the network; one of :data:`tilenet.networks.VALUE_BYTES`.
-    device : str
-        "cpu" or "cuda".
+    precision, device : str
+        One of :data:`tilenet.networks.VALUE_BYTES`; "cpu" or "cuda".
     workers, slots, threads : int
         Worker processes, tasks at once in each, and threads of each evaluation.
-    memory : int
-        Bytes that one worker may use.
-    device_memory : int
-        Bytes that an evaluation may use on a GPU.
+    memory, device_memory : int
+        Bytes that one worker, and on a GPU an evaluation, may use.
     block, shard : tuple of int, optional
-        Block and shard shape chosen by the user, (z, y, x).
+        Chosen by the user, (z, y, x).
     block_seconds : float
         How long a block is to last, about: what a preemption loses.
     orientations : tuple of Orientation
-        Those whose predictions are averaged.
     rates : Rates or None
         Of one worker, as they were measured; None where they are to be assumed.
     """

@@ -40,8 +40,7 @@ def device_kind(device: str) -> str:
 
     Parameters
     ----------
-    device : str
-        "cpu", "cuda" or "cuda:N".
+    device : "cpu", "cuda" or "cuda:N"
 
     Returns
     -------
@@ -57,7 +56,6 @@ def assumed_rates(request: Request) -> Rates:
     Parameters
     ----------
     request : Request
-        What is to be predicted, and with what.
 
     Returns
     -------
@@ -84,7 +82,6 @@ def planning_rate(request: Request) -> float:
     Parameters
     ----------
     request : Request
-        What is to be predicted, and with what.
 
     Returns
     -------

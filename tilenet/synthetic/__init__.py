@@ -27,21 +27,14 @@ LARGEST_PIXEL = 32.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticEM:
-    """An artificial volume and its truth.
+    """An artificial volume and its truth."""
 
-    Parameters
-    ----------
-    raw : ndarray of uint8, (z, y, x)
-        The micrograph; membranes are dark.
-    instances : ndarray of uint32, (z, y, x)
-        A number from 1 for each cell, and 0 on membranes. Different cells never have 4-adjacent
-        voxels within a section.
-    voxel_size : tuple of float
-        Nanometres along (z, y, x).
-    """
-
+    # The micrograph; membranes are dark.
     raw: npt.NDArray[np.uint8]
+    # A number from 1 for each cell, and 0 on membranes. Different cells never have 4-adjacent
+    # voxels within a section.
     instances: npt.NDArray[np.uint32]
+    # Nanometres along (z, y, x).
     voxel_size: VoxelSize
 
     @property
@@ -55,24 +48,8 @@ def synthetic_em(
 ) -> SyntheticEM:
     """Draw an artificial serial-section micrograph of neural tissue.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels along (z, y, x), each at least 1.
-    seed : int
-        At least 0. The same seed gives the same volume.
-    voxel_size : tuple of float, optional
-        Nanometres along (z, y, x); pixels are at most 32 nm.
-
-    Returns
-    -------
-    SyntheticEM
-        The micrograph, its cells and its voxel size.
-
-    Raises
-    ------
-    InvalidData
-        If the shape, the seed or the voxel size is not as said above.
+    Shape and voxel size (nanometres; pixels are at most 32) are along (z, y, x). The same seed
+    gives the same volume.
     """
     _check(shape, seed, voxel_size)
     # Streams of their own keep the layout what it is when the painting draws more or less.

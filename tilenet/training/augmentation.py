@@ -39,8 +39,6 @@ _CUBIC = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Deformation:
-    """How one patch is deformed."""
-
     control: npt.NDArray[np.float64]  # displacements of the control points, voxels
     # Their distance, voxels, (z, y, x); 0 where all voxels along an axis move alike.
     spacing: tuple[float, float, float]
@@ -81,7 +79,6 @@ def spline_basis(size: int, spacing: float) -> Tensor:
 
 
 def control_points(size: int, spacing: float) -> int:
-    """Count the control points along an axis."""
     return 1 if spacing == 0 else math.floor((size - 1) / spacing) + _CUBIC + 1
 
 
@@ -140,7 +137,6 @@ class GreyCurve:
     shift: float = 0.0  # added to all values
 
     def apply(self, values: Tensor) -> Tensor:
-        """Run values through the curve."""
         steps = 256
         grid = np.linspace(-GREY_RANGE, GREY_RANGE, steps + 1)
         knots = np.linspace(-GREY_RANGE, GREY_RANGE, len(self.slopes))
@@ -157,6 +153,5 @@ class GreyCurve:
 
 
 def draw_grey_curve(rng: np.random.Generator, slope: float, shift: float) -> GreyCurve:
-    """Draw a curve for a patch's grey values."""
     slopes = rng.uniform(1 - slope, 1 + slope, GREY_KNOTS)
     return GreyCurve(tuple(slopes.tolist()), float(rng.uniform(-shift, shift)))

@@ -32,12 +32,10 @@ class Record:
 
     Parameters
     ----------
-    step : int
-        Updates done.
-    conditions : mapping
-        Recipe and inputs: what must be the same for the training to go on.
-    best : mapping
-        The best validation so far.
+    step : int, updates done
+    conditions, best : mapping
+        Recipe and inputs, which must be the same for the training to go on; the best validation so
+        far.
     """
 
     step: int
@@ -67,11 +65,8 @@ def save_checkpoint(path: Path, state: State, record: Record) -> None:
     Parameters
     ----------
     path : pathlib.Path
-        The file.
     state : State
-        What was reached.
     record : Record
-        What belongs to it.
     """
     values = {
         "format_version": FORMAT_VERSION,
@@ -88,17 +83,11 @@ def read_record(path: Path) -> Record:
     Parameters
     ----------
     path : pathlib.Path
-        The file.
 
     Returns
     -------
     Record
         Step, conditions and best validation.
-
-    Raises
-    ------
-    InvalidModelFile
-        When the file is truncated or foreign.
     """
     try:
         with safe_open(str(path), framework="numpy") as file:
@@ -120,7 +109,6 @@ def resume(path: Path, state: State, conditions: Mapping[str, Any]) -> Record:
     Parameters
     ----------
     path : pathlib.Path
-        The file.
     state : State
         A new one; changed in place.
     conditions : mapping
@@ -133,8 +121,6 @@ def resume(path: Path, state: State, conditions: Mapping[str, Any]) -> Record:
 
     Raises
     ------
-    InvalidModelFile
-        When the file is broken.
     ResumeRefused
         When it was begun with another recipe or input, naming every field that differs.
     """

@@ -68,9 +68,7 @@ class State:
     network : UNet
         Changed in place.
     optimizer : torch.optim.Optimizer
-        Of the network's parameters.
-    step : int
-        Updates done.
+    step : int, updates done
     """
 
     network: UNet
@@ -84,14 +82,10 @@ class Step:
 
     Parameters
     ----------
-    done : int
-        Updates done.
-    loss : float
-        Mean over the patches of all processes.
-    rate : float
-        Learning rate.
-    waiting : float
-        Share of the time so far that the loop waited for patches.
+    done : int, updates
+    loss, rate, waiting : float
+        Mean over the patches of all processes, learning rate, and the share of the time so far that
+        the loop waited for patches.
     """
 
     done: int
@@ -105,10 +99,8 @@ def make_state(network: UNet, optimization: Optimization) -> State:
 
     Parameters
     ----------
-    network : UNet
-        On its device.
+    network : UNet, on its device
     optimization : Optimization
-        The recipe's part.
 
     Returns
     -------
@@ -129,7 +121,6 @@ def make_state(network: UNet, optimization: Optimization) -> State:
 
 
 def learning_rate(optimization: Optimization, step: int) -> float:
-    """Give the learning rate of an update."""
     warm = round(optimization.warm_up * optimization.steps)
     if step < warm:
         return optimization.height * (step + 1) / warm
@@ -163,9 +154,7 @@ def train(
     state : State
         Changed in place.
     patches : Patches
-        What to train on.
     optimization : Optimization
-        The recipe's part that says how.
     ranks : Ranks
         This process among those that train together.
 
@@ -238,7 +227,6 @@ def _distributed(network: UNet, ranks: Ranks) -> nn.Module:
 
 
 def pack(state: State) -> dict[str, Tensor]:
-    """Give weights and optimizer as named tensors."""
     tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
     for number, values in state.optimizer.state_dict()["state"].items():
         named: dict[str, Any] = {f"optimizer.{number}.{key}": t for key, t in values.items()}

@@ -38,28 +38,19 @@ class _Part(BaseModel):
 
 
 class Network(_Part):
-    """The network to train.
+    """The network to train."""
 
-    Parameters
-    ----------
-    kind : {"planar", "anisotropic", "volumetric"}
-        2-D, section by section; 2-D kernels in the top levels and 3-D ones below, for serial
-        sections; 3-D.
-    base_channels : int
-        Channels at full resolution, doubled at every level; 64 in Ronneberger et al. 2015.
-    depth : int or None
-        Number of poolings; 4, or 3 when volumetric.
-    planar_levels : int or None
-        Top levels of an anisotropic network whose kernels and pooling are 1 along z, the depth at
-        most; 2 in the authors' own network for serial-section EM.
-    dropout : float
-        Probability of dropping a feature at the end of the contracting path.
-    """
-
+    # 2-D, section by section; 2-D kernels in the top levels and 3-D ones below, for serial
+    # sections; 3-D.
     kind: Literal["planar", "anisotropic", "volumetric"] = "planar"
+    # Channels at full resolution, doubled at every level; 64 in Ronneberger et al. 2015.
     base_channels: int = Field(default=16, ge=1, le=1024)
+    # Number of poolings; 4, or 3 when volumetric.
     depth: int | None = Field(default=None, ge=1, le=6)
+    # Top levels of an anisotropic network whose kernels and pooling are 1 along z, the depth at
+    # most; 2 in the authors' own network for serial-section EM.
     planar_levels: int | None = Field(default=None, ge=1)
+    # Probability of dropping a feature at the end of the contracting path.
     dropout: float = Field(default=0.5, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -77,11 +68,9 @@ class Network(_Part):
 
     @property
     def levels(self) -> int:
-        """Poolings."""
         return self.depth or DEFAULT_DEPTH[self.kind]
 
     def architecture(self, in_channels: int, out_channels: int) -> UNetArchitecture:
-        """Give the layers."""
         depth = self.levels
         levels = range(depth + 1)
         mixed = self.planar_levels or min(DEFAULT_PLANAR_LEVELS, depth)
@@ -97,52 +86,35 @@ class Network(_Part):
 
 
 class Optimization(_Part):
-    """The loop.
+    """The loop."""
 
-    Parameters
-    ----------
-    steps : int
-        Number of updates of the weights.
-    batch : int
-        Patches per update and process; 1 in Ronneberger et al. 2015, who prefer large patches.
-    patch : tuple of int or None
-        Output voxels per patch, (z, y, x), legal for the network.
-    optimizer : {"sgd", "adamw"}
-        Stochastic gradient descent with momentum, as the paper; or AdamW, which needs fewer steps.
-    learning_rate : float or None
-        At its height. The paper states none; 0.01 for SGD and 0.001 for AdamW were tried here.
-    momentum : float or None
-        Of SGD alone; 0.99, as in the paper. With AdamW the decay of the first moment is 0.9.
-    weight_decay : float
-        Of either optimizer.
-    schedule : {"cosine", "constant"}
-        What follows the linear rise of the learning rate.
-    warm_up : float
-        Share of the steps over which the learning rate rises.
-    gradient_norm : float
-        Gradients are clipped to it: momentum 0.99 makes one bad patch felt for 100 steps.
-    precision : {"float32", "bfloat16"} or None
-        Data type of the convolutions; weights, gradients' sums and the loss stay float32. None
-        means bfloat16 on GPUs and float32 on CPUs; CPUs with AVX-512 BF16 or AMX train about
-        twice as fast in bfloat16 (measured), others slower.
-    seed : int
-        Decides the first weights, the patches and what is drawn for each of them.
-    checkpoint_every : int
-        Steps between two checkpoints: what a crash loses.
-    """
-
+    # Number of updates of the weights.
     steps: int = Field(default=1000, ge=1)
+    # Patches per update and process; 1 in Ronneberger et al. 2015, who prefer large patches.
     batch: int = Field(default=1, ge=1)
+    # Output voxels per patch, (z, y, x), legal for the network.
     patch: ZYX | None = None
+    # Stochastic gradient descent with momentum, as the paper; or AdamW, which needs fewer steps.
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    # At its height. The paper states none; 0.01 for SGD and 0.001 for AdamW were tried here.
     learning_rate: float | None = Field(default=None, gt=0)
+    # Of SGD alone; 0.99, as in the paper. With AdamW the decay of the first moment is 0.9.
     momentum: float | None = Field(default=None, ge=0, lt=1)
+    # Of either optimizer.
     weight_decay: float = Field(default=0.0, ge=0)
+    # What follows the linear rise of the learning rate.
     schedule: Literal["cosine", "constant"] = "cosine"
+    # Share of the steps over which the learning rate rises.
     warm_up: float = Field(default=0.1, ge=0, le=1)
+    # Gradients are clipped to it: momentum 0.99 makes one bad patch felt for 100 steps.
     gradient_norm: float = Field(default=1.0, gt=0)
+    # Data type of the convolutions; weights, gradients' sums and the loss stay float32. None means
+    # bfloat16 on GPUs and float32 on CPUs; CPUs with AVX-512 BF16 or AMX train about twice as fast
+    # in bfloat16 (measured), others slower.
     precision: Literal["float32", "bfloat16"] | None = None
+    # Decides the first weights, the patches and what is drawn for each of them.
     seed: int = Field(default=0, ge=0)
+    # Steps between two checkpoints: what a crash loses.
     checkpoint_every: int = Field(default=250, ge=1)
 
     @model_validator(mode="after")
@@ -158,28 +130,19 @@ class Optimization(_Part):
 
     @property
     def height(self) -> float:
-        """The learning rate at its height."""
         return self.learning_rate or {"sgd": 0.01, "adamw": 0.001}[self.optimizer]
 
 
 class Targets(_Part):
-    """What label values mean.
+    """What label values mean."""
 
-    Parameters
-    ----------
-    binary : bool
-        Labels are instances: learn inside (every value that is not 0) against outside.
-    gap : int
-        Voxels of background made where two instances touch, as in the paper's DIC-HeLa labels.
-    ignore : int or None
-        Label value that says nothing: these voxels have weight 0.
-    names : tuple of str or None
-        Names of the classes, ascending by label value.
-    """
-
+    # Labels are instances: learn inside (every value that is not 0) against outside.
     binary: bool = False
+    # Voxels of background made where two instances touch, as in the paper's DIC-HeLa labels.
     gap: int = Field(default=0, ge=0)
+    # Label value that says nothing: these voxels have weight 0.
     ignore: int | None = None
+    # Names of the classes, ascending by label value.
     names: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -192,51 +155,34 @@ class Targets(_Part):
 
 
 class Sampling(_Part):
-    """Where patches come from.
+    """Where patches come from."""
 
-    Parameters
-    ----------
-    positions : {"uniform", "class"}
-        Every place alike; or around voxels of each class alike, for rare classes.
-    readers : int
-        Threads that read ahead.
-    queue : int
-        Patches read ahead at most.
-    """
-
+    # Every place alike; or around voxels of each class alike, for rare classes.
     positions: Literal["uniform", "class"] = "uniform"
+    # Threads that read ahead.
     readers: int = Field(default=2, ge=1)
+    # Patches read ahead at most.
     queue: int = Field(default=6, ge=1)
 
 
 class Augmentation(_Part):
-    """What is done to patches; all of it is drawn anew for every patch, from the seed.
+    """What is done to patches; all of it is drawn anew for every patch, from the seed."""
 
-    Parameters
-    ----------
-    flips : bool
-        Mirror along every axis with probability 1/2.
-    rotation : {"any", "quarter", "none"}
-        Angle in the section: uniform in 0 to 360 degrees, quarter turns, or none.
-    elastic_std : tuple of float
-        Standard deviation of the displacement of control points, voxels, (z, y, x): 10 in
-        Ronneberger et al. 2015; 2, 10, 10 in the authors' network for serial sections.
-    elastic_spacing : tuple of float
-        Distance of control points, voxels, (z, y, x), at least 1; 0 makes the displacement the
-        same all along an axis. 150 with patches of 540 in the authors' networks, about the paper's
-        3 x 3 grid.
-    grey_slope : float
-        Grey values run through a smooth monotone curve of slopes 1 - this to 1 + this; 0.2 in the
-        authors' later networks, 0 leaves them.
-    grey_shift : float
-        Largest shift of all grey values, standard deviations of the volume.
-    """
-
+    # Mirror along every axis with probability 1/2.
     flips: bool = True
+    # Angle in the section: uniform in 0 to 360 degrees, quarter turns, or none.
     rotation: Literal["any", "quarter", "none"] = "any"
+    # Standard deviation of the displacement of control points, voxels, (z, y, x): 10 in Ronneberger
+    # et al. 2015; 2, 10, 10 in the authors' network for serial sections.
     elastic_std: _Triple = (0.0, 10.0, 10.0)
+    # Distance of control points, voxels, (z, y, x), at least 1; 0 makes the displacement the same
+    # all along an axis. 150 with patches of 540 in the authors' networks, about the paper's 3 x 3
+    # grid.
     elastic_spacing: _Triple = (0.0, 150.0, 150.0)
+    # Grey values run through a smooth monotone curve of slopes 1 - this to 1 + this; 0.2 in the
+    # authors' later networks, 0 leaves them.
     grey_slope: float = Field(default=0.2, ge=0, lt=1)
+    # Largest shift of all grey values, standard deviations of the volume.
     grey_shift: float = Field(default=0.1, ge=0)
 
     @model_validator(mode="after")
@@ -251,20 +197,13 @@ class Augmentation(_Part):
 
 
 class Validation(_Part):
-    """The held-out box.
+    """The held-out box."""
 
-    Parameters
-    ----------
-    region : tuple of (int, int) or None
-        Start and stop along (z, y, x) in the first volume; none is trained on.
-    every : int
-        Steps between two validations.
-    select : {"loss", "pixel_error", "rand_error"}
-        By which the best model is chosen and kept.
-    """
-
+    # Start and stop along (z, y, x) in the first volume; none is trained on.
     region: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    # Steps between two validations.
     every: int = Field(default=200, ge=1)
+    # By which the best model is chosen and kept.
     select: Literal["loss", "pixel_error", "rand_error"] = "loss"
 
 
@@ -274,17 +213,11 @@ class Recipe(_Part):
     Parameters
     ----------
     network : Network
-        The network to train.
     optimization : Optimization
-        The loop.
     targets : Targets
-        What label values mean.
     sampling : Sampling
-        Where patches come from.
     augmentation : Augmentation
-        What is done to patches.
     validation : Validation
-        The held-out box.
     """
 
     network: Network = Network()

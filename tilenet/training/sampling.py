@@ -59,12 +59,9 @@ class Patch:
 
     Parameters
     ----------
-    x : Tensor, shape (1, C, Z, Y, X), float32
-        Input of the network.
-    classes : Tensor, shape (1, Z, Y, X), int64
-        Class per output voxel; 0 where ignored.
-    weights : Tensor, shape (1, Z, Y, X), float32
-        Loss weight per output voxel; 0 where ignored.
+    x : Tensor, shape (1, C, Z, Y, X), float32, input of the network
+    classes, weights : Tensor, shape (1, Z, Y, X), int64 and float32
+        Class and loss weight per output voxel; both 0 where ignored.
     """
 
     x: Tensor
@@ -79,13 +76,10 @@ class Patches:
     Parameters
     ----------
     volumes : sequence of TrainingVolume
-        Where they come from.
     architecture : UNetArchitecture
         Says how much context a patch needs.
     recipe : Recipe
-        Says everything else.
-    statistics : Statistics
-        Of the training regions.
+    statistics : Statistics, of the training regions
     """
 
     volumes: Sequence[TrainingVolume]
@@ -229,15 +223,7 @@ def _column(point: _Point, device: torch.device | str) -> Tensor:
 
 
 class Prefetch:
-    """Samples in order, read ahead by threads into a bounded queue.
-
-    Parameters
-    ----------
-    patches : Patches
-        Where they come from.
-    indices : sequence of int
-        Which ones.
-    """
+    """Samples in order, read ahead by threads into a bounded queue."""
 
     def __init__(self, patches: Patches, indices: Sequence[int]) -> None:
         self.patches, self.indices = patches, indices

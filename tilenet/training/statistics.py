@@ -74,27 +74,17 @@ def measure(
     Parameters
     ----------
     volumes : sequence of TrainingVolume
-        What is trained on.
     targets : Targets
-        What label values mean.
-    per_section : bool
-        Gaps are made in each section alone.
-    keep_blocks : bool
-        Keep the counts of every block, to find rare classes by.
+    per_section, keep_blocks : bool
+        Gaps are made in each section alone; the counts of every block are kept, to find rare
+        classes by.
     stopped : callable
-        Asked before every block; true ends the pass.
+        Asked before every block; true raises InterruptedError.
 
     Returns
     -------
     Statistics
         Of all voxels.
-
-    Raises
-    ------
-    InvalidData
-        When the labels cannot be classes, or the weights are not finite, negative or all 0.
-    InterruptedError
-        When it was asked to stop.
     """
     moments, counts = Moments(), dict[int, int]()
     blocks: list[tuple[int, Box, Mapping[int, int]]] = []
@@ -133,27 +123,18 @@ def check_held_out(
     per_section: bool,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Refuse a held-out box with classes that the training regions have not, block by block.
+    """Refuse a held-out box with classes that the training regions have not, naming the block.
 
     Parameters
     ----------
     volume : TrainingVolume
         Its region is the held-out box.
     targets : Targets
-        What label values mean.
-    values : sequence of int
-        Label values of the classes.
+    values : sequence of int, label values of the classes
     per_section : bool
         Gaps are made in each section alone.
     stopped : callable
-        Asked before every block; true ends the pass.
-
-    Raises
-    ------
-    InvalidData
-        Naming the values and the block.
-    InterruptedError
-        When it was asked to stop.
+        Asked before every block; true raises InterruptedError.
     """
     for box in _blocks(volume, stopped):
         unknown = sorted(set(_count(_targets(volume, box, targets, per_section))) - set(values))

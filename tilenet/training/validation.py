@@ -72,11 +72,9 @@ def validate(
     box : Box
         Apart from every training region, and without classes that they have not.
     targets : Targets
-        What label values mean.
     statistics : Statistics
         Of the training regions; classes and intensity are theirs.
-    patch : tuple of int
-        Output voxels of an evaluation, about, (z, y, x).
+    patch : tuple of int, output voxels of an evaluation, about, (z, y, x)
 
     Returns
     -------

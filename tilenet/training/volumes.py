@@ -35,11 +35,6 @@ class TrainingVolume:
         Loss weight per voxel.
     region : Box
         The part to learn from; nothing outside of it is ever read.
-
-    Raises
-    ------
-    InvalidData
-        When they do not belong together.
     """
 
     raw: Volume
@@ -117,21 +112,13 @@ def _check_values(labels: npt.NDArray[Any], where: str, ignore: int | None) -> N
 
 
 def check_patch(patch: ZYX, volume: TrainingVolume, architecture: UNetArchitecture) -> None:
-    """Refuse a patch that is larger than a training region.
+    """Refuse a patch that a training region is too small for, naming the largest legal size.
 
     Parameters
     ----------
-    patch : tuple of int
-        Output voxels, (z, y, x), legal for the network.
+    patch : tuple of int, output voxels, (z, y, x), legal for the network
     volume : TrainingVolume
-        Where patches are cut from.
     architecture : UNetArchitecture
-        The network.
-
-    Raises
-    ------
-    InvalidData
-        Naming the largest legal size that fits.
     """
     for axis, size, room, law in zip(
         AXES, patch, volume.region.shape, architecture.laws, strict=True
@@ -156,7 +143,6 @@ def identities(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
     Parameters
     ----------
     volumes : sequence of TrainingVolume
-        The volumes.
 
     Returns
     -------

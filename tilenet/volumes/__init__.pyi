@@ -16,11 +16,9 @@ from .inspect_task import Checked as Checked
 from .inspect_task import CheckTask as CheckTask
 from .inspection import Bounds as Bounds
 from .inspection import Flaw as Flaw
-from .inspection import check_shard as check_shard
 from .inspection import delete_objects as delete_objects
 from .inspection import list_objects as list_objects
 from .inspection import object_path as object_path
-from .inspection import views as views
 from .join_tables import FOLDER as FOLDER
 from .join_tables import has_join as has_join
 from .join_tables import read_join as read_join

@@ -33,11 +33,6 @@ def compressors(name: str) -> list[Any]:
     -------
     list of zarr codecs
         What ``zarr.create_array(compressors=...)`` takes.
-
-    Raises
-    ------
-    InvalidData
-        When the name is unknown.
     """
     if name in CODECS:
         codecs: list[Any] = CODECS[name]()

@@ -55,20 +55,17 @@ class NewVolume:
 
     Parameters
     ----------
-    shape : tuple of int
-        Voxels, (z, y, x).
+    shape : tuple of int, voxels, (z, y, x)
     dtype : str
-        Data type of the values.
-    chunk, shard : tuple of int
-        Voxels per chunk and per shard, (z, y, x); a shard is whole chunks.
-    voxel_size : tuple of float or None
-        Nanometres, (z, y, x).
+    chunk, shard : tuple of int, voxels, (z, y, x)
+        A shard is whole chunks.
+    voxel_size : tuple of float or None, nanometres, (z, y, x)
     translation : tuple of float, optional
         Position of the first voxel, nanometres, (z, y, x).
     channels : tuple of str, optional
         Channel names; given, the array is (c, z, y, x), each channel in shards of its own.
     codec : str
-        Name of the compressor; see :data:`tilenet.volumes.CODECS`.
+        See :data:`tilenet.volumes.CODECS`.
     attributes : mapping
         What is stored under "tilenet".
     """
@@ -89,10 +86,8 @@ def create_volume(location: str, new: NewVolume, *, overwrite: bool = False) -> 
 
     Parameters
     ----------
-    location : str
-        Local path or URL.
+    location : str, path or URL
     new : NewVolume
-        What it is like.
     overwrite : bool
         Replace a Zarr that is there.
 
@@ -256,18 +251,12 @@ def describe_existing(location: str) -> str | None:
 
     Parameters
     ----------
-    location : str
-        Local path or URL.
+    location : str, path or URL
 
     Returns
     -------
     str or None
-        A phrase such as "a Zarr volume", or None when there is nothing.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the system does not let us look.
+        A phrase such as "a Zarr volume"; None when there is nothing.
     """
     if not is_remote(location):
         path = local_path(location)
@@ -294,8 +283,7 @@ def replace_attributes(location: str, attributes: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the group.
+    location : str, path or URL of the group
     attributes : mapping
         JSON values; the creation id stays as it is.
     """

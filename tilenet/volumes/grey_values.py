@@ -31,16 +31,11 @@ class Intensity:
     Parameters
     ----------
     mean, std : float
-        Grey value that becomes 0, and the step that becomes 1.
+        Grey value that becomes 0, and the step that becomes 1; ``std`` is positive.
     low, high : float or None
-        Grey values to clip at; None does not clip.
+        Grey values to clip at, ``low`` below ``high``; None does not clip.
     invert : bool
-        Negate the result: dark membranes become bright and the other way round.
-
-    Raises
-    ------
-    InvalidData
-        When a number is not finite, ``std`` is not positive or ``low`` is not below ``high``.
+        Dark membranes become bright and the other way round.
     """
 
     mean: float = 0.0
@@ -89,14 +84,13 @@ class Intensity:
         Parameters
         ----------
         values : ndarray, any shape, any real dtype
-            Grey values; left as they are.
-        dtype : dtype
-            Precision to compute in and to return: float32 or float64.
+        dtype : float32 or float64
+            Precision to compute in and to return.
 
         Returns
         -------
         ndarray, same shape, ``dtype``
-            Normalised values.
+            A new array.
         """
         with np.errstate(over="ignore"):  # the output is checked for what overflows
             result = np.array(values, dtype=dtype)
@@ -124,7 +118,6 @@ class Intensity:
         Parameters
         ----------
         values : mapping
-            Fields by name.
 
         Returns
         -------
@@ -141,9 +134,7 @@ class Moments:
     Parameters
     ----------
     count : int
-        Number of voxels.
     total, squares : float
-        Sum of the values and of their squares.
     """
 
     count: int = 0
@@ -187,21 +178,13 @@ class Moments:
 
 
 def check_finite(values: npt.NDArray[Any], location: str, box: Box) -> None:
-    """Refuse NaN and infinity.
+    """Refuse NaN and infinity, naming the box and how many there are.
 
     Parameters
     ----------
     values : ndarray, any shape, any real dtype
-        Grey values.
-    location : str
-        The volume that they were read from.
+    location : str, path or URL
     box : Box
-        Where in it.
-
-    Raises
-    ------
-    NonFiniteValues
-        Naming the box and how many there are.
     """
     if values.dtype.kind == "f":
         broken = values.size - int(np.isfinite(values).sum())

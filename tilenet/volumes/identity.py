@@ -23,7 +23,6 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
     Parameters
     ----------
     volume : Volume
-        Any volume.
 
     Returns
     -------
@@ -55,17 +54,11 @@ def identify(volume: Volume) -> dict[str, Any]:
     Parameters
     ----------
     volume : Volume
-        Any volume.
 
     Returns
     -------
     dict
         JSON values.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the system does not let us look at them.
     """
     keys = list(sampled_shards(volume))
     try:
@@ -90,7 +83,6 @@ def fingerprint(volume: Volume) -> str:
     Parameters
     ----------
     volume : Volume
-        Any volume.
 
     Returns
     -------

@@ -17,13 +17,10 @@ class Checked:
     Parameters
     ----------
     flaws : tuple of Flaw
-        What is wrong.
-    objects : int
-        Stored objects that were looked at, or compared.
-    near : int
-        Those of them that another numeric plan made, and that differ within the tolerance.
-    farthest : float
-        By how much these differ at most, as stored.
+    objects, near : int
+        Stored objects that were looked at or compared, and those of them that another numeric plan
+        made, and that differ within the tolerance.
+    farthest : float, by how much these differ at most, as stored
     """
 
     flaws: tuple[Flaw, ...]
@@ -39,11 +36,8 @@ class CheckTask:
     Parameters
     ----------
     output : VolumeReference
-        What is verified.
     run : str
-        Name of the run.
     bounds : Bounds or None
-        What its values can be.
     region : Box or None
         Only what lies in whole shards of this part is looked at.
     """
@@ -54,7 +48,6 @@ class CheckTask:
     region: Box | None = None
 
     def __call__(self, box: Box) -> BlockReport:
-        """Check a block."""
         clock, volume = Clock(), reader(self.output, self.run)
         part = box if self.region is None else box.intersect(self.region)
         found = [

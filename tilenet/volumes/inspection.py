@@ -48,12 +48,8 @@ class Flaw:
     kind : str
         "missing", "damaged", "impossible" (values that cannot be), "different" (from what is
         computed anew), "unreachable", "unchecked", "stray", "unfinished" or "provenance".
-    path : str
-        Stored object, relative to the output; empty where it is none in particular.
-    box : str
-        Voxels; empty where it is not about voxels.
-    cause : str
-        What is wrong.
+    path, box, cause : str
+        Stored object, relative to the output; voxels; what is wrong. Path and box may be empty.
     tolerable : bool
         Of what is different: no more so than numeric plans may differ.
     """
@@ -76,7 +72,6 @@ class Bounds:
     Parameters
     ----------
     low, high : float
-        Least and greatest.
     """
 
     low: float
@@ -93,57 +88,32 @@ class Bounds:
 
 
 def views(volume: Volume) -> list[Volume]:
-    """Give a volume channel by channel: channels lie in shards of their own.
-
-    Parameters
-    ----------
-    volume : Volume
-        Of ours.
-
-    Returns
-    -------
-    list of Volume
-        Each seen as (z, y, x).
-    """
+    """List the channels of a volume of ours as (z, y, x): each lies in shards of its own."""
     channels = range(volume.channels or 0)
     layouts = [replace(volume.layout, channel=channel) for channel in channels]
     return [replace(volume, layout=layout) for layout in layouts] or [volume]
 
 
 def object_path(volume: Volume, key: str) -> str:
-    """Name a stored object.
+    """Name a stored object, relative to the location that the volume was opened by.
 
     Parameters
     ----------
     volume : Volume
-        The volume.
-    key : str
-        Relative to its array.
+    key : str, relative to its array
 
     Returns
     -------
     str
-        Relative to the location that the volume was opened by.
+        Path.
     """
     return f"{volume.array.path}/{key}".lstrip("/")
 
 
 def check_shard(volume: Volume, shard: Box, bounds: Bounds | None) -> Flaw | None:
-    """Look whether a shard is stored, is whole, can be decoded, and holds possible values.
+    """Look whether a channel's shard is stored, whole, decodable, and of possible values.
 
-    Parameters
-    ----------
-    volume : Volume
-        One channel of a volume.
-    shard : Box
-        The shard's voxels.
-    bounds : Bounds or None
-        What its values can be; None where they may be anything.
-
-    Returns
-    -------
-    Flaw or None
-        What was found first; None where all is well. Memory holds one group of chunks.
+    Gives what was found first. Memory holds one group of chunks.
     """
     (key,) = volume.shard_keys(shard)
     try:
@@ -265,14 +235,13 @@ def list_objects(location: str) -> Iterator[str]:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output.
+    location : str, path or URL of the output
 
     Returns
     -------
     iterator of str
-        Paths relative to it; none of a web server, which cannot be asked. Of an object store no
-        empty ones, which may be folders.
+        Relative to it; none of a web server, which cannot be asked, and of an object store no empty
+        ones, which may be folders.
     """
     store = make_store(location)
     if not can_list(store):
@@ -283,19 +252,13 @@ def list_objects(location: str) -> Iterator[str]:
 
 
 def delete_objects(location: str, paths: Sequence[str]) -> None:
-    """Delete stored objects.
+    """Delete stored objects; nothing, with an error, when one lies outside of the location.
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output.
-    paths : sequence of str
-        Relative to it; what is not there is passed over.
-
-    Raises
-    ------
-    InvalidData
-        When one lies outside of it; nothing is deleted then.
+    location : str, path or URL of the output
+    paths : sequence of str, relative to it
+        What is not there is passed over.
     """
     for path in paths:
         if not path or path.startswith("/") or ".." in path.split("/"):

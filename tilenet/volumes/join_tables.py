@@ -28,12 +28,9 @@ def write_join(location: str, ids: npt.NDArray[Any], offsets: npt.NDArray[np.int
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output's group.
+    location : str, path or URL of the output's group
     ids : ndarray of uint32 or uint64, shape (components of all blocks,)
-        Final ids.
     offsets : ndarray of int64, shape (blocks + 1,)
-        Where each block's begin.
     """
     tables = _without_tables(location).create_group(FOLDER)
     for name, values in (("ids", ids), ("offsets", offsets)):
@@ -53,8 +50,7 @@ def has_join(location: str) -> bool:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output's group.
+    location : str, path or URL of the output's group
 
     Returns
     -------
@@ -75,10 +71,8 @@ def read_join(location: str, block: int) -> npt.NDArray[Any]:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output's group.
-    block : int
-        Position of the block in its grid.
+    location : str, path or URL of the output's group
+    block : int, position of the block in its grid
 
     Returns
     -------
@@ -97,8 +91,7 @@ def remove_join(location: str) -> None:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the output's group.
+    location : str, path or URL of the output's group
     """
     _without_tables(location)
 

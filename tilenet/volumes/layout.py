@@ -50,7 +50,6 @@ class Found:
 def find_layout(
     location: str, *, level: str | None, channel: int | None, axes: str | None
 ) -> Found:
-    """Find the array that a location means."""
     node = open_node(location)
     if isinstance(node, zarr.Array):
         if level is not None:
@@ -117,20 +116,13 @@ def attributes_of(location: str, node: zarr.Array[Any] | zarr.Group) -> dict[str
 
     Parameters
     ----------
-    location : str
-        Where it lies, for the message.
+    location : str, path or URL, for the message
     node : zarr.Array or zarr.Group
-        The node.
 
     Returns
     -------
     dict
         JSON values.
-
-    Raises
-    ------
-    UnreadableVolume
-        When they are none.
     """
     try:
         return node.attrs.asdict()

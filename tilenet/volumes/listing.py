@@ -66,13 +66,11 @@ def key_reader(array: zarr.Array[Any]) -> Callable[[str], int | None]:
     Parameters
     ----------
     array : zarr.Array
-        The array.
 
     Returns
     -------
     callable
-        Takes a key relative to the array; gives the shard's position in C order, None where it is
-        the key of none.
+        From a key relative to the array to the shard's position in C order; None if it is of none.
     """
     counts = lattice(array)
     tables = [_Positions(count, math.prod(counts[axis + 1 :])) for axis, count in enumerate(counts)]
@@ -123,13 +121,11 @@ def count_stored(array: zarr.Array[Any]) -> int:
     Parameters
     ----------
     array : zarr.Array
-        The array.
 
     Returns
     -------
     int
-        Shards or chunks, and whatever else lies there; where nothing can be listed, as many as the
-        array has.
+        Shards or chunks, and whatever else is there; all of the array where nothing can be listed.
     """
     if can_list(array.store):
         return sum(1 for _ in stored_keys(array))
@@ -196,7 +192,6 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
 
 
 def missing_blocks(stored: npt.NDArray[np.bool_], shard: ZYX, blocks: Sequence[Box]) -> list[int]:
-    """Tell which blocks lack a shard."""
     if isinstance(blocks, BlockGrid) and len(blocks):
         lacking = incomplete(stored, shard, blocks)
         if lacking is not None:

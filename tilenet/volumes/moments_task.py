@@ -17,9 +17,7 @@ class MomentsTask:
     Parameters
     ----------
     source : VolumeReference
-        The input.
     run : str
-        Name of the run.
     void : float or None
         Grey value that marks voxels outside the specimen.
     """
@@ -29,7 +27,6 @@ class MomentsTask:
     void: float | None = None
 
     def __call__(self, box: Box) -> BlockReport:
-        """Sum over a block."""
         clock = Clock()
         moments = Moments.of(read_finite(reader(self.source, self.run), box), self.void)
         clock.phase("read")

@@ -23,8 +23,7 @@ def refuse_if_different(path: str, stored: Mapping[str, Any], now: Mapping[str, 
 
     Parameters
     ----------
-    path : str
-        The output.
+    path : str, path or URL of the output
     stored, now : mapping
         Provenance stored with the output, and of this run; JSON values, possibly nested.
 
@@ -52,7 +51,7 @@ def unstated(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     stored, now : mapping
-        Provenance stored with the output, and of this run.
+        As :func:`refuse_if_different` takes them.
 
     Returns
     -------

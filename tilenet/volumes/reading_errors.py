@@ -16,12 +16,11 @@ def is_of_system(error: BaseException | None) -> bool:
     Parameters
     ----------
     error : BaseException or None
-        What a codec or a store raised.
 
     Returns
     -------
     bool
-        Whether the system or an object store refused, or had no room.
+        True when the system or an object store refused, or had no room.
     """
     if isinstance(error, StoreFailed) or getattr(error, "errno", None) is not None:
         return True
@@ -34,7 +33,6 @@ def why_unreadable(error: BaseException) -> str:
     Parameters
     ----------
     error : BaseException
-        What was raised.
 
     Returns
     -------

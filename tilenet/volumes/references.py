@@ -26,14 +26,10 @@ class VolumeReference:
 
     Parameters
     ----------
-    location : str
-        Path or URL.
-    level : str or None
-        Path or index of a pyramid level.
+    location : str, path or URL
+    level : str or None, path or index of a pyramid level
     channel : int or None
-        Channel to read.
-    axes : str or None
-        Meaning of the stored axes.
+    axes : str or None, of the stored array
     """
 
     location: str
@@ -47,7 +43,6 @@ class VolumeReference:
         return VolumeReference, (place, self.level, self.channel, self.axes)
 
     def open(self) -> Volume:
-        """Open the volume."""
         return open_volume(self.location, level=self.level, channel=self.channel, axes=self.axes)
 
 
@@ -57,8 +52,7 @@ class OutputReference:
 
     Parameters
     ----------
-    location : str
-        Path or URL.
+    location : str, path or URL
     creation : str or None
         Id that :func:`tilenet.volumes.create_volume` gave it; volumes of old have none.
     """
@@ -103,14 +97,13 @@ def reader(reference: VolumeReference, run: str) -> Volume:
     Parameters
     ----------
     reference : VolumeReference
-        Which volume.
     run : str
-        Name of the run: what lies at a path may be replaced between two runs.
+        What lies at a path may be replaced between two runs.
 
     Returns
     -------
     Volume
-        The volume.
+        Shared by the tasks of a process.
     """
     del run
     return reference.open()
@@ -118,26 +111,17 @@ def reader(reference: VolumeReference, run: str) -> Volume:
 
 @once(VOLUMES)
 def writer(output: OutputReference, run: str) -> Volume:
-    """Open an output for writing, once per process and run.
+    """Open an output for writing, once per process and run; one gone or replaced is refused.
 
     Parameters
     ----------
     output : OutputReference
-        Which volume.
     run : str
-        Name of the run.
 
     Returns
     -------
     Volume
-        The volume.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the output is gone, or out of reach.
-    InvalidData
-        When it was replaced.
+        Shared by the tasks of a process.
     """
     del run
     output.check()
@@ -150,19 +134,12 @@ def read_finite(volume: Volume, box: Box) -> npt.NDArray[Any]:
     Parameters
     ----------
     volume : Volume
-        The input.
-    box : Box
-        Inside the volume.
+    box : Box, inside the volume
 
     Returns
     -------
     ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-        The voxels.
-
-    Raises
-    ------
-    NonFiniteValues
-        Naming the box and how many there are.
+        Finite.
     """
     values = volume.read_whole(box)
     check_finite(values, volume.location, box)

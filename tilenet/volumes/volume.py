@@ -40,12 +40,9 @@ class Volume:
 
     Parameters
     ----------
-    location : str
-        Path or URL it was opened by.
+    location : str, path or URL
     array : zarr.Array
-        The stored array.
     layout : Layout
-        What its axes mean.
     attributes : mapping
         The group's attributes under "tilenet": provenance.
     """
@@ -103,8 +100,7 @@ class Volume:
 
         Parameters
         ----------
-        box : Box
-            Inside the volume.
+        box : Box, inside the volume
 
         Returns
         -------
@@ -143,13 +139,12 @@ class Volume:
 
         Parameters
         ----------
-        box : Box
-            Inside the volume.
+        box : Box, inside the volume
 
         Returns
         -------
         ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-            The voxels.
+            A fresh array.
 
         Raises
         ------
@@ -209,7 +204,6 @@ class Volume:
         box : Box
             Whole shards, or up to the volume's edge; one writer at a time for each shard.
         values : ndarray, shape (z, y, x) or (c, z, y, x), the stored dtype
-            The voxels.
 
         Raises
         ------
@@ -250,8 +244,7 @@ class Volume:
 
         Parameters
         ----------
-        box : Box
-            Inside the volume.
+        box : Box, inside the volume
 
         Returns
         -------
@@ -273,8 +266,8 @@ def open_volume(
     Parameters
     ----------
     location : str
-        Local path or URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a
-        plain Zarr array (v3 or v2).
+        Local path or URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a plain
+        Zarr array (v3 or v2).
     level : str, optional
         Path or index of a pyramid level; the finest by default.
     channel : int, optional
@@ -302,8 +295,7 @@ def reopen_for_writing(location: str) -> Volume:
 
     Parameters
     ----------
-    location : str
-        Where :func:`tilenet.volumes.create_volume` made it.
+    location : str, path or URL
 
     Returns
     -------

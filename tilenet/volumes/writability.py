@@ -33,11 +33,6 @@ def check_writable(location: str) -> None:
     ----------
     location : str
         Path or URL of an output; of a path that is there nothing is tried.
-
-    Raises
-    ------
-    UnreadableVolume, StoreFailed
-        When nothing can be written there.
     """
     if not is_remote(location):
         path = local_path(location)
@@ -61,8 +56,7 @@ def write_problem(path: Path) -> str | None:
 
     Parameters
     ----------
-    path : pathlib.Path
-        A folder; it need not be there yet.
+    path : pathlib.Path of a folder, which need not be there yet
 
     Returns
     -------
@@ -85,18 +79,12 @@ def remove_partial_files(location: str) -> int:
 
     Parameters
     ----------
-    location : str
-        Local path or URL; only local stores write temporary files.
+    location : str, path or URL; only local stores write temporary files
 
     Returns
     -------
     int
         Number of files removed.
-
-    Raises
-    ------
-    UnreadableVolume
-        When one cannot be removed.
     """
     if is_remote(location):
         return 0

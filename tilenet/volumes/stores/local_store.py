@@ -40,7 +40,6 @@ class DurableStore(LocalStore):
             await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like(), True)
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write a key."""
         check_writable(self)
         write_durably(self.root / key, value.as_buffer_like())
 
@@ -51,9 +50,8 @@ def write_durably(path: Path, data: Any, exclusive: bool = False) -> None:
     Parameters
     ----------
     path : pathlib.Path
-        The file; missing folders above it are made.
+        Missing folders above it are made.
     data : bytes-like
-        Its content.
     exclusive : bool
         Leave a file that is already there alone and raise FileExistsError.
 
@@ -96,7 +94,6 @@ def sync_folder(folder: Path) -> None:
     Parameters
     ----------
     folder : pathlib.Path
-        The folder.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

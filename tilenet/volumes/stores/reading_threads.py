@@ -19,6 +19,6 @@ def bind_reading(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        Of this process, before it opens its first volume; its children take them over.
+        Set before the process opens its first volume; its children take them over.
     """
     os.environ.setdefault(VARIABLE, str(threads))

@@ -45,7 +45,6 @@ def scheme_of(location: str) -> str:
     Parameters
     ----------
     location : str
-        A URL.
 
     Returns
     -------

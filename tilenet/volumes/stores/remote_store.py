@@ -47,12 +47,11 @@ def in_turn(names: AsyncIterator[str]) -> Iterator[str]:
     Parameters
     ----------
     names : async iterator of str
-        From one of the store's methods.
 
     Yields
     ------
     str
-        The same.
+        Each name.
     """
     while found := sync(_some(names)):
         yield from found
@@ -130,11 +129,8 @@ class RemoteStore(_Explained):
     Parameters
     ----------
     store : obstore.store.ObjectStore
-        The client.
-    location : str
-        URL that it was opened by.
+    location : str, URL
     read_only : bool
-        Whether writing is refused.
     """
 
     def __init__(self, store: Any, *, location: str, read_only: bool = False) -> None:
@@ -146,7 +142,6 @@ class RemoteStore(_Explained):
         return open_store, (self.location, self.read_only)
 
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
-        """Give the same store with another right to write."""
         return RemoteStore(self.store, location=self.location, read_only=read_only)
 
     @property

@@ -25,12 +25,11 @@ def redact(text: str) -> str:
     Parameters
     ----------
     text : str
-        Any text, such as a message.
 
     Returns
     -------
     str
-        The same with URLs that may be shown.
+        With URLs that may be shown.
     """
     return _URL.sub(_shown, text)
 

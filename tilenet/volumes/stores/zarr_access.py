@@ -52,8 +52,7 @@ def is_remote(location: str) -> bool:
 
     Parameters
     ----------
-    location : str
-        A path or URL.
+    location : str, path or URL
 
     Returns
     -------
@@ -86,8 +85,7 @@ def seen_from_anywhere(location: str) -> str:
 
     Parameters
     ----------
-    location : str
-        A path or URL.
+    location : str, path or URL
 
     Returns
     -------
@@ -104,22 +102,13 @@ def make_store(location: str, *, writable: bool = False) -> Store:
 
     Parameters
     ----------
-    location : str
-        Local path, or URL such as ``s3://bucket/em.zarr``.
+    location : str, path or URL
     writable : bool
-        Whether it will be written to.
 
     Returns
     -------
     zarr.abc.store.Store
         A durable local store, an object store, or what fsspec makes of other URLs.
-
-    Raises
-    ------
-    UnreadableVolume
-        When the URL's protocol is unknown or its client library is not installed.
-    InvalidData
-        When the URL holds credentials.
     """
     if not is_remote(location):
         path = local_path(location)
@@ -139,15 +128,13 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
 
     Parameters
     ----------
-    location : str
-        Local path or URL.
-    path : str
-        Path below the location.
+    location : str, path or URL
+    path : str, below the location
 
     Returns
     -------
     zarr.Array or zarr.Group
-        The node.
+        Nothing of it is read yet.
 
     Raises
     ------
@@ -227,10 +214,8 @@ def open_for_writing(location: str, path: str) -> zarr.Array[Any]:
 
     Parameters
     ----------
-    location : str
-        Local path or URL of the group.
-    path : str
-        Path of the array below it.
+    location : str, path or URL of the group
+    path : str, below it
 
     Returns
     -------
@@ -249,12 +234,11 @@ def decoded_by_zarr(array: zarr.Array[Any]) -> zarr.Array[Any]:
     Parameters
     ----------
     array : zarr.Array
-        The array.
 
     Returns
     -------
     zarr.Array
-        The same.
+        Of the same stored bytes.
     """
     with _settings_lock, zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON}):
         return array.with_config({})
@@ -266,7 +250,6 @@ def can_list(store: Store) -> bool:
     Parameters
     ----------
     store : zarr.abc.store.Store
-        The store.
 
     Returns
     -------
@@ -281,10 +264,8 @@ def holds_other_than(location: str, known: Iterable[str]) -> bool:
 
     Parameters
     ----------
-    location : str
-        URL.
+    location : str, URL
     known : iterable of str
-        Keys that do not count.
 
     Returns
     -------
@@ -310,9 +291,7 @@ def stored_sizes(array: zarr.Array[Any], keys: list[str]) -> list[int | None]:
     Parameters
     ----------
     array : zarr.Array
-        The array.
-    keys : list of str
-        Keys relative to the array.
+    keys : list of str, relative to the array
 
     Returns
     -------

@@ -91,7 +91,6 @@ def sync(coroutine: Coroutine[Any, Any, T]) -> T:
     Parameters
     ----------
     coroutine : coroutine
-        The question.
 
     Returns
     -------
