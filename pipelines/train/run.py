@@ -130,7 +130,7 @@ class TrainingRun:
         from tilenet.training import validate
 
         assert self.job.held_out is not None
-        figures = validate(
+        result = validate(
             self.state.network,
             self.job.volumes[0],
             box=self.job.held_out,
@@ -138,11 +138,11 @@ class TrainingRun:
             statistics=self.job.statistics,
             patch=self.patches.patch,
         )
-        value = figures.get(self.job.recipe.validation.select)
+        value = result.get(self.job.recipe.validation.select)
         best = value < self.record.best.get("value", float("inf"))
-        reporter.validation(done, figures, best=best)
+        reporter.validation(done, result, best=best)
         if best:
-            facts = {"step": done, "value": value, "figures": str(figures)}
+            facts = {"step": done, "value": value, "figures": str(result)}
             # First, so that a kill between the two leaves a training to go on with.
             self._save_checkpoint()
             self.record = type(self.record)(done, self.record.conditions, facts)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 #: What reading a header raises that is not what it ought to be.
-BROKEN_HEADER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_BROKEN_HEADER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 Activation = Literal["softmax", "sigmoid", "linear"]
 
@@ -237,7 +237,7 @@ def read_header(path: str | Path) -> ModelHeader:
         _check_shapes(str(path), header.architecture, shapes)
     except (InvalidData, ArchitectureError) as error:
         raise InvalidModelFile(str(path), str(error).rstrip(".")) from error
-    except BROKEN_HEADER as error:
+    except _BROKEN_HEADER as error:
         problem = f"has a broken header ({one_line(repr(error))})"
         raise InvalidModelFile(str(path), problem) from error
     return header

@@ -13,7 +13,11 @@ Operator = Callable[[Tensor, Tensor, Tensor, list[int], list[int], list[int], in
 
 
 def find_operator() -> Operator | None:
-    """Look for the operator, and try it once."""
+    """Look for the operator, and try it once.
+
+    None where it is missing or does something else by now: then PyTorch's public convolutions are
+    used, which give other last bits and are slower on slabs of a few planes.
+    """
     found: Operator | None = getattr(torch, "mkldnn_convolution", None)
     if found is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None

@@ -44,7 +44,10 @@ class Pending:
         self._tensors, self._done = tensors, done
 
     def numpy(self) -> tuple[npt.NDArray[Any], ...]:
-        """Wait for these copies, and for nothing else."""
+        """Wait for these copies, and for nothing else.
+
+        On a GPU they lie in page-locked memory, which is scarce: copy them, and drop them.
+        """
         if self._done is not None:
             self._done.synchronize()
         return tuple(tensor.numpy() for tensor in self._tensors)
@@ -77,7 +80,12 @@ class Transfers:
         return 0 if self._up is None else 2
 
     def upload(self, values: npt.NDArray[Any]) -> Tensor:
-        """Give an array to the device, in its own data type."""
+        """Give an array to the device, in its own data type.
+
+        On a CPU the result shares its memory where PyTorch can: leave the array as it is while the
+        result lives. On a GPU it is free as soon as this returns. uint16, uint32 and uint64 can be
+        moved and converted, but not computed with: convert them first.
+        """
         host = _tensor(values)
         if self._up is None:
             return host
@@ -91,7 +99,10 @@ class Transfers:
         return uploaded
 
     def download(self, *values: Tensor) -> Pending:
-        """Fetch tensors from the device, without waiting for them."""
+        """Fetch tensors from the device, without waiting for them.
+
+        They must not be written to any more; on a CPU the result shares their memory.
+        """
         if self._down is None:
             return Pending(tuple(value.detach() for value in values))
         values = tuple(value.detach().contiguous() for value in values)

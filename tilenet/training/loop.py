@@ -155,6 +155,7 @@ def train(
         Changed in place.
     patches : Patches
     optimization : Optimization
+        That of the patches' recipe: one seed draws patches and dropout.
     ranks : Ranks
         This process among those that train together.
 

@@ -71,7 +71,7 @@ class Patch:
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """Random patches of several volumes.
+    """Random patches of several volumes, none larger than a region (see :func:`check_patch`).
 
     Parameters
     ----------
