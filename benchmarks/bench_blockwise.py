@@ -61,23 +61,13 @@ class Silent:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a number of blocks cost.
-
-    Parameters
-    ----------
-    method : str
-        How they were run.
-    blocks : int
-        How many.
-    milliseconds : float
-        Wall time per block.
-    before, peak, after : int
-        Bytes of the process in which scheduler and client live; the peak is that of its whole life.
-    """
+    """What a number of blocks cost."""
 
     method: str
     blocks: int
-    milliseconds: float
+    milliseconds: float  # wall time per block
+    # before, peak, after: bytes of the process in which scheduler and client live; the peak is that
+    # of its whole life.
     before: int
     peak: int
     after: int

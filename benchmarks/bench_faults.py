@@ -51,13 +51,7 @@ def main(path: Path | None) -> None:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print a table.
-
-    Parameters
-    ----------
-    rows : list of dict
-        As the tests recorded them.
-    """
+    """Print rows as the tests recorded them."""
     table = Table(*COLUMNS, title="Faults in the middle of a run, and the same command again")
     for row in rows:
         table.add_row(*(str(row.get(column, "")) for column in COLUMNS))

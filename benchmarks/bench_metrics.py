@@ -46,24 +46,12 @@ DRAWN = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """What a figure costs.
-
-    Parameters
-    ----------
-    what : str
-        The figure.
-    where : str
-        On what it was computed.
-    seconds : float
-        For the whole stack.
-    pixels_per_second : float
-        Of the stack.
-    """
+    """What a figure costs."""
 
     what: str
-    where: str
-    seconds: float
-    pixels_per_second: float
+    where: str  # on what it was computed
+    seconds: float  # for the whole stack
+    pixels_per_second: float  # of the stack
 
 
 def stack(sections: int, side: int) -> tuple[Array, Array, Array]:

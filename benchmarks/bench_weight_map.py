@@ -37,20 +37,12 @@ SUBSET = 20
 
 @dataclass(frozen=True)
 class Timing:
-    """One section.
-
-    Parameters
-    ----------
-    section : str
-        Which one.
-    instances : int
-        How many it has.
-    ours, transforms, sorting : list of float
-        Seconds, per repeat; both parts of the usual loop are scaled to all instances.
-    """
+    """One section."""
 
     section: str
-    instances: int
+    instances: int  # how many it has
+    # ours, transforms, sorting: seconds, per repeat; both parts of the usual loop are scaled to all
+    # instances.
     ours: list[float]
     transforms: list[float]
     sorting: list[float]

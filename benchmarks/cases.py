@@ -25,27 +25,13 @@ TEXTURE = (2, 256, 256)
 
 @dataclass(frozen=True)
 class Case:
-    """One network on one volume.
+    """One network on one volume."""
 
-    Parameters
-    ----------
-    name : str
-        As ``--cases`` takes it.
-    architecture : UNetArchitecture
-        The network, with random weights.
-    shape : tuple of int
-        Voxels of the volume, (z, y, x).
-    loop_tile : tuple of int
-        Voxels that the bare loop keeps of an evaluation, (z, y, x).
-    overlap_chunk : tuple of int
-        Chunks of the Dask array that ``map_overlap`` works on, (z, y, x).
-    """
-
-    name: str
-    architecture: UNetArchitecture
-    shape: ZYX
-    loop_tile: ZYX
-    overlap_chunk: ZYX
+    name: str  # as ``--cases`` takes it
+    architecture: UNetArchitecture  # the network, with random weights
+    shape: ZYX  # voxels of the volume, (z, y, x)
+    loop_tile: ZYX  # voxels that the bare loop keeps of an evaluation, (z, y, x)
+    overlap_chunk: ZYX  # chunks of the Dask array that ``map_overlap`` works on, (z, y, x)
 
 
 FULL = (
@@ -73,17 +59,10 @@ RACE_QUICK = (dataclasses.replace(QUICK[0], shape=(1, 160, 144)), QUICK[1])
 
 @dataclass(frozen=True)
 class Inputs:
-    """A case on disk.
-
-    Parameters
-    ----------
-    case : Case
-        What it is.
-    source, model : str
-        The volume and the model file.
-    """
+    """A case on disk."""
 
     case: Case
+    # source, model: the volume and the model file.
     source: str
     model: str
 

@@ -47,21 +47,11 @@ QUICK = 8
 
 @dataclass(frozen=True)
 class Pattern:
-    """A way to read a volume.
+    """A way to read a volume."""
 
-    Parameters
-    ----------
-    name : str
-        What the table calls it.
-    kind : str
-        "sections" or "cube".
-    boxes : tuple of Box
-        What is read, one after the other.
-    """
-
-    name: str
-    kind: str
-    boxes: tuple[Box, ...]
+    name: str  # what the table calls it
+    kind: str  # "sections" or "cube"
+    boxes: tuple[Box, ...]  # what is read, one after the other
 
     @property
     def voxels(self) -> int:

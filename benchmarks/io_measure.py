@@ -40,28 +40,17 @@ CODECS = ("zstd-1", "zstd-3", "blosc-zstd", "blosc-lz4", "none")
 
 @dataclass
 class Timing:
-    """One way to read or write, timed.
+    """One way to read or write, timed."""
 
-    Parameters
-    ----------
-    table, case, method : str
-        What is compared, with which data, by which pipeline or with which shapes.
-    cores : int
-        Cores, and threads of the pipeline.
-    megabytes : float
-        Wanted or written, 10^6 bytes before compression.
-    facts : dict
-        What else is known of it.
-    wall, cpu : list of float
-        Seconds, per repeat; those of the processor are summed over all threads.
-    """
-
+    # table, case, method: what is compared, with which data, by which pipeline or with which
+    # shapes.
     table: str
     case: str
     method: str
-    cores: int
-    megabytes: float
-    facts: dict[str, float] = field(default_factory=dict)
+    cores: int  # cores, and threads of the pipeline
+    megabytes: float  # wanted or written, 10^6 bytes before compression
+    facts: dict[str, float] = field(default_factory=dict)  # what else is known of it
+    # wall, cpu: seconds, per repeat; those of the processor are summed over all threads.
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
@@ -89,22 +78,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measurements share.
+    """What all measurements share."""
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where volumes are written.
-    cores, repeats : int
-        Cores, and how often everything is repeated.
-    k : int
-        Divisor of all sizes.
-    """
-
-    folder: Path
+    folder: Path  # where volumes are written
+    # cores, repeats: cores, and how often everything is repeated.
     cores: int
     repeats: int
-    k: int
+    k: int  # divisor of all sizes
 
     def divided(self, shape: ZYX, kind: str) -> ZYX:
         """Make a shape smaller with ``--quick``."""

@@ -38,27 +38,16 @@ LAYOUTS: dict[str, tuple[ZYX, bool]] = {
 
 @dataclass(frozen=True)
 class Memory:
-    """One way to read one box.
+    """One way to read one box."""
 
-    Parameters
-    ----------
-    case, method : str
-        The chunks, and how many bytes of them at once.
-    cores : int
-        Cores, and threads of zarrs.
-    grown : int
-        Bytes by which the process grew when it read the box first; the box itself included.
-    box : int
-        Bytes of the box.
-    wall, cpu : list of float
-        Seconds, per repeat.
-    """
-
+    # case, method: the chunks, and how many bytes of them at once.
     case: str
     method: str
-    cores: int
+    cores: int  # cores, and threads of zarrs
+    # Bytes by which the process grew when it read the box first; the box itself included.
     grown: int
-    box: int
+    box: int  # bytes of the box
+    # wall, cpu: seconds, per repeat.
     wall: list[float]
     cpu: list[float]
 

@@ -29,45 +29,26 @@ from tilenet.volumes import open_volume
 
 @dataclass
 class Measured:
-    """Everything that was measured on one case; lists have a value per repeat.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        The case.
-    plan : Plan
-        How tilenet runs it.
-    cluster_start, first_wall : float
-        Seconds until the cluster was there, and of the first run over the blocks, whose workers
-        import, load the network and touch their memory for the first time.
-    peak : int
-        Bytes of the largest worker over all runs.
-    wall : list of float
-        Seconds of every further run over the blocks.
-    phases : list of dict
-        Seconds per phase, summed over blocks.
-    bare_pass : list of float
-        Seconds of one bare pass.
-    loop, overlap : list of float
-        Seconds of the baselines.
-    differences : dict
-        Largest absolute difference from the one pass, by method.
-    error, one_pass_error : float
-        Those of tilenet and of the one pass itself from a pass in float64, in a part; 0 where
-        there is none.
-    """
+    """Everything that was measured on one case; lists have a value per repeat."""
 
     inputs: Inputs
-    plan: Plan
+    plan: Plan  # how tilenet runs it
+    # cluster_start, first_wall: seconds until the cluster was there, and of the first run over the
+    # blocks, whose workers import, load the network and touch their memory for the first time.
     cluster_start: float = math.nan
     first_wall: float = math.nan
-    peak: int = 0
-    wall: list[float] = field(default_factory=list)
+    peak: int = 0  # bytes of the largest worker over all runs
+    wall: list[float] = field(default_factory=list)  # seconds of every further run over the blocks
+    # Seconds per phase, summed over blocks.
     phases: list[dict[str, float]] = field(default_factory=list)
-    bare_pass: list[float] = field(default_factory=list)
+    bare_pass: list[float] = field(default_factory=list)  # seconds of one bare pass
+    # loop, overlap: seconds of the baselines.
     loop: list[float] = field(default_factory=list)
     overlap: list[float] = field(default_factory=list)
+    # Largest absolute difference from the one pass, by method.
     differences: dict[str, float] = field(default_factory=dict)
+    # error, one_pass_error: those of tilenet and of the one pass itself from a pass in float64, in
+    # a part; 0 where there is none.
     error: float = 0.0
     one_pass_error: float = 0.0
 
@@ -89,27 +70,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and with what everything runs.
+    """Where and with what everything runs."""
 
-    Parameters
-    ----------
-    folder : Path
-        For volumes; local disk.
-    cluster : ClusterOptions
-        tilenet's local cluster: as many workers of one thread as there are cores.
-    workers : Pool
-        As many processes of one thread, for the bare passes.
-    solo : Pool
-        One process that may use all cores, for the baselines.
-    note : callable
-        Told what is being done.
-    """
-
-    folder: Path
+    folder: Path  # for volumes; local disk
+    # tilenet's local cluster: as many workers of one thread as there are cores.
     cluster: ClusterOptions
-    workers: Pool
-    solo: Pool
-    note: Callable[[str], None]
+    workers: Pool  # as many processes of one thread, for the bare passes
+    solo: Pool  # one process that may use all cores, for the baselines
+    note: Callable[[str], None]  # told what is being done
 
     def measure(self, case: Case, repeats: int) -> Measured:
         """Measure a case."""

@@ -189,15 +189,7 @@ def whole_pass(inputs: Inputs, threads: int) -> Floats:
 
 @dataclass(frozen=True)
 class Exact:
-    """A part of the whole pass in float64.
-
-    Parameters
-    ----------
-    box : Box
-        Where it is.
-    values : ndarray, shape (z, y, x), float64
-        Its probabilities.
-    """
+    """A part of the whole pass in float64."""
 
     box: Box
     values: npt.NDArray[np.float64]

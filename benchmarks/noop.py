@@ -10,16 +10,9 @@ from tilenet.worker import BlockReport
 
 @dataclass(frozen=True)
 class NoOp:
-    """Reports a block at once: what is left is the cost of scheduling it.
+    """Reports a block at once: what is left is the cost of scheduling it."""
 
-    Parameters
-    ----------
-    payload : bytes
-        What a task that does something would be sent with.
-    """
-
-    payload: bytes = b""
+    payload: bytes = b""  # what a task that does something would be sent with
 
     def __call__(self, box: Box) -> BlockReport:
-        """Report the block."""
         return BlockReport(box, dict.fromkeys(("read", "wait", "compute", "write"), 0.0))

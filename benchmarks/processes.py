@@ -32,12 +32,7 @@ _barrier: Barrier | None = None
 class Pool:
     """Processes that run a function all at once.
 
-    Parameters
-    ----------
-    count : int
-        Number of processes.
-    threads : int
-        Threads that numerical libraries may use in each: its environment says so, PyTorch's too.
+    ``threads`` of numerical libraries in each: its environment says so, PyTorch's too.
     """
 
     def __init__(self, count: int, threads: int) -> None:

@@ -36,36 +36,17 @@ LOOK_SECONDS, START_SECONDS = 1.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the processes.
+    """One look at the processes."""
 
-    Parameters
-    ----------
-    seconds : float
-        Since the first submission.
-    blocks : int
-        Finished so far.
-    memory : dict
-        Resident bytes of "scheduler" and "client", and of the "workers" together.
-    cpu : dict
-        Seconds of processor time of each since the first submission.
-    """
-
-    seconds: float
-    blocks: int
+    seconds: float  # since the first submission
+    blocks: int  # finished so far
+    # Resident bytes of "scheduler" and "client", and of the "workers" together.
     memory: dict[str, int]
-    cpu: dict[str, float]
+    cpu: dict[str, float]  # seconds of processor time of each since the first submission
 
 
 class Looks(threading.Thread):
-    """Looks at the processes every few seconds while the blocks run.
-
-    Parameters
-    ----------
-    processes : dict
-        Those of each part.
-    watch : Watch
-        Counts the blocks.
-    """
+    """Looks at the processes of each part every few seconds while the blocks run."""
 
     def __init__(self, processes: dict[str, list[psutil.Process]], watch: Watch) -> None:
         super().__init__(daemon=True)

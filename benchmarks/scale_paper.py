@@ -22,22 +22,13 @@ SHARD_BYTES, MISSING_BYTES = 1, 40
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured.
+    """What was measured."""
 
-    Parameters
-    ----------
-    scheduler, client : float
-        Seconds of processor time per block.
-    memory : float
-        Bytes resident of the client at the end.
-    listing : float or None
-        Seconds per shard to find out what is missing.
-    """
-
+    # scheduler, client: seconds of processor time per block.
     scheduler: float
     client: float
-    memory: float
-    listing: float | None
+    memory: float  # bytes resident of the client at the end
+    listing: float | None  # seconds per shard to find out what is missing
 
     @property
     def busier(self) -> float:

@@ -39,56 +39,37 @@ BYTES_PER_SHARD, INODES = 200, 100_000
 
 @dataclass(frozen=True)
 class Resume:
-    """What finding out cost.
+    """What finding out cost."""
 
-    Parameters
-    ----------
-    shards, stored : int
-        Of the output, and those that are there.
-    caches : str
-        "cold" where the system had dropped its caches before.
-    listing, listing_cpu : float
-        Seconds until it was known which blocks are missing, and of processor time.
-    command, command_cpu : float or None
-        The same of the whole ``predict``, cluster and planning included, where nothing was left to
-        do; the processor time is that of the client.
-    before, peak : int
-        Bytes resident before, and the most in the process's life.
-    """
-
+    # shards, stored: of the output, and those that are there.
     shards: int
     stored: int
-    caches: str
+    caches: str  # "cold" where the system had dropped its caches before
+    # listing, listing_cpu: seconds until it was known which blocks are missing, and of processor
+    # time.
     listing: float
     listing_cpu: float
+    # command, command_cpu: the same of the whole ``predict``, cluster and planning included, where
+    # nothing was left to do; the processor time is that of the client.
     command: float | None
     command_cpu: float | None
+    # before, peak: bytes resident before, and the most in the process's life.
     before: int
     peak: int
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output of many shards.
+    """An output of many shards."""
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where everything lies.
-    lattice : tuple of int
-        Its shards along (z, y, x).
-    source, model : str
-        Volume and model file.
-    """
-
-    folder: Path
-    lattice: ZYX
+    folder: Path  # where everything lies
+    lattice: ZYX  # its shards along (z, y, x)
+    # source, model: volume and model file.
     source: str
     model: str
 
     @property
     def location(self) -> Path:
-        """Where it lies."""
         return self.folder / "output.zarr"
 
     @property

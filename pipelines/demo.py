@@ -30,28 +30,22 @@ from tilenet.volumes import (
     reopen_for_writing,
 )
 
-#: Seeds of the volume to learn from and of the one to be judged on: no section is in both.
-TRAINING_SEED, TEST_SEED = 1, 2
+# Seeds of the volume to learn from and of the one to be judged on: no section is in both.
+_TRAINING_SEED, _TEST_SEED = 1, 2
 
-#: What the demonstration changes of the usual recipe: AdamW needs fewer steps than the paper's SGD.
-TRAINING = {
+# What the demonstration changes of the usual recipe: AdamW needs fewer steps than the paper's SGD.
+_TRAINING = {
     "optimization.optimizer": "adamw",
     "optimization.learning_rate": 0.002,
     "targets.names": ("membrane", "interior"),
 }
 
-#: Height of the captions above the pictures, pixels.
-CAPTION = 16
+# Height of the captions above the pictures, pixels.
+_CAPTION = 16
 
 
-class Paths:
-    """Where the demonstration puts things.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder that holds all of it.
-    """
+class _Paths:
+    """Where the demonstration puts things."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,17 +69,17 @@ def demo(folder: str, steps: int, sections: int, side: int, cluster: ClusterOpti
 
     Everything is written into FOLDER; what an earlier demonstration left there is replaced.
     """
-    paths = Paths(Path(folder))
+    paths = _Paths(Path(folder))
     if paths.folder.exists() and not paths.folder.is_dir():
         raise InvalidData(folder, "is not a folder", "Give another one.")
     paths.folder.mkdir(parents=True, exist_ok=True)
     _say(f"1/4  Synthetic EM: twice {sections} sections of {side} x {side} pixels")
     shape = (sections, side, side)
-    _store(synthetic_em(shape, seed=TRAINING_SEED), paths.train_em, paths.train_cells)
-    truth = synthetic_em(shape, seed=TEST_SEED)
+    _store(synthetic_em(shape, seed=_TRAINING_SEED), paths.train_em, paths.train_cells)
+    truth = synthetic_em(shape, seed=_TEST_SEED)
     _store(truth, paths.test_em, paths.test_cells)
     _say(f"2/4  Training: {steps} steps")
-    changes = {**TRAINING, "optimization.steps": steps}
+    changes = {**_TRAINING, "optimization.steps": steps}
     options = TrainingOptions(
         output=paths.model, changes=changes, threads=cluster.threads, overwrite=True
     )
@@ -106,7 +100,7 @@ def demo(folder: str, steps: int, sections: int, side: int, cluster: ClusterOpti
     if code:
         return code
     _say("4/4  Judgement")
-    click.echo(judge(paths, truth, summary))
+    click.echo(_judge(paths, truth, summary))
     return 0
 
 
@@ -134,23 +128,7 @@ def _chunk(shape: ZYX) -> ZYX:
     return zyx(min(n, m) for n, m in zip(shape, (16, 256, 256), strict=True))
 
 
-def judge(paths: Paths, truth: SyntheticEM, summary: Summary) -> str:
-    """Compare the prediction with the truth, and draw the middle section.
-
-    Parameters
-    ----------
-    paths : Paths
-        Where everything is.
-    truth : SyntheticEM
-        The volume that was predicted, with its labels.
-    summary : Summary
-        Of the prediction.
-
-    Returns
-    -------
-    str
-        Figures and paths, for people.
-    """
+def _judge(paths: _Paths, truth: SyntheticEM, summary: Summary) -> str:
     stored = open_volume(paths.prediction)
     values = stored.read(Box.of_shape(stored.shape))
     proposal = values / UINT8.one
@@ -160,7 +138,7 @@ def judge(paths: Paths, truth: SyntheticEM, summary: Summary) -> str:
         "truth": truth.cells[middle],
         "prediction": values[middle],
     }
-    draw_panels(panels).save(paths.picture)
+    _draw_panels(panels).save(paths.picture)
     found = isbi_figures(truth.cells, proposal, figures=["pixel", "rand"])
     facts: dict[str, Any] = {
         "pixel error": f"{found.pixel:.4f}   (1 - best F score)",
@@ -174,23 +152,12 @@ def judge(paths: Paths, truth: SyntheticEM, summary: Summary) -> str:
     return "\n".join(f"{name:12} {value}" for name, value in facts.items())
 
 
-def draw_panels(panels: dict[str, npt.NDArray[np.uint8]]) -> Image.Image:
-    """Draw sections side by side, each under its caption.
-
-    Parameters
-    ----------
-    panels : dict
-        Caption to a section, ndarray of uint8, shape (y, x).
-
-    Returns
-    -------
-    PIL.Image.Image
-        Grey values.
-    """
+def _draw_panels(panels: dict[str, npt.NDArray[np.uint8]]) -> Image.Image:
+    # By caption sections of shape (y, x), drawn side by side.
     height, width = next(iter(panels.values())).shape
-    picture = Image.new("L", (len(panels) * (width + 4) - 4, height + CAPTION), 255)
+    picture = Image.new("L", (len(panels) * (width + 4) - 4, height + _CAPTION), 255)
     pen = ImageDraw.Draw(picture)
     for i, (caption, section) in enumerate(panels.items()):
         pen.text((i * (width + 4) + 2, 2), caption, fill=0)
-        picture.paste(Image.fromarray(section), (i * (width + 4), CAPTION))
+        picture.paste(Image.fromarray(section), (i * (width + 4), _CAPTION))
     return picture

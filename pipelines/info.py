@@ -39,7 +39,6 @@ def model_facts(path: str) -> dict[str, Any]:
     Parameters
     ----------
     path : str
-        The file.
 
     Returns
     -------
@@ -80,7 +79,6 @@ def volume_facts(source: VolumeReference) -> dict[str, Any]:
     Parameters
     ----------
     source : VolumeReference
-        The volume.
 
     Returns
     -------

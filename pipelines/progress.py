@@ -95,7 +95,6 @@ class LineReporter:
         self._line()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block."""
         self._count(box, isinstance(result, str))
         if time.monotonic() - self._last >= LINE_SECONDS:
             self._line()
@@ -113,7 +112,6 @@ class LineReporter:
         self._unsaid, self._told = 0, time.monotonic()
 
     def note(self, text: str) -> None:
-        """Say something."""
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def _count(self, box: Box, failed: bool) -> None:
@@ -177,18 +175,16 @@ class BarReporter(LineReporter):
         self._bar.stop()
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count one block."""
         self._count(box, isinstance(result, str))
         text = rate(self.voxels / self._seconds()) + self._trouble()
         self._bar.update(self._task, advance=1, rate=text)
 
     def note(self, text: str) -> None:
-        """Say something above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
 
 def rate(per_second: float) -> str:
-    """Put a number of voxels per second into words.
+    """Put a rate into words.
 
     Parameters
     ----------
@@ -212,7 +208,6 @@ def clock(seconds: float) -> str:
     Parameters
     ----------
     seconds : float
-        Duration.
 
     Returns
     -------

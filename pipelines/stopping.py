@@ -42,12 +42,11 @@ class Stop:
 
 
 class Stopped(Exception):
-    """A run ended early because a signal asked for it.
+    """A run ended early because a signal, by its number, asked for it.
 
     Parameters
     ----------
     signal : int
-        Number of the signal.
     """
 
     def __init__(self, signal: int) -> None:
@@ -60,13 +59,7 @@ _open: list[Stop] = []
 
 
 def check_stop() -> None:
-    """Go no further when a signal asked to stop, whoever was told of it.
-
-    Raises
-    ------
-    Stopped
-        By a signal.
-    """
+    """Raise :class:`Stopped` when a signal asked to stop, whoever was told of it."""
     for stop in _open:
         stop.check()
 
@@ -85,12 +78,7 @@ def stop_on_signals(*, at_once: bool = False) -> Iterator[Stop]:
     Yields
     ------
     Stop
-        Set when a signal arrived.
-
-    Raises
-    ------
-    Stopped
-        When something failed after a signal had arrived.
+        Set when a signal arrived; what fails after that is raised as :class:`Stopped`.
     """
     stop = Stop()
 

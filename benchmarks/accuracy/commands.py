@@ -25,13 +25,7 @@ def data_folder() -> Path:
 
 
 class Commands:
-    """Commands in a folder, and the seconds that they took.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Made if it is not there.
-    """
+    """Commands in a folder, which is made if need be, and the seconds that they took."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,5 +27,4 @@ def created(output: str, shape: ZYX, chunk: ZYX) -> Any:
 
 
 def save(output: str, values: Any) -> None:
-    """Write an array."""
     zarr.save_array(output, values)

@@ -11,15 +11,7 @@ from benchmarks.methods import Floats
 
 
 class PatchInferencer:
-    """Evaluates patches, and weights them by chunkflow's mask.
-
-    Parameters
-    ----------
-    path : str
-        Model file.
-    mask : ndarray, shape (z, y, x)
-        Weights such that patches that overlap add up.
-    """
+    """Evaluates patches, and weights them by chunkflow's mask, (z, y, x), so that they add up."""
 
     def __init__(self, path: str, mask: Any) -> None:
         self.model, self.mask = methods.load(path), np.asarray(mask)

@@ -37,18 +37,10 @@ _LAYOUT = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a contestant cuts a volume.
+    """How a contestant cuts a volume."""
 
-    Parameters
-    ----------
-    kept : tuple of int
-        Voxels of a tile, window, chunk, block or patch, (z, y, x).
-    at_once : int
-        How many of them are evaluated at once: the size of a batch, or threads.
-    """
-
-    kept: ZYX
-    at_once: int = 1
+    kept: ZYX  # voxels of a tile, window, chunk, block or patch, (z, y, x)
+    at_once: int = 1  # how many of them are evaluated at once: the size of a batch, or threads
 
 
 @dataclass(slots=True)
@@ -61,39 +53,23 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A way to predict a volume.
+    """A way to predict a volume."""
 
-    Parameters
-    ----------
-    name, title : str
-        As ``--methods`` takes it, and as the table has it.
-    run : callable
-        Predicts, in a process of its own, inputs into the path of a Zarr array of float32 with a
-        setting on a number of cores. The array may hold only the volume's middle.
-    choose : callable
-        Gives the setting for inputs and a number of cores; None where it does not take part.
-    code : tuple
-        Functions and classes that a user writes.
-    package : str or None
-        What has to be installed.
-    rest : callable
-        Gives memory back after a run, in its process.
-    finish : callable or None
-        Ends what it has started, in its process.
-    """
-
+    # name, title: as ``--methods`` takes it, and as the table has it.
     name: str
     title: str
+    # Predicts, in a process of its own, inputs into the path of a Zarr array of float32 with a
+    # setting on a number of cores. The array may hold only the volume's middle.
     run: Callable[[Inputs, str, Setting, int], Run]
+    # Gives the setting for inputs and a number of cores; None where it does not take part.
     choose: Callable[[Inputs, int], Setting | None]
-    code: tuple[Any, ...]
-    package: str | None = None
-    rest: Callable[[], None] = give_back
-    finish: Callable[[], None] | None = None
+    code: tuple[Any, ...]  # functions and classes that a user writes
+    package: str | None = None  # what has to be installed
+    rest: Callable[[], None] = give_back  # gives memory back after a run, in its process
+    finish: Callable[[], None] | None = None  # ends what it has started, in its process
 
     @property
     def is_installed(self) -> bool:
-        """Whether what it needs is there."""
         return self.package is None or importlib.util.find_spec(self.package) is not None
 
     def taking(self, setting: Setting) -> Self:

@@ -50,36 +50,17 @@ def opened(contestants: Sequence[Contestant], cores: int) -> Iterator[Pools]:
 
 @dataclass
 class Entry:
-    """A contestant in a case.
-
-    Parameters
-    ----------
-    contestant : Contestant
-        What it is.
-    setting : Setting
-        How it cuts the volume.
-    pool : Pool
-        Its process.
-    runs : list of Run
-        Every run.
-    part : float
-        Share of the volume that a run predicts.
-    difference : float
-        Largest absolute difference from the one pass.
-    error : float
-        Largest absolute difference from the part that was computed in float64; 0 without one.
-    peak : int
-        Bytes that its processes have had resident.
-    """
+    """A contestant in a case."""
 
     contestant: Contestant
-    setting: Setting
+    setting: Setting  # how it cuts the volume
     pool: Pool
     runs: list[Run] = field(default_factory=list)
-    part: float = 1.0
-    difference: float = 0.0
+    part: float = 1.0  # share of the volume that a run predicts
+    difference: float = 0.0  # largest absolute difference from the one pass
+    # Largest absolute difference from the part that was computed in float64; 0 without one.
     error: float = 0.0
-    peak: int = 0
+    peak: int = 0  # bytes that its processes have had resident
 
     @property
     def is_due(self) -> bool:
@@ -88,7 +69,6 @@ class Entry:
         return quick or self.contestant.name == "tilenet"  # which all are compared with
 
     def compete(self, inputs: Inputs, output: str, cores: int, setting: Setting) -> None:
-        """Predict once."""
         shutil.rmtree(output, ignore_errors=True)
         self.runs.append(self.pool.alone(self.contestant.run, inputs, output, setting, cores))
         # Processes that wait hold little, so that all of them fit beside the one that runs.
@@ -108,40 +88,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Result:
-    """How a race went.
+    """How a race went."""
 
-    Parameters
-    ----------
-    plan : Plan
-        tilenet's.
-    rounding : float
-        Error of the one pass itself, where a part was computed in float64; else 0.
-    entries : list of Entry
-        How everyone did.
-    """
-
-    plan: Plan
-    rounding: float
-    entries: list[Entry]
+    plan: Plan  # tilenet's
+    rounding: float  # error of the one pass itself, where a part was computed in float64; else 0
+    entries: list[Entry]  # how everyone did
 
 
 @dataclass(frozen=True)
 class Race:
-    """Where contestants meet.
+    """Where contestants meet."""
 
-    Parameters
-    ----------
-    folder : Path
-        For volumes; local disk.
-    cores : int
-        Cores that every contestant may use.
-    note : callable
-        Told what is being done.
-    """
-
-    folder: Path
-    cores: int
-    note: Callable[[str], None]
+    folder: Path  # for volumes; local disk
+    cores: int  # cores that every contestant may use
+    note: Callable[[str], None]  # told what is being done
 
     def run(self, case: Case, pools: Pools, repeats: int) -> Result:
         """Let contestants take turns."""

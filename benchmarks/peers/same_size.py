@@ -25,7 +25,6 @@ class Mirrored(nn.Module):
 
     @torch.inference_mode()
     def forward(self, given: Tensor) -> Tensor:
-        """Evaluate windows."""
         law, size = self.architecture, zyx(given.shape[2:])
         legal = law.input_for(law.output_for(size))
         high = zyx(m - n - h for m, n, h in zip(legal, size, law.halo, strict=True))
@@ -49,7 +48,6 @@ class Embedded(nn.Module):
 
     @torch.inference_mode()
     def forward(self, given: Tensor) -> Tensor:
-        """Evaluate blocks."""
         low_z, low_y, low_x = self.more
         scores = self.network(given[:, :, low_z:, low_y:, low_x:])
         z, y, x = self.block

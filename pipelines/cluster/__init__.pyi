@@ -4,16 +4,13 @@ from .from_profile import MEMORY_SHARE as MEMORY_SHARE
 from .from_profile import make_options as make_options
 from .job_cluster import JobCluster as JobCluster
 from .job_script import make_job as make_job
-from .joined import CONNECT_SECONDS as CONNECT_SECONDS
 from .local import choose_dashboard as choose_dashboard
 from .local import default_workers as default_workers
 from .nannies import nanny_log_tail as nanny_log_tail
-from .options import Batch as Batch
 from .options import ClusterOptions as ClusterOptions
 from .options import leave_time as leave_time
 from .profile import FLAGS as FLAGS
 from .profile import OUTAGE_SECONDS as OUTAGE_SECONDS
-from .profile import Profile as Profile
 from .replacing import patience as patience
 from .replacing import remove as remove
 from .replacing import replace as replace
@@ -21,7 +18,6 @@ from .replacing import replace_unfit as replace_unfit
 from .scheduler_rpc import ask as ask
 from .slurm import slurm_features as slurm_features
 from .systems import SYSTEMS as SYSTEMS
-from .tls import Tls as Tls
 from .values import read_address as read_address
 from .values import read_bytes as read_bytes
 from .values import read_seconds as read_seconds

@@ -35,7 +35,6 @@ def open_client(
     Parameters
     ----------
     options : ClusterOptions
-        Which cluster to use.
     stop : Stop, optional
         Ends the wait for jobs that do not start.
     needed : int
@@ -45,19 +44,6 @@ def open_client(
     ------
     distributed.Client
         Connected, with at least one worker.
-
-    Raises
-    ------
-    InvalidData
-        When the scheduler cannot be reached or has no workers, or workers have not this tilenet.
-    WorkerTooSmall
-        When a worker, or this machine, has not the memory.
-    SchedulerLost
-        When it ended in the meantime.
-    QueueRefused, JobsNotStarted, JobsFailed
-        When the queueing system gives no workers.
-    Stopped
-        When a signal arrived before there were any.
     """
     if options.local:
         opened = local_client(options)
@@ -78,22 +64,14 @@ def resolve(options: ClusterOptions, device: str = "cpu") -> ClusterOptions:
     Parameters
     ----------
     options : ClusterOptions
-        Which cluster to use.
     device : str
-        Device that the workers compute on. On this machine "cuda" is every GPU that it shows, one
-        worker process each, and "cuda:1" that one alone.
+        On this machine "cuda" is every GPU that it shows, one worker process each; "cuda:1" is
+        that one alone.
 
     Returns
     -------
     ClusterOptions
         With the number of workers, the most slots and the least memory that one of them has.
-
-    Raises
-    ------
-    InvalidData
-        When the scheduler or a worker does not answer.
-    Stopped
-        When a signal arrived meanwhile.
     """
     if options.scheduler is not None:
         return _ask(options, device)

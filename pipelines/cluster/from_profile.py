@@ -21,7 +21,7 @@ MEMORY_SHARE = 0.75
 
 
 def make_options(cluster: str | None, flags: Mapping[str, Any]) -> ClusterOptions:
-    """Put a profile and the options of a command together; options win.
+    """Put a profile and the options of a command together, and check them; options win.
 
     Parameters
     ----------
@@ -34,13 +34,6 @@ def make_options(cluster: str | None, flags: Mapping[str, Any]) -> ClusterOption
     -------
     ClusterOptions
         Checked as far as that goes without the cluster.
-
-    Raises
-    ------
-    InvalidProfile
-        Naming every key that is unknown (and the nearest known one) or has an impossible value.
-    InvalidData
-        When a library is missing, or TLS files do not fit.
     """
     values: dict[str, Any] = {}
     if cluster in ("local", *SYSTEMS):

@@ -16,8 +16,7 @@ class JobCluster(SpecCluster):  # type: ignore[misc]  # distributed has no types
     Attributes
     ----------
     give_up : callable
-        Takes the name of a worker, and what is wrong with it: its job is cancelled, and another is
-        submitted.
+        Takes a worker's name and what is wrong with it: another job replaces the worker's.
     held : bool
         Whether jobs are kept that have nothing to do, because the run is paused.
     """

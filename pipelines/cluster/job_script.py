@@ -22,7 +22,7 @@ DEATH_SECONDS = 60
 
 
 def make_job(options: ClusterOptions, *, address: str, job_name: str, worker: str) -> Any:
-    """Describe a job.
+    """Describe a job that holds one worker or several.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def make_job(options: ClusterOptions, *, address: str, job_name: str, worker: st
     address : str
         Of the scheduler that the workers join.
     job_name : str
-        Name of the job, as the queue shows it.
+        As the queue shows it.
     worker : str
         Name of its worker, or the beginning of the names of several.
 

@@ -83,17 +83,7 @@ class _Worker:
 
 
 class Jobs:
-    """The jobs of one command.
-
-    Parameters
-    ----------
-    options : ClusterOptions
-        With ``batch``.
-    cluster : JobCluster
-        The scheduler.
-    client : distributed.Client
-        Closed when no worker comes any more.
-    """
+    """The jobs of one command; its client is closed when no worker comes any more."""
 
     def __init__(self, options: ClusterOptions, cluster: JobCluster, client: Client) -> None:
         assert options.batch is not None

@@ -37,7 +37,6 @@ _CURE = (
 
 @contextlib.contextmanager
 def joined_client(options: ClusterOptions) -> Iterator[Client]:
-    """Join a running scheduler."""
     address = find_address(str(options.scheduler))
     # Dask prints a traceback of its own when a scheduler is lost; what we say of it is enough.
     with (

@@ -83,22 +83,17 @@ def accept_any_port() -> None:
 
 
 def choose_dashboard(wanted: str | None) -> str:
-    """Choose where the dashboard listens.
+    """Choose where the dashboard listens: another port on loopback where Dask's usual one is taken.
 
     Parameters
     ----------
     wanted : str or None
-        HOST:PORT, if the user said so.
+        HOST:PORT, if the user said so; an error when nobody can listen there.
 
     Returns
     -------
     str
-        That, or an address on loopback; another port where Dask's usual one is taken.
-
-    Raises
-    ------
-    InvalidData
-        When nobody can listen where the user wants.
+        HOST:PORT.
     """
     host, _, port = (wanted or DASHBOARD).rpartition(":")
     try:
@@ -117,7 +112,7 @@ def default_workers(threads: int) -> int:
     Parameters
     ----------
     threads : int
-        Threads of each.
+        Of each.
 
     Returns
     -------

@@ -30,7 +30,6 @@ class Lsf(QueueingSystem):
         return [f"-o {profile.log_directory}/%J.log", *gpus]
 
     def list_jobs(self, name: str) -> dict[str, Listed]:
-        """Ask ``bjobs``."""
         form = ("-a", "-noheader", "-o", "jobid stat pend_reason delimiter='|'")
         none = "no .*job found|is not found"
         return read_lsf(run_command(["bjobs", "-J", name, *form], none=none))

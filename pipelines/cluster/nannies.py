@@ -66,7 +66,6 @@ def nanny_log_tail() -> tuple[str, ...]:
 
 
 def dask_setup(nanny: Any) -> None:
-    """Set up a nanny."""
     # Once for a process, whatever the number of its nannies.
     atexit.unregister(end_workers)
     atexit.register(end_workers)

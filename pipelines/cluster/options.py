@@ -17,19 +17,12 @@ from pipelines.progress import clock
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Jobs of a queueing system that hold the workers.
-
-    Parameters
-    ----------
-    profile : Profile
-        What the user wants of them.
-    lifetime, stagger : int
-        Seconds after which a job's workers take no further block, finish those they have and end;
-        and how much earlier, drawn anew for each job, so that they do not all end at once.
-    """
+    """Jobs of a queueing system that hold the workers."""
 
     profile: Profile
+    # Seconds after which a job's workers take no further block, finish those they have and end.
     lifetime: int
+    # How much earlier, drawn anew for each job, so that they do not all end at once.
     stagger: int
 
     @property
@@ -54,28 +47,23 @@ class ClusterOptions:
         Address of a running scheduler, for example tcp://node:8786, or its scheduler file.
     batch : Batch or None
         Jobs that hold the workers. Without either, workers are processes on this machine.
-    workers : int
-        Worker processes in all.
-    slots : int
-        Tasks at once in each worker.
+    workers, slots : int
+        Worker processes in all; tasks at once in each.
     threads : int or None
-        Threads that numerical libraries may use in each worker; None means 1, or what an output
-        that is continued was begun with.
+        Of numerical libraries in each worker; None: 1, or as a continued output was begun.
     memory : int
         Bytes that each worker may use.
     gpus : int
         GPUs of this machine, one per local worker; 0 where it computes on the CPU or one GPU.
     tls : Tls or None
-        Files for encrypted connections.
     block_timeout : float or None
-        Seconds in which a worker that computes has to finish some block; None is many times what
-        one is expected to take.
+        Seconds in which a busy worker has to finish a block; None: many times what is expected.
     outage_timeout : float
         Seconds that a run waits in all while block after block fails.
     cores : int or None
         Cores of this machine, where the plan may share them out to workers and threads.
     machine : str or None
-        What the workers compute with, from :func:`tilenet.inference.machine_name`; None asks here.
+        What the workers compute with, from ``machine_name``; None asks here.
     dashboard : str or None
         Where the dashboard listens, HOST:PORT; None is loopback.
     """
@@ -101,14 +89,11 @@ class ClusterOptions:
 
 
 def leave_time(options: ClusterOptions, block_seconds: float) -> ClusterOptions:
-    """Leave the workers of jobs the time to finish blocks that last so long.
-
-    Says so on stderr where the walltime, or a lifetime that the user chose, does not allow it.
+    """Leave the workers of jobs the time to finish blocks, or warn where that cannot be.
 
     Parameters
     ----------
     options : ClusterOptions
-        Where to compute.
     block_seconds : float
         What a block is expected to take while others keep its worker busy.
 

@@ -34,16 +34,10 @@ class _ProfileTable(BaseModel):
 
 
 class TlsFiles(_ProfileTable):
-    """Files for encrypted connections; all three or none.
+    """Files for encrypted connections, PEM; all three or none."""
 
-    Parameters
-    ----------
-    ca, cert, key : str or None
-        Certificate of the authority, this side's certificate, and its private key; PEM.
-    """
-
-    ca: Text | None = None
-    cert: Text | None = None
+    ca: Text | None = None  # certificate of the authority
+    cert: Text | None = None  # of this side
     key: Text | None = None
 
     @property
@@ -55,82 +49,37 @@ class TlsFiles(_ProfileTable):
 
 
 class Profile(_ProfileTable):
-    """Where to compute. "Machine" is this one, or the one that a job gets.
-
-    Parameters
-    ----------
-    kind : {"local", "slurm", "lsf", "pbs", "sge"}
-        Processes on this machine, or jobs of a queueing system.
-    scheduler : str or None
-        A running scheduler instead: its address or scheduler file.
-    workers : int or None
-        Worker processes of a machine; one per core, in jobs one or one per GPU.
-    slots : int
-        Blocks at once per worker.
-    threads : int or None
-        CPU threads of each worker; 1.
-    memory : int or None
-        Bytes that the workers of a machine may use together; a job has to say it.
-    queue, account : str or None
-        Queue (partition), and whom to charge.
-    walltime : int or None
-        Seconds that a job may run; a job has to say it.
-    gpus_per_job, cores : int
-        GPUs and CPU cores of a job; as many cores as its workers have threads.
-    min_jobs, max_jobs : int or None
-        Jobs at once, as many as there is work for; 1, and as many as the least.
-    directives : tuple of str
-        Further directives, each as it follows #SBATCH, #BSUB, #PBS or #$.
-    setup : tuple of str
-        Shell lines before the workers start.
-    python : str or None
-        Interpreter of the workers; the command's own.
-    interface : str or None
-        Network interface of scheduler and workers.
-    log_directory : str
-        Where the jobs' output goes.
-    local_directory : str or None
-        Scratch folder of the workers.
-    lifetime, lifetime_stagger : int or None
-        Seconds after which a job's workers take no further block, and how much earlier by chance.
-    start_timeout : int
-        Seconds to go without any worker.
-    block_timeout : int or None
-        Seconds in which a worker has to finish some block.
-    outage_timeout : int
-        Seconds that a run waits in all while block after block fails.
-    tls : TlsFiles
-        Files for encrypted connections.
-    dashboard : str or None
-        Where the dashboard listens, HOST:PORT; on loopback.
-    """
+    """Where to compute. "Machine" is this one, or the one that a job gets."""
 
     kind: Kind = "local"
-    scheduler: Text | None = None
-    workers: Count | None = None
-    slots: Count = 2
-    threads: Count | None = None
-    memory: Bytes | None = None
-    queue: Text | None = None
-    account: Text | None = None
-    walltime: Seconds | None = None
+    scheduler: Text | None = None  # one that runs: its address or scheduler file
+    workers: Count | None = None  # of a machine; one per core, in jobs one or one per GPU
+    slots: Count = 2  # blocks at once per worker
+    threads: Count | None = None  # of each worker; 1
+    memory: Bytes | None = None  # of a machine's workers together; a job has to say it
+    queue: Text | None = None  # or partition
+    account: Text | None = None  # whom to charge
+    walltime: Seconds | None = None  # a job has to say it
     gpus_per_job: int = Field(default=0, ge=0)
-    cores: Count | None = None
-    min_jobs: Count | None = None
-    max_jobs: Count | None = None
+    cores: Count | None = None  # of a job; as many as its workers have threads
+    min_jobs: Count | None = None  # at once; 1
+    max_jobs: Count | None = None  # at once, as there is work for; as many as the least
+    # Further ones, each as it follows #SBATCH, #BSUB, #PBS or #$.
     directives: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    # Shell lines before the workers start.
     setup: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    python: Text | None = None
-    interface: Text | None = None
-    log_directory: Text = "tilenet-logs"
-    local_directory: Text | None = None
-    lifetime: Seconds | None = None
-    lifetime_stagger: Seconds | None = None
-    start_timeout: Seconds = 3600
-    block_timeout: Seconds | None = None
+    python: Text | None = None  # interpreter of the workers; the command's own
+    interface: Text | None = None  # network interface of scheduler and workers
+    log_directory: Text = "tilenet-logs"  # of the jobs' output
+    local_directory: Text | None = None  # scratch folder of the workers
+    lifetime: Seconds | None = None  # after it, a job's workers take no further block
+    lifetime_stagger: Seconds | None = None  # how much earlier, by chance
+    start_timeout: Seconds = 3600  # to go without any worker
+    block_timeout: Seconds | None = None  # in which a worker has to finish some block
+    # That a run waits in all while block after block fails.
     outage_timeout: Seconds = int(OUTAGE_SECONDS)
     tls: TlsFiles = TlsFiles()
-    dashboard: Address | None = None
+    dashboard: Address | None = None  # where it listens; on loopback
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -191,12 +140,10 @@ class Profile(_ProfileTable):
 
     @property
     def job_workers(self) -> int:
-        """Workers of a job."""
         return self.workers or self.gpus_per_job or 1
 
     @property
     def job_cores(self) -> int:
-        """CPU cores of a job."""
         return self.cores or self.job_workers * (self.threads or 1)
 
 

@@ -26,7 +26,6 @@ def patience(client: Client) -> float:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
 
     Returns
     -------
@@ -52,9 +51,7 @@ def replace(client: Client, address: str, name: str) -> None:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     address, name : str
-        Of the worker.
     """
     _end(client, address, name, HUNG, again=True)
 
@@ -65,11 +62,8 @@ def replace_unfit(client: Client, address: str, name: str, *, again: bool) -> No
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     address, name : str
-        Of the worker.
     again : bool
-        Whether another is to be tried.
     """
     _end(client, address, name, UNFIT, again=again)
 
@@ -90,9 +84,7 @@ def remove(client: Client, addresses: Sequence[str]) -> None:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     addresses : sequence of str
-        Of the workers.
     """
     for address in addresses:
         ask(client, client.run_on_scheduler, _remover(), address)

@@ -28,7 +28,6 @@ def ask(client: Client, question: Callable[..., Any], *arguments: Any) -> Any:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     question : callable
         A method of the client that asks, for example ``client.run_on_scheduler``.
     *arguments
@@ -38,13 +37,6 @@ def ask(client: Client, question: Callable[..., Any], *arguments: Any) -> Any:
     -------
     object
         The answer.
-
-    Raises
-    ------
-    SchedulerLost
-        When there is none in time.
-    Stopped
-        When a signal came while there was none.
     """
     address = client.scheduler.address if client.scheduler else "(closed)"
     try:

@@ -18,7 +18,6 @@ class Sge(QueueingSystem):
     name = "sge"
 
     def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
-        """Give arguments of ``SGEJob``."""
         # Names of parallel environments and of memory are the site's: they are directives.
         return {
             "project": profile.account,
@@ -38,7 +37,6 @@ class Sge(QueueingSystem):
         return f"directives lack {environment}, the parallel environment of the site"
 
     def list_jobs(self, name: str) -> dict[str, Listed]:
-        """Ask ``qstat``."""
         found = read_sge(run_command(["qstat", "-xml", "-u", "*"]), name)
         waits = [number for number, job in found.items() if job.phase == "waiting"]
         for number in waits[:1]:  # the reason is long, and that of one is that of all

@@ -22,7 +22,6 @@ class Slurm(QueueingSystem):
     name = "slurm"
 
     def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
-        """Give arguments of ``SLURMJob``."""
         return {"account": profile.account, "walltime": walltime, "job_cpu": profile.job_cores}
 
     def directives(self, profile: Profile) -> list[str]:
@@ -31,7 +30,6 @@ class Slurm(QueueingSystem):
         return [f"-o {profile.log_directory}/%x-%j.log", *gpus]
 
     def list_jobs(self, name: str) -> dict[str, Listed]:
-        """Ask ``squeue``."""
         form = ("--noheader", "--states=all", "--format=%i|%T|%r")
         return read_slurm(run_command(["squeue", "--name", name, *form]))
 
@@ -49,7 +47,6 @@ def slurm_features(nodes: Sequence[str]) -> dict[str, frozenset[str]]:
     Parameters
     ----------
     nodes : sequence of str
-        Their names.
 
     Returns
     -------

@@ -14,18 +14,10 @@ from tilenet.errors import InvalidData
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """Files that encrypt what a cluster's processes say, and prove who they are.
+    """PEM files that encrypt what a cluster's processes say, and prove who they are."""
 
-    Parameters
-    ----------
-    ca : str
-        Certificate of the authority that signed the others, PEM.
-    cert, key : str
-        Certificate of this side and its private key, PEM.
-    """
-
-    ca: str
-    cert: str
+    ca: str  # certificate of the authority that signed the others
+    cert: str  # of this side
     key: str
 
 

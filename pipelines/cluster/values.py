@@ -12,7 +12,7 @@ MOST_PORTS = 65535
 
 
 def read_bytes(value: Any) -> int:
-    """Read a number of bytes.
+    """Read a number of bytes; ValueError when it is none, or not positive.
 
     Parameters
     ----------
@@ -23,11 +23,6 @@ def read_bytes(value: Any) -> int:
     -------
     int
         Bytes.
-
-    Raises
-    ------
-    ValueError
-        When it is none, or not positive.
     """
     try:
         count = int(parse_bytes(value))
@@ -39,7 +34,9 @@ def read_bytes(value: Any) -> int:
 
 
 def read_seconds(value: Any) -> int:
-    """Read a duration.
+    """Read a duration; ValueError when it is none, not positive, or without a unit.
+
+    Queueing systems disagree on what a bare number is.
 
     Parameters
     ----------
@@ -51,11 +48,6 @@ def read_seconds(value: Any) -> int:
     -------
     int
         Seconds.
-
-    Raises
-    ------
-    ValueError
-        When it is none, not positive, or without a unit: queueing systems disagree on what that is.
     """
     text = str(value).strip()
     if match := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
@@ -71,7 +63,7 @@ def read_seconds(value: Any) -> int:
 
 
 def read_address(value: Any) -> str:
-    """Read where to listen.
+    """Read where to listen; ValueError when it is no address.
 
     Parameters
     ----------
@@ -82,11 +74,6 @@ def read_address(value: Any) -> str:
     -------
     str
         The same.
-
-    Raises
-    ------
-    ValueError
-        When it is none.
     """
     match = re.fullmatch(r"[^\s:/\[\]]+:(\d{1,5})", str(value))
     if match is None or int(match[1]) > MOST_PORTS:

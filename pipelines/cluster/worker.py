@@ -24,7 +24,6 @@ _running: set[asyncio.Task[None]] = set()
 
 
 def dask_setup(worker: Any) -> None:
-    """Set up a worker process."""
     # Signals often reach the whole process group; only the command may decide what they mean.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -36,7 +36,6 @@ class WorkerState:
     Parameters
     ----------
     address, name : str
-        Of the worker.
     threads, memory : int
         Blocks at once; bytes, 0 where it has no limit.
     silent : float
@@ -48,8 +47,7 @@ class WorkerState:
     resources : frozenset of str
         Names of Dask's resources that it offers.
     nanny : str
-        Address of the process of Dask's that looks after it and starts it anew when it ends; empty
-        where there is none.
+        Address of its nanny, which starts it anew when it ends; empty where there is none.
     """
 
     address: str
@@ -70,7 +68,6 @@ def survey(client: Client) -> list[WorkerState]:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
 
     Returns
     -------
@@ -114,17 +111,11 @@ def task_resources(client: Client) -> dict[str, float] | None:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
 
     Returns
     -------
     dict or None
         Dask resources of a task.
-
-    Raises
-    ------
-    WorkersGone
-        When no worker is left, and none comes.
     """
     # The client's own list of workers is an empty one at times, and tasks that ask for what no
     # worker offers wait for ever.
@@ -132,12 +123,11 @@ def task_resources(client: Client) -> dict[str, float] | None:
 
 
 def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Ask every worker, and name those that do not answer.
+    """Ask every worker, and name in the error those that hang or ended meanwhile.
 
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     question : callable
         What each is to call.
     *arguments
@@ -147,13 +137,6 @@ def ask_workers(client: Client, question: Callable[..., Any], *arguments: Any) -
     -------
     dict
         Answers by address; at least one.
-
-    Raises
-    ------
-    InvalidData
-        When a worker hangs, or ended meanwhile.
-    WorkersGone
-        When no worker is left, and none comes.
     """
     workers = [worker.address for worker in _lively(client)]
     asked = client.run(
@@ -216,7 +199,6 @@ def running_keys(client: Client, *, stopped: bool) -> set[str]:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     stopped : bool
         Whether a signal ends the run, which may have reached the workers too.
 
@@ -247,7 +229,6 @@ def whereabouts(client: Client, keys: Sequence[str]) -> dict[str, str]:
     Parameters
     ----------
     client : distributed.Client
-        The cluster.
     keys : sequence of str
         Of tasks that were finished or failed.
 

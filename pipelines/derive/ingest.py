@@ -73,7 +73,6 @@ def ingest(
 
 
 def describe_source(source: Source, options: IngestOptions) -> str:
-    """Echo what was understood of a source."""
     size = options.voxel_size or source.voxel_size
     stated = "voxel size not stated (--voxel-size)"
     if size is not None:

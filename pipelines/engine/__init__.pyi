@@ -1,5 +1,4 @@
 from .blockwise import run_on_cluster as run_on_cluster
-from .limits import DEFAULT_BLOCK_TIMEOUT as DEFAULT_BLOCK_TIMEOUT
 from .limits import Limits as Limits
 from .loop import run_in_loop as run_in_loop
 from .outcome import Outcome as Outcome
@@ -8,5 +7,3 @@ from .outcome import Task as Task
 from .outcome import ending as ending
 from .runner import Runner as Runner
 from .runner import open_runner as open_runner
-from .spooled import SpooledReports as SpooledReports
-from .worker_agreement import common_facts as common_facts

@@ -27,8 +27,6 @@ PROBE_CANDIDATES = 64
 
 @dataclass(frozen=True)
 class Failure:
-    """A try that failed."""
-
     why: str  # the error
     worker: str | None = None  # address of the worker that it was on; None where that is not known
 

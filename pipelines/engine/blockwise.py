@@ -53,9 +53,7 @@ def run_on_cluster(
     blocks : iterable of Box
         What to do; read as the work proceeds.
     options : RunOptions
-        How to run.
     client : distributed.Client
-        The cluster.
 
     Returns
     -------

@@ -37,21 +37,6 @@ class Limits:
     def expecting(
         cls, seconds: float, *, timeout: float | None, memory: int, outage: float = OUTAGE_SECONDS
     ) -> Self:
-        """Give the limits of a run whose blocks are expected to last so long.
-
-        Parameters
-        ----------
-        seconds : float
-            Of a block.
-        timeout : float or None
-            What the user says instead.
-        memory, outage
-            As above.
-
-        Returns
-        -------
-        Limits
-            Generous ones.
-        """
+        """Give generous limits for blocks of so many seconds; a ``timeout`` is the user's."""
         block = timeout or max(MIN_HANG_SECONDS, HANG_FACTOR * seconds)
         return cls(block=block, memory=memory, outage=outage)

@@ -114,7 +114,6 @@ def run_in_loop(task: Task, blocks: Iterable[Box], options: RunOptions) -> Outco
     blocks : iterable of Box
         What to do, in order.
     options : RunOptions
-        How to run.
 
     Returns
     -------

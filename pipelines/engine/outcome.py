@@ -22,8 +22,7 @@ RETRIES = 2
 class Reports(Protocol):
     """Keeps reports: a list, or what has them on disk."""
 
-    def append(self, report: BlockReport, /) -> None:
-        """Keep a report."""
+    def append(self, report: BlockReport, /) -> None: ...
 
     def __iter__(self) -> Iterator[BlockReport]: ...
 
@@ -38,10 +37,8 @@ class Outcome:
     ----------
     reports : Reports
         Only when they were asked to be kept.
-    computed : int
-        Blocks finished by this run.
-    voxels : int
-        Their voxels.
+    computed, voxels : int
+        Blocks finished by this run, and their voxels.
     failed : list of (Box, str)
         Blocks that failed for good, and their last error.
     retried : int
@@ -75,7 +72,6 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every block is done."""
         return not (self.failed or self.stopped_by or self.ended_by)
 
     def add(self, report: BlockReport, keep: bool) -> None:

@@ -32,13 +32,11 @@ class Runner:
     Parameters
     ----------
     client : distributed.Client or None
-        The cluster; None runs in this process.
+        None runs in this process.
     stop : Stop
         Set by Ctrl-C and SIGTERM.
     watch : Watch
-        Told of the run.
     limits : Limits
-        What the workers may take.
     outcome : Outcome
         What became of the blocks that were to be stored; see :meth:`store`.
     name : str
@@ -83,14 +81,7 @@ class Runner:
 
         They are kept on disk and given in the order of their blocks, not of arrival: floating-point
         sums depend on it. ``add`` takes what there is so far and the values of ``group`` more
-        blocks (None: of all at once).
-
-        Raises
-        ------
-        BlocksFailed
-            After the first group of which a block failed for good.
-        Stopped
-            When a signal asked for it.
+        blocks (None: of all at once). The first group of which a block failed for good ends it.
         """
         size, total = group or max(1, len(grid)), start
         with self.watch.reporter(name, grid, range(len(grid))) as reporter:
@@ -107,7 +98,7 @@ class Runner:
         return total
 
     def facts(self, settings: Execution) -> Mapping[str, Any]:
-        """Ask the workers for what they must have in common; see :func:`common_facts`."""
+        """Ask the workers for what they must have in common; see ``worker_agreement``."""
         assert self.client is not None
         return common_facts(self.client, settings)
 
@@ -139,7 +130,6 @@ def open_runner(
     Parameters
     ----------
     cluster : ClusterOptions
-        Where to run.
     command, output : str
         What runs, and what it writes.
     small : bool

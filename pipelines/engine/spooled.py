@@ -60,13 +60,7 @@ class SpooledReports:
 
 
 class SpooledValues:
-    """The values of reports on disk, read anew whenever they are gone through.
-
-    Parameters
-    ----------
-    reports : SpooledReports
-        The reports.
-    """
+    """The values of reports on disk, read anew whenever they are gone through."""
 
     def __init__(self, reports: SpooledReports) -> None:
         self._reports = reports

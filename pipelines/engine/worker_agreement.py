@@ -19,25 +19,8 @@ NAMED = 8
 def common_facts(client: Client, settings: Execution) -> dict[str, Any]:
     """Ask every worker what decides the last bits of its results; they must agree.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    settings : Execution
-        Device, precision and threads that the workers are to use.
-
-    Returns
-    -------
-    dict
-        See :func:`tilenet.inference.predictor.numeric_facts`. What only explains, and differs,
-        is listed.
-
-    Raises
-    ------
-    DeviceUnavailable
-        When a worker has no such device.
-    InvalidData
-        When workers differ, or one does not answer.
+    They are those of :func:`tilenet.inference.predictor.numeric_facts`; what only explains, and
+    differs, is listed.
     """
     answers: list[WorkerKind] = list(ask_workers(client, worker_kind, settings).values())
     kinds: dict[tuple[Any, ...], list[WorkerKind]] = {}

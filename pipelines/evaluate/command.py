@@ -131,22 +131,13 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     Parameters
     ----------
     comparison : Comparison
-        What is compared, checked.
+        Checked.
     cluster : ClusterOptions
-        Where to compute.
 
     Returns
     -------
     Results
         The figures that were asked for.
-
-    Raises
-    ------
-    TilenetError
-        When a section does not fit into memory, a block cannot be compared, or the truth turns
-        out to be empty or a mask.
-    Stopped
-        When a signal asked for it.
     """
     cluster = resolve(cluster)
     by_section = [name for name in comparison.figures if name != "volume"]

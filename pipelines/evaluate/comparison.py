@@ -68,7 +68,6 @@ def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
 
 
 def describe(comparison: Comparison) -> str:
-    """Echo what was understood."""
     wanted, dtype = comparison.wanted, comparison.predicted.dtype
     kind = "instances" if wanted.segmentation else "p = value / 255"
     if dtype.kind in "bf":

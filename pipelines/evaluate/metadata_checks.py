@@ -16,24 +16,17 @@ from tilenet.volumes import Volume, VolumeReference
 def check_comparison(
     prediction: VolumeReference, truth: VolumeReference, wanted: Judgement
 ) -> Comparison:
-    """Open both volumes and check that they can be compared as wanted.
+    """Open both volumes, read samples, and check that they can be compared as wanted.
 
     Parameters
     ----------
     prediction, truth : VolumeReference
-        What is compared.
     wanted : Judgement
-        What the user wants to know.
 
     Returns
     -------
     Comparison
         Samples of both have been read.
-
-    Raises
-    ------
-    TilenetError
-        Whatever is wrong with either, or with comparing them.
     """
     figures = _chosen_figures(wanted)
     predicted, true = prediction.open(), truth.open()

@@ -28,8 +28,6 @@ PICTURES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure."""
-
     name: str  # for programs
     title: str  # for people
     value: float  # the figure
@@ -43,7 +41,6 @@ class Figure:
         return "error, lower is better" if self.lower_is_better else "score, higher is better"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the figure as JSON values."""
         return {
             "value": self.value,
             "better": "lower" if self.lower_is_better else "higher",

@@ -26,7 +26,6 @@ class AxisValues(click.ParamType[tuple[Any, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Read the three values."""
         if isinstance(value, tuple):
             return value
         parts = self._by_axis([part.strip() for part in str(value).split(",")])

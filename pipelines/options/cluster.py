@@ -30,7 +30,6 @@ def bytes_option(ctx: click.Context, param: click.Parameter, value: str | None) 
     ctx, param : object
         Given by Click.
     value : str or None
-        What the user wrote.
 
     Returns
     -------
@@ -121,7 +120,7 @@ _OPTIONS = (
 
 
 def cluster_options(function: F) -> F:
-    """Add the options that say where to compute.
+    """Add the options of a cluster profile, and ``--cluster`` for its file.
 
     Parameters
     ----------
@@ -131,7 +130,7 @@ def cluster_options(function: F) -> F:
     Returns
     -------
     callable
-        The command with the options of a cluster profile, and ``--cluster`` for its file.
+        The command.
     """
 
     @functools.wraps(function)

@@ -51,24 +51,19 @@ Region = Sequence[tuple[int, int | None]]
 
 
 def region_box(region: Region | None, shape: ZYX) -> Box:
-    """Make the box of a region.
+    """Make the box of a region; RegionOutside where it is empty or leaves the volume.
 
     Parameters
     ----------
     region : sequence of (int, int or None) or None
         Start and stop along (z, y, x), a stop of None being the end; None is the whole volume.
     shape : tuple of int
-        Shape of the volume, (z, y, x).
+        Of the volume, (z, y, x).
 
     Returns
     -------
     Box
         Inside the volume.
-
-    Raises
-    ------
-    RegionOutside
-        When the region is empty or leaves the volume.
     """
     whole = Box.of_shape(shape)
     if region is None:
@@ -81,17 +76,16 @@ def region_box(region: Region | None, shape: ZYX) -> Box:
 
 
 def input_options(function: F) -> F:
-    """Add the options that say what an input means where its metadata do not.
+    """Add ``--level``, ``--channel`` and ``--axes``: what an input means where metadata do not say.
 
     Parameters
     ----------
     function : callable
-        A command.
 
     Returns
     -------
     callable
-        The command with ``--level``, ``--channel`` and ``--axes``.
+        The command.
     """
     for option in (
         click.option(
@@ -149,7 +143,6 @@ def check_device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     ctx, param : object
         Given by Click.
     value : str
-        What the user wrote.
 
     Returns
     -------

@@ -8,16 +8,11 @@ from .checks import check_folder as check_folder
 from .checks import check_whole as check_whole
 from .checks import same_size as same_size
 from .output_run import OutputRun as OutputRun
-from .output_run import check_stored as check_stored
 from .parts import Part as Part
-from .parts import check_part as check_part
 from .parts import part_option as part_option
-from .parts import share_of as share_of
 from .parts import with_others as with_others
 from .provenance import bounds_of as bounds_of
-from .provenance import check_provenance as check_provenance
 from .provenance import kind_of as kind_of
-from .provenance import open_group_attributes as open_group_attributes
 from .provenance import problems as problems
 from .provenance import record_of as record_of
 from .records import Derived as Derived

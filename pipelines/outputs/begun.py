@@ -31,7 +31,7 @@ NAMES = {
 
 
 def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
-    """Look at what lies where the output goes.
+    """Look at what lies where the output goes; OutputExists when it is something else.
 
     Parameters
     ----------
@@ -46,11 +46,6 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     -------
     Volume or None
         The output that is to be continued; None when one is to be created.
-
-    Raises
-    ------
-    OutputExists
-        When it is something else.
     """
     check_writable(output)
     found = describe_existing(output)
@@ -71,23 +66,17 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
 def check_conditions(
     begun: Volume, record: Record, *, voxel_size: tuple[float, ...] | None, shard: ZYX
 ) -> None:
-    """Refuse to go on with an output that was begun under other conditions.
+    """Refuse to go on with an output begun under other conditions, naming every one that differs.
 
     Parameters
     ----------
     begun : Volume
-        The output.
     record : Record
         What it would say of itself if it were begun now.
     voxel_size : tuple of float or None
         Nanometres that it would have, (z, y, x).
     shard : tuple of int
         Voxels of an object that it would have, (z, y, x).
-
-    Raises
-    ------
-    ResumeRefused
-        Naming every condition that differs.
     """
     before: dict[str, Any] = {"voxel_size": begun.voxel_size, "shard": begun.write_shape}
     stored = {**record_of(begun).determinants(), **before}

@@ -55,12 +55,6 @@ def check_whole(
     region : Box
         The part that is needed.
     cure : str
-        What to do about it.
-
-    Raises
-    ------
-    InvalidData
-        Naming the first shard that is missing.
     """
     if volume.attributes.get("kind") not in WHOLE_KINDS:
         return
@@ -80,19 +74,14 @@ def check_whole(
 
 
 def check_folder(option: str, folder: str) -> None:
-    """Refuse what cannot become a folder that is written to.
+    """Refuse what cannot become a folder, or lie in one, that is written to.
 
     Parameters
     ----------
     option : str
-        Option that names it, for the message.
+        That names it, for the message.
     folder : str
         Path or URL; a URL is not looked at.
-
-    Raises
-    ------
-    InvalidData
-        When it, or what it would lie in, is a file or must not be written to.
     """
     if is_remote(folder):
         return
@@ -108,11 +97,6 @@ def check_apart(output: str, source: str) -> None:
     ----------
     output, source : str
         Paths or URLs.
-
-    Raises
-    ------
-    OutputInsideInput
-        When one contains the other.
     """
     if is_remote(output) or is_remote(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")

@@ -57,7 +57,6 @@ class OutputRun:
 
     @functools.cached_property
     def blocks(self) -> Sequence[Box]:
-        """The blocks of this call."""
         return share_of(self.grid, self.part)
 
     @functools.cached_property
@@ -68,19 +67,8 @@ class OutputRun:
     def check(self, *, first_pass: bool = False, ready: bool | None = None) -> None:
         """Refuse what this call must not begin, and an output that cannot be written to.
 
-        Parameters
-        ----------
-        first_pass : bool
-            Whether a pass over the whole volume comes before blocks are stored.
-        ready : bool, optional
-            Whether that pass is done; by default where the output is begun.
-
-        Raises
-        ------
-        InvalidData
-            When another part has to begin, or an output is to be replaced by a part.
-        UnreadableVolume
-            When nothing can be written to an output that lacks blocks.
+        ``first_pass``: a pass over the whole volume comes before blocks are stored. ``ready``: it
+        is done; None means that it is where the output is begun.
         """
         begun = self.begun is not None if ready is None else ready
         check_part(
@@ -98,28 +86,9 @@ class OutputRun:
     ) -> Summary:  # fmt: skip
         """Create the output where there is none, store what is missing, and ask the store.
 
-        Parameters
-        ----------
-        cluster : ClusterOptions
-            Where to compute.
-        prepare : callable
-            See :data:`Prepare`.
-        small : bool
-            So little is to be done that no cluster of this machine's own is worth its start.
-        limits : Limits, optional
-            What the workers may take; by default what the options say.
-        one_by_one : bool
-            A worker computes one block at a time.
-
-        Returns
-        -------
-        Summary
-            What was done; blocks may have failed.
-
-        Raises
-        ------
-        TilenetError
-            When something is wrong before blocks are stored.
+        ``small``: so little is to be done that no cluster of this machine's own is worth its start.
+        ``limits`` are what the workers may take, by default what the options say; ``one_by_one``: a
+        worker computes one block at a time. Blocks may have failed.
         """
         opened = open_runner(
             cluster, command=self.command, output=self.output, small=small, limits=limits
@@ -153,18 +122,8 @@ def check_stored(
 ) -> None:
     """Ask the store before success is said: a block that is not there has failed.
 
-    Parameters
-    ----------
-    output : str
-        Path or URL.
-    grid : sequence of Box
-        The blocks that should be stored.
-    todo : sequence of int
-        Positions of those that were to be done.
-    outcome : Outcome
-        What became of them; blocks that are missing for no known reason become failed ones.
-    shared : bool
-        Whether other calls write there; else what killed workers left half written is removed.
+    ``todo`` are positions in ``grid``. Where other calls write too (``shared``), what killed
+    workers left half written is not removed.
     """
     if outcome.ended_by is not None:
         return

@@ -46,19 +46,9 @@ class Part:
 
 
 def share_of(boxes: Sequence[Box], part: Part | None) -> Sequence[Box]:
-    """Give the blocks that a call has to compute.
+    """Give a call's blocks: all, or every so manieth.
 
-    Parameters
-    ----------
-    boxes : sequence of Box
-        All blocks.
-    part : Part or None
-        Which call; None has to see to them all.
-
-    Returns
-    -------
-    sequence of Box
-        Every so manieth: neighbours cost alike, and what an earlier run did is shared out too.
+    Neighbours cost alike, and what an earlier run did is shared out too.
     """
     if part is None:
         return boxes
@@ -68,25 +58,10 @@ def share_of(boxes: Sequence[Box], part: Part | None) -> Sequence[Box]:
 def check_part(
     part: Part | None, output: str, *, begun: bool, first_pass: bool, overwrite: bool
 ) -> None:
-    """Refuse a part that would do what one alone may do.
+    """Refuse a part that would replace what others have stored, or begin what is part 1's to begin.
 
-    Parameters
-    ----------
-    part : Part or None
-        Which call.
-    output : str
-        Path or URL.
-    begun : bool
-        Whether the output is there, and blocks may be stored.
-    first_pass : bool
-        Whether a pass over the whole volume comes before.
-    overwrite : bool
-        Whether an output that is there was to be replaced.
-
-    Raises
-    ------
-    InvalidData
-        When the part would replace what others have stored, or begin what is part 1's to begin.
+    ``begun``: the output is there, and blocks may be stored; ``first_pass``: a pass over the whole
+    volume comes before.
     """
     if part is None:
         return
@@ -109,7 +84,6 @@ def with_others(run: Callable[[], T], part: Part | None) -> T:
     run : callable
         Creates the output, or goes on with one that was begun.
     part : Part or None
-        Which call it is.
 
     Returns
     -------

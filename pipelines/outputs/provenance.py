@@ -14,22 +14,16 @@ from tilenet.volumes.stores import open_node
 
 
 def kind_of(volume: Volume) -> str:
-    """Tell which command made an output.
+    """Tell which command made an output; InvalidData when none of ours did.
 
     Parameters
     ----------
     volume : Volume
-        The output.
 
     Returns
     -------
     str
-        One of :data:`KINDS`.
-
-    Raises
-    ------
-    InvalidData
-        When none of ours did.
+        One of the keys of ``KINDS``.
     """
     kind = volume.attributes.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -56,12 +50,11 @@ def record_of(volume: Volume) -> Record:
 
 
 def problems(volume: Volume) -> list[str]:
-    """Say what in an output's provenance is missing, or cannot be true.
+    """Say what in the provenance of an output of ours is missing, or cannot be true.
 
     Parameters
     ----------
     volume : Volume
-        An output of ours.
 
     Returns
     -------
@@ -85,12 +78,11 @@ def _words(entry: Mapping[str, Any]) -> str:
 
 
 def bounds_of(volume: Volume) -> Bounds | None:
-    """Say what the values of an output can be, although its provenance may be incomplete.
+    """Say what the values of an output of ours can be, although its provenance may be incomplete.
 
     Parameters
     ----------
     volume : Volume
-        An output of ours.
 
     Returns
     -------
@@ -110,18 +102,7 @@ def bounds_of(volume: Volume) -> Bounds | None:
 
 
 def check_provenance(begun: Volume) -> None:
-    """Refuse to go on with an output that does not say, or not truly, how it was begun.
-
-    Parameters
-    ----------
-    begun : Volume
-        An output of ours.
-
-    Raises
-    ------
-    OutputExists
-        Naming the first field that is missing or cannot be true.
-    """
+    """Refuse to go on with an output that does not say, or not truly, how it was begun."""
     found = problems(begun)
     if found:
         what = f"a {begun.attributes['kind']} whose provenance is incomplete: {found[0]}"
@@ -129,17 +110,6 @@ def check_provenance(begun: Volume) -> None:
 
 
 def open_group_attributes(location: str) -> Mapping[str, Any]:
-    """Read the provenance of a Zarr group.
-
-    Parameters
-    ----------
-    location : str
-        Path or URL of a group.
-
-    Returns
-    -------
-    mapping
-        Its attributes under "tilenet"; empty when it has none.
-    """
+    """Read the provenance of a Zarr group, path or URL; empty when it has none."""
     values = attributes_of(location, open_node(location)).get("tilenet")
     return values if isinstance(values, Mapping) else {}

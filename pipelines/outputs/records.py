@@ -147,11 +147,9 @@ class Prediction(Record):
 
     @property
     def stored_type(self) -> str:
-        """Data type of the stored values."""
         return self.output.dtype
 
     def mismatches(self, volume: Volume) -> Iterator[str]:
-        """Say where what is stored cannot be what the record speaks of."""
         yield from super().mismatches(volume)
         channels, named = volume.channels or 1, len(self.output.channels)
         if named != channels:
@@ -184,7 +182,6 @@ class Derived(Record):
         return cls(kind=kind, input=seen, rule=rule, arithmetic=ARITHMETIC, tilenet=__version__)
 
     def determinants(self) -> dict[str, Any]:
-        """Give what decides the stored values: a resume refuses to differ in it."""
         return self.model_dump(include={"input", "rule", "arithmetic"}, exclude_unset=True)
 
 
@@ -196,7 +193,6 @@ class Instances(Derived):
 
     @property
     def stored_type(self) -> str:
-        """Data type of the ids."""
         return str(id_dtype(self.instances))
 
 
@@ -217,7 +213,6 @@ class Weights(Derived):
 
     @property
     def stored_type(self) -> str:
-        """Data type of the weights."""
         return "float32"
 
 

@@ -40,11 +40,11 @@ def storage_shapes(
     Parameters
     ----------
     shape : tuple of int
-        Voxels of the volume, (z, y, x).
+        Of the volume, (z, y, x).
     voxel_size : tuple of float or None
         Nanometres, (z, y, x).
     chunk, shard : tuple of int or None
-        What the user chose, (z, y, x).
+        What the user chose, (z, y, x); the shard has to be whole chunks.
     flat : bool
         Take flat shapes whatever the voxels are: sections are computed one by one.
     fits : callable
@@ -55,11 +55,6 @@ def storage_shapes(
     -------
     tuple of tuple of int
         Chunk and shard, voxels, (z, y, x).
-
-    Raises
-    ------
-    UnalignedBlock
-        When the chosen shard is not whole chunks.
     """
     flat = flat or (voxel_size is not None and voxel_size[0] >= ANISOTROPY * max(voxel_size[1:]))
     kind = "anisotropic" if flat or shape[0] < 16 else "isotropic"
@@ -93,12 +88,8 @@ def grow_block(
 
     Parameters
     ----------
-    shard : tuple of int
-        The smallest block, (z, y, x).
-    shape : tuple of int
-        Voxels of the volume, (z, y, x).
-    margins : tuple of int
-        Voxels that a block reads more, both sides together, (z, y, x).
+    shard, shape, margins : tuple of int
+        The smallest block, the volume, and what a block reads more, both sides together, (z, y, x).
     fits : callable
         Tells whether a block fits the memory.
     least : int
@@ -133,23 +124,17 @@ def grow_block(
 def check_memory(
     cluster: ClusterOptions, block: ZYX, needed: Callable[[ZYX], int], what: str
 ) -> None:
-    """Refuse a block that the workers have no memory for.
+    """Refuse a block that all slots of a worker together have no memory for.
 
     Parameters
     ----------
     cluster : ClusterOptions
-        Memory and slots of a worker.
     block : tuple of int
         Voxels, (z, y, x).
     needed : callable
         Bytes that a task needs for a block.
     what : str
         What the block is, for the message.
-
-    Raises
-    ------
-    NotEnoughMemory
-        When that is too much for all slots of a worker.
     """
     total = needed(block) * cluster.slots + PROCESS_BYTES
     if total > cluster.memory:
@@ -162,7 +147,6 @@ def task_bytes(cluster: ClusterOptions) -> int:
     Parameters
     ----------
     cluster : ClusterOptions
-        Memory and slots of a worker.
 
     Returns
     -------

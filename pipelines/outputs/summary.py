@@ -20,10 +20,8 @@ class Summary:
 
     Parameters
     ----------
-    command : str
-        The command that ran.
-    output : str
-        Path or URL.
+    command, output : str
+        What ran, and path or URL of what it wrote.
     blocks, before : int
         Blocks in all, and those that were stored already.
     outcome : Outcome
@@ -44,11 +42,9 @@ class Summary:
 
     @property
     def voxels_per_second(self) -> float:
-        """Voxels computed per second of the run."""
         return self.outcome.voxels / max(1e-9, self.outcome.seconds["wall"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the summary as JSON values."""
         return {
             "command": self.command,
             "output": self.output,

@@ -30,28 +30,20 @@ from tilenet.volumes import (
 def check_job(
     source: VolumeReference, model: str, *, mask: VolumeReference | None, choices: Choices
 ) -> Job:
-    """Open everything and check that it fits together.
+    """Open everything and check that it fits together; nothing is written.
 
     Parameters
     ----------
     source : VolumeReference
-        The input.
     model : str
-        The model file.
     mask : VolumeReference or None
         Where to predict.
     choices : Choices
-        What the user chose.
 
     Returns
     -------
     Job
-        Nothing has been written.
-
-    Raises
-    ------
-    TilenetError
-        Whatever is wrong with the input, the model, the mask or their combination.
+        Checked.
     """
     header = read_header(model)
     volume = source.open()
@@ -143,21 +135,14 @@ def find_prediction(job: Job, output: str) -> Volume | None:
 
 
 def check_inputs(job: Job, plan: Plan, *, measured: bool = False) -> None:
-    """Refuse a prediction of what is not stored yet.
+    """Refuse a prediction of what is not stored yet, in the input or the mask.
 
     Parameters
     ----------
     job : Job
-        The prediction.
     plan : Plan
-        Its plan.
     measured : bool
         Grey values of the whole volume are needed, whatever the region.
-
-    Raises
-    ------
-    InvalidData
-        Naming the first shard that is missing in the input or the mask.
     """
     whole = Box.of_shape(job.volume.shape)
     needed = plan.grid.covered.grow(plan.reach, plan.reach).intersect(whole)

@@ -76,24 +76,20 @@ def run_prediction(
     choices: Choices | None = None,
     part: Part | None = None,
 ) -> Summary:
-    """Predict a volume.
+    """Predict a volume; it is checked before anything is written.
 
     Parameters
     ----------
     source : VolumeReference
-        The input.
     output : str
         Path or URL of the prediction; continued when it was begun under the same conditions.
     model : str
-        Model file.
     cluster : ClusterOptions
-        Where to compute.
     region : sequence of (int, int or None), optional
         Start and stop along (z, y, x); snapped outward to whole blocks.
     mask : VolumeReference, optional
         Where to predict.
     choices : Choices, optional
-        Block, data type, precision, device, grey values, orientations to average.
     part : Part, optional
         Compute a share of the blocks only.
 
@@ -101,11 +97,6 @@ def run_prediction(
     -------
     Summary
         What was done; blocks may have failed.
-
-    Raises
-    ------
-    TilenetError
-        Before anything is written, when something does not fit.
     """
     choices = choices or Choices()
     _check_devices(cluster, choices.device)

@@ -62,11 +62,8 @@ def paper_job(
     shape : tuple of int
         Voxels, (z, y, x).
     dtype : str
-        Data type of the values.
     choices : Choices
-        What the user chose.
     model : str or None
-        Model file.
     network : str
         One of :data:`NETWORKS`, instead of a model.
 
@@ -74,11 +71,6 @@ def paper_job(
     -------
     PaperJob
         Its volume is stored as ``tilenet ingest`` would store it.
-
-    Raises
-    ------
-    TilenetError
-        When the model cannot be read, or cannot do what was chosen.
     """
     header = ModelHeader(NETWORKS[network]) if model is None else read_header(model)
     check_choices(model or f"The {network} network", header, choices)
@@ -89,7 +81,6 @@ def paper_job(
 
 
 def describe_network(architecture: UNetArchitecture) -> str:
-    """Put a network into words."""
     kind = "2-D" if architecture.is_planar else "3-D"
     return f"{kind}, depth {architecture.depth}, {architecture.channels[0]} channels"
 
@@ -100,11 +91,9 @@ def cluster_of_gpus(cluster: ClusterOptions, count: int, memory: int | None) -> 
     Parameters
     ----------
     cluster : ClusterOptions
-        What the user chose beside.
     count : int
-        Number of GPUs.
     memory : int or None
-        Host memory of all workers together.
+        Host memory of all workers together, bytes.
 
     Returns
     -------

@@ -32,11 +32,6 @@ class IntensityRule:
         Grey value outside the specimen, left out of the volume's statistics.
     invert : bool
         Negate the result.
-
-    Raises
-    ------
-    InvalidData
-        When the text is none of these.
     """
 
     text: str = "model"

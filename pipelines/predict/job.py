@@ -26,10 +26,8 @@ class Choices:
         Voxels of a task and of an object, (z, y, x).
     block_minutes : float
         How long a block is to last, about.
-    dtype : str or None
-        Of the stored values.
-    precision : str or None
-        Of the network.
+    dtype, precision : str or None
+        Of the stored values; of the network.
     device : str
         "cpu", "cuda" or "cuda:N".
     device_memory : int
@@ -43,14 +41,7 @@ class Choices:
     flips : bool
         Average the four flips instead.
     intensity : IntensityRule
-        How grey values are normalised.
     overwrite : bool
-        Replace an output that is there.
-
-    Raises
-    ------
-    InvalidData
-        When there is no such number of rotations, or both are chosen.
     """
 
     block: ZYX | None = None
@@ -85,17 +76,14 @@ class Job:
     Parameters
     ----------
     source : VolumeReference
-        The input.
     volume : Volume
         The input, opened.
     model, sha256 : str
         The model file and its content.
     header : ModelHeader
-        What the model file says.
     mask, mask_volume : VolumeReference and Volume, or None
         Where to predict, and the same opened.
     choices : Choices
-        What the user chose.
     """
 
     source: VolumeReference
@@ -116,9 +104,7 @@ def provenance(
     Parameters
     ----------
     job : Job
-        The prediction.
     plan : Plan
-        Its plan.
     intensity : GreyRule
         The rule as given, and its numbers.
     facts : mapping
@@ -167,9 +153,7 @@ def execution(job: Job, plan: Plan) -> Execution:
     Parameters
     ----------
     job : Job
-        The prediction.
     plan : Plan
-        Its plan.
 
     Returns
     -------
@@ -202,17 +186,14 @@ def predict_task(
     Parameters
     ----------
     job : Job
-        The prediction.
     plan : Plan
-        Its plan.
     output : OutputReference
-        The output, created already.
+        Created already.
     intensity : Intensity
         Rule that normalises grey values, as it came to be.
     facts : mapping
         What decides the last bits, which every worker must have in common.
     run : str
-        Name of the run.
 
     Returns
     -------
@@ -236,7 +217,6 @@ def predict_task(
 
 
 def new_output(job: Job, plan: Plan, dtype: str, record: Prediction) -> NewVolume:
-    """Describe the output volume."""
     return NewVolume(
         shape=job.volume.shape,
         dtype=dtype,

@@ -36,10 +36,8 @@ def as_array(
 
     Parameters
     ----------
-    volume : str
-        Path or URL of the input.
-    model : str
-        Model file.
+    volume, model : str
+        Path or URL of the input; model file.
     memory : int
         Bytes that one task may use.
     choices : Choices, optional

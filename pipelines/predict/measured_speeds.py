@@ -39,7 +39,7 @@ class Workplace:
     Parameters
     ----------
     cluster : ClusterOptions
-        Workers, resolved.
+        Resolved.
     device : str
         "cpu", "cuda" or "cuda:N".
     codec : str
@@ -52,7 +52,6 @@ class Workplace:
 
     @property
     def machine(self) -> str:
-        """What the workers compute with."""
         return self.cluster.machine or machine_name(self.device)
 
     def plan(self, request: Request, cache: RateCache | None = None) -> Plan:

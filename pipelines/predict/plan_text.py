@@ -14,7 +14,6 @@ from tilenet.planning import Alternative, Costs, Plan
 
 
 def plan_text(job: PlannedJob, costs: Costs, notes: Mapping[str, str] | None = None) -> str:
-    """Put a plan into words."""
     planned = costs.plan
     request = planned.request
     rows = {
@@ -115,12 +114,11 @@ def _figures(what: str, costs: Costs | None, reason: str) -> tuple[str, ...]:
 
 
 def table(title: str, rows: dict[str, str]) -> str:
-    """Lay out names and values.
+    """Lay out names and values under a title.
 
     Parameters
     ----------
     title : str
-        Printed above.
     rows : dict
         Name to value.
 

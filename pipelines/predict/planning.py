@@ -35,8 +35,7 @@ class PlannedVolume(Protocol):
         """Voxels, (z, y, x)."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the stored values."""
+    def dtype(self) -> np.dtype[Any]: ...
 
     @property
     def channels(self) -> int | None:
@@ -55,42 +54,37 @@ class PlannedJob(Protocol):
     """What a plan has to know of a prediction."""
 
     @property
-    def volume(self) -> PlannedVolume:
-        """The input."""
+    def volume(self) -> PlannedVolume: ...
 
     @property
     def header(self) -> ModelHeader:
         """What the model file says, or would."""
 
     @property
-    def mask(self) -> VolumeReference | None:
-        """Where to predict."""
+    def mask(self) -> VolumeReference | None: ...
 
     @property
-    def choices(self) -> Choices:
-        """What the user chose."""
+    def choices(self) -> Choices: ...
 
 
 def plan_job(
     job: PlannedJob, region: Box, cluster: ClusterOptions, begun: Volume | None = None
 ) -> Plan:
-    """Plan a prediction, or take up the plan of an output that was begun.
+    """Plan a prediction by the rates measured here, if any, or take up a begun output's plan.
 
     Parameters
     ----------
-    job : Job
-        The prediction.
+    job : PlannedJob
     region : Box
         The part to predict.
     cluster : ClusterOptions
-        Workers and memory.
     begun : Volume, optional
         The output to be continued.
 
     Returns
     -------
     Plan
-        The plan, by the rates that were measured here, if they were.
+        By those rates, or the one taken up.
     """
     place = Workplace(cluster, job.choices.device, job.choices.codec)
     request = request_for(job, region, cluster, begun)
@@ -115,12 +109,10 @@ def request_for(
 
     Parameters
     ----------
-    job : Job
-        The prediction.
+    job : PlannedJob
     region : Box
         The part to predict.
     cluster : ClusterOptions
-        Workers and memory.
     begun : Volume, optional
         The output to be continued.
 
@@ -165,7 +157,6 @@ def planned_cluster(cluster: ClusterOptions, costs: Costs) -> tuple[ClusterOptio
     Parameters
     ----------
     cluster : ClusterOptions
-        Which one.
     costs : Costs
         The plan, and how long its blocks last.
 
@@ -206,8 +197,7 @@ def output_dtype(job: PlannedJob, begun: Volume | None) -> str:
 
     Parameters
     ----------
-    job : Job
-        The prediction.
+    job : PlannedJob
     begun : Volume or None
         The output to be continued.
 

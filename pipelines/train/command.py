@@ -119,7 +119,6 @@ def run_training(
     source, labels : VolumeReference
         Grey values and labels of the first volume.
     options : TrainingOptions
-        What the user chose.
     stop : Stop
         Ends the training early; the same call goes on.
 
@@ -132,9 +131,8 @@ def run_training(
     ------
     Stopped
         When a signal asked for it; a checkpoint is saved.
-    TilenetError
-        Before anything is written, when something does not fit; TrainingDiverged in the middle,
-        the last good model being kept.
+    TrainingDiverged
+        In the middle; the last good model is kept.
     """
     from tilenet.inference import check_device as find_device
     from tilenet.training import checkpoint_path

@@ -80,13 +80,11 @@ class TrainingJob:
 
     @property
     def architecture(self) -> UNetArchitecture:
-        """The network."""
         channels = self.volumes[0].raw.channels or 1
         return self.recipe.network.architecture(channels, len(self.statistics.values))
 
     @property
     def patches(self) -> Patches:
-        """Random patches of the volumes."""
         return Patches(
             volumes=self.volumes,
             architecture=self.architecture,
@@ -184,7 +182,6 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """Find a recipe."""
     if Path(name).is_file():  # the user's own, also under the name of one of ours
         return Path(name)
     known = recipe_names()

@@ -36,14 +36,7 @@ RECENT = 0.1
 class TrainingReporter:
     """Shows loss, steps per second, share of waiting and time left.
 
-    Parameters
-    ----------
-    steps, before : int
-        Steps in all, and those done before.
-    log : str or None
-        Folder for TensorBoard.
-    silent : bool
-        Show nothing: another process does.
+    ``log`` is a folder for TensorBoard; ``silent`` shows nothing, because another process does.
     """
 
     def __init__(self, steps: int, before: int, *, log: str | None, silent: bool) -> None:
@@ -84,7 +77,6 @@ class TrainingReporter:
         return float(np.mean(self.losses[-max(1, int(RECENT * len(self.losses))) :]))
 
     def step(self, step: Step) -> None:
-        """Count an update."""
         self.losses.append(step.loss)
         if self._log is not None:
             for name in ("loss", "rate", "waiting"):
@@ -100,7 +92,6 @@ class TrainingReporter:
             self.note(f"Train: {step.done}/{self.steps} steps, {facts}, {left} left")
 
     def validation(self, done: int, result: ValidationResult, *, best: bool) -> None:
-        """Show a validation."""
         self.note(f"Validation after {done} steps: {result}{' (best so far)' if best else ''}")
         if self._log is not None:
             for name in ("loss", "pixel_error", "rand_error"):
@@ -109,7 +100,6 @@ class TrainingReporter:
                     self._log.add_scalar(f"validation/{name}", value, done)
 
     def note(self, text: str) -> None:
-        """Say something without spoiling the display."""
         if not self._bar.disable:
             self._bar.console.print(text, markup=False, highlight=False)
         elif not self.silent:

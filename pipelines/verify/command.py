@@ -105,7 +105,6 @@ def run_verify(
     seed: int | None = None,
     device: str = "cpu",
 ) -> Report:
-    """Verify an output."""
     volume = open_volume(output)
     report = Report(output, kind_of(volume))
     _check_options(volume, report.kind, basis, recompute)

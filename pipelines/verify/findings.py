@@ -44,8 +44,6 @@ CURES = {
 
 @dataclass
 class Report:
-    """What was found."""
-
     # output, kind: path or URL, and what it is.
     output: str
     kind: str

@@ -68,15 +68,7 @@ class Lattice:
 
 
 class BlockMap:
-    """The blocks of a pass and the state of each.
-
-    Parameters
-    ----------
-    grid : sequence of Box
-        All blocks.
-    missing : sequence of int
-        Positions of those that are not stored yet.
-    """
+    """The blocks of a pass and their states; ``missing``: positions of those not stored yet."""
 
     def __init__(self, grid: Sequence[Box], missing: Sequence[int]) -> None:
         self.lattice = Lattice.of(grid)
@@ -117,6 +109,5 @@ class BlockMap:
 
 
 def count(states: States) -> dict[str, int]:
-    """Count blocks by state."""
     counts = np.bincount(states.ravel(), minlength=len(NAMES) + 1)
     return {name: int(counts[state]) for state, name in NAMES.items()}

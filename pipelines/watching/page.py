@@ -39,8 +39,7 @@ class Watched(Protocol):
 
     passes: list[PassState]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the status as JSON values."""
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class _MapOf:
@@ -101,7 +100,6 @@ def _page() -> bytes:
 
 
 def application(watch: Watched) -> web.Application:
-    """Make the web application of a run."""
     known: dict[str, Any] = {"watch": watch, "map_": _MapOf(watch)}
     return web.Application(
         [

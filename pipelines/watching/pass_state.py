@@ -25,18 +25,8 @@ FAILURES = 100
 class PassState:
     """What is known of one pass over blocks; every method may be called from any thread.
 
-    Parameters
-    ----------
-    name : str
-        What is being done.
-    grid : sequence of Box
-        All blocks.
-    missing : sequence of int
-        Positions of those to be done.
-    one_by_one : bool
-        Whether one block of a worker computes at a time, as those that share a device do.
-    clock : callable
-        Gives seconds.
+    ``missing`` are positions in the grid of the blocks to be done. ``one_by_one``: one block of a
+    worker computes at a time, as those that share a device do. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -58,7 +48,6 @@ class PassState:
         self._samples: deque[tuple[float, int]] = deque([(self._start, 0)])
 
     def advance(self, box: Box, result: BlockReport | str) -> None:
-        """Count a finished block."""
         with self._lock:
             self._left -= box.size
             self._changes += 1
@@ -91,7 +80,6 @@ class PassState:
             self._last_retry = f"{box}: {problem}"
 
     def note(self, text: str) -> None:
-        """Keep what was said last."""
         with self._lock:
             self._note = text
 

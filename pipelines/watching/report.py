@@ -27,7 +27,7 @@ def report_place(output: str, part: str | None = None) -> Path:
 
 
 def is_unfinished(output: str, part: str | None = None) -> bool:
-    """Tell whether there is a report, and of a run that did not store all.
+    """Tell whether there is a report that can be read, of a run that did not store all.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def is_unfinished(output: str, part: str | None = None) -> bool:
     Returns
     -------
     bool
-        False where there is none that can be read.
+        False where there is none.
     """
     try:
         summary = json.loads(report_place(output, part).read_text())["summary"]
@@ -49,12 +49,11 @@ def is_unfinished(output: str, part: str | None = None) -> bool:
 
 
 def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None) -> Path:
-    """Write the report of a run.
+    """Write the report of a run that is over, and its picture; an OSError where it cannot be.
 
     Parameters
     ----------
     watch : Watch
-        The run; it is over.
     summary : dict
         What the command says of it.
     part : str, optional
@@ -64,11 +63,6 @@ def write_report(watch: Watch, summary: dict[str, Any], part: str | None = None)
     -------
     Path
         The report; its picture lies beside it. Both appear whole or not at all.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
     """
     place = report_place(watch.output, part)
     picture = place.with_suffix(".png")

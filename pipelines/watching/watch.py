@@ -32,7 +32,7 @@ class Watch:
     command, output : str
         What runs, and what it writes.
     client : distributed.Client or None
-        The cluster; None where blocks are computed in this process.
+        None where blocks are computed in this process.
     """
 
     def __init__(self, command: str, output: str, client: Client | None = None) -> None:
@@ -75,7 +75,6 @@ class Watch:
             self.passes[-1].see(self.workers["count"], self.workers["slots"], running)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the status as JSON values."""
         return {
             "command": self.command,
             "output": self.output,
@@ -119,26 +118,21 @@ class _PassReporter:
 def open_watch(
     command: str, output: str, client: Client | None, dashboard: str | None = None
 ) -> Iterator[Watch]:
-    """Watch a run, and show it on a page.
+    """Watch a run, and show it on a page until the context is left.
 
     Parameters
     ----------
     command, output : str
         What runs, and what it writes.
     client : distributed.Client or None
-        The cluster; None where blocks are computed in this process, which is soon over.
+        None where blocks are computed in this process, which is soon over.
     dashboard : str, optional
         Where to listen, HOST:PORT, when the scheduler is not in this process.
 
     Yields
     ------
     Watch
-        Its page is there until the context is left.
-
-    Raises
-    ------
-    InvalidData
-        When it cannot listen there.
+        The run.
     """
     watch = Watch(command, output, client)
     if client is None:

@@ -55,7 +55,6 @@ def running_blocks(workers: Sequence[dict[str, Any]]) -> list[tuple[int, ...]]:
 
 
 def summarise(workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Give the workers as JSON values."""
     listed = [{**worker, "running": len(worker["running"])} for worker in workers[:LISTED]]
     return {
         "count": len(workers),

@@ -18,8 +18,6 @@ import pytest
 from pipelines.cluster import (
     SYSTEMS,
     ClusterOptions,
-    Profile,
-    Tls,
     leave_time,
     make_job,
     make_options,
@@ -32,10 +30,11 @@ from pipelines.cluster.job_queue import JobQueue
 from pipelines.cluster.lifetimes import lifetime_of
 from pipelines.cluster.lsf import read_lsf
 from pipelines.cluster.pbs import read_pbs
+from pipelines.cluster.profile import Profile
 from pipelines.cluster.queueing import Listed
 from pipelines.cluster.sge import read_sge
 from pipelines.cluster.slurm import read_slurm
-from pipelines.cluster.tls import check_tls
+from pipelines.cluster.tls import Tls, check_tls
 from pipelines.cluster.worker import position
 from tests.support.certificates import make, openssl
 from tests.support.oracles import random_network, save_softmax

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.cluster import ClusterOptions, Tls, open_client, resolve
+from pipelines.cluster import ClusterOptions, open_client, resolve
+from pipelines.cluster.tls import Tls
 from tests.cluster.test_scheduler import Processes
 from tests.support.certificates import make
 from tests.support.runs import run_tilenet

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pytest
 from distributed import Client
 
-from pipelines.cluster import CONNECT_SECONDS, ClusterOptions, resolve
-from pipelines.engine import common_facts
+from pipelines.cluster import ClusterOptions, resolve
+from pipelines.cluster.joined import CONNECT_SECONDS
+from pipelines.engine.worker_agreement import common_facts
 from pipelines.predict import Choices, Job, check_inputs, run_prediction
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import environment, predict_task, run_tilenet, store_volume, tilenet_command

@@ -25,8 +25,9 @@ import psutil
 import pytest
 from distributed import Client
 
-from pipelines.cluster import Batch, ClusterOptions, open_client, task_resources
+from pipelines.cluster import ClusterOptions, open_client, task_resources
 from pipelines.cluster.jobs import SILENT_SECONDS
+from pipelines.cluster.options import Batch
 from pipelines.engine import Limits, Outcome, RunOptions, run_on_cluster
 from pipelines.watching import open_watch
 from tests.support.acts import Faulty

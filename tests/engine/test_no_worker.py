@@ -14,7 +14,7 @@ from distributed import Client
 
 from pipelines.cluster import ClusterOptions, ask_workers, task_resources
 from pipelines.cluster.door import _capacity, check_workers
-from pipelines.engine import common_facts
+from pipelines.engine.worker_agreement import common_facts
 from pipelines.predict import Choices, run_prediction
 from pipelines.predict.measured_speeds import _everywhere
 from tests.cluster.test_scheduler import LONG, Processes, wait_for

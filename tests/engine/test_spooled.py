@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from pipelines.cluster import ClusterOptions
-from pipelines.engine import Outcome, SpooledReports, open_runner
+from pipelines.engine import Outcome, open_runner
+from pipelines.engine.spooled import SpooledReports
 from pipelines.evaluate import Judgement, check_comparison, run_evaluation
 from pipelines.evaluate.command import FOLD
 from tests.support.faults import small_disk

@@ -21,8 +21,8 @@ from pipelines.cluster import ClusterOptions
 from pipelines.derive.label import run_label
 from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
-from pipelines.outputs import Part, Summary, share_of, with_others
-from pipelines.outputs.parts import read_part
+from pipelines.outputs import Part, Summary, with_others
+from pipelines.outputs.parts import read_part, share_of
 from pipelines.predict import Choices, IntensityRule, run_prediction
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import files_below, run_tilenet, store_volume

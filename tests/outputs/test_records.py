@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pipelines.outputs import check_provenance, problems, record_of
+from pipelines.outputs import problems, record_of
+from pipelines.outputs.provenance import check_provenance
 from pipelines.outputs.records import KINDS, Derived
 from tilenet.errors import OutputExists
 from tilenet.volumes import Volume, open_volume

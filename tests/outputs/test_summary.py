@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.engine import Outcome
-from pipelines.outputs import check_stored
+from pipelines.outputs.output_run import check_stored
 from tests.support.runs import store_volume
 from tilenet.geometry import BlockGrid, Box
 from tilenet.worker import BlockReport

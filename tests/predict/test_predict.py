@@ -17,7 +17,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from pipelines.cluster import ClusterOptions, task_resources
-from pipelines.engine import common_facts
+from pipelines.engine.worker_agreement import common_facts
 from pipelines.outputs import Summary
 from pipelines.predict import Choices, IntensityRule, as_array, run_prediction
 from pipelines.predict.intensity_rule import grey_value_warning

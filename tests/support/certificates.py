@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cluster import Tls
+from pipelines.cluster.tls import Tls
 
 
 def make(folder: Path, authority: str) -> Tls:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.cluster import Batch, Profile
+from pipelines.cluster.options import Batch
+from pipelines.cluster.profile import Profile
 
 
 def slurm_batch(lifetime: int = 500, **keys: Any) -> Batch:

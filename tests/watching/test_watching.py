@@ -11,7 +11,8 @@ import pytest
 from dask.utils import key_split
 
 from pipelines.engine import Outcome, RunOptions, run_in_loop
-from pipelines.outputs import Summary, check_stored
+from pipelines.outputs import Summary
+from pipelines.outputs.output_run import check_stored
 from pipelines.watching import Watch, write_report
 from pipelines.watching.block_map import (
     ABSENT,
