@@ -97,10 +97,10 @@ class Runner:
                     total = add(total, reports.values)
         return total
 
-    def facts(self, settings: Execution) -> Mapping[str, Any]:
+    def facts(self, execution: Execution) -> Mapping[str, Any]:
         """Ask the workers for what they must have in common; see ``worker_agreement``."""
         assert self.client is not None
-        return common_facts(self.client, settings)
+        return common_facts(self.client, execution)
 
     def _options(
         self, reporter: Reporter, name: str, outcome: Outcome, one_by_one: bool = False, *,

@@ -16,13 +16,13 @@ from tilenet.networks import DECIDING, EXPLAINING, Execution, explained
 NAMED = 8
 
 
-def common_facts(client: Client, settings: Execution) -> dict[str, Any]:
+def common_facts(client: Client, execution: Execution) -> dict[str, Any]:
     """Ask every worker what decides the last bits of its results; they must agree.
 
     They are those of :func:`tilenet.inference.predictor.numeric_facts`; what only explains, and
     differs, is listed.
     """
-    answers: list[WorkerKind] = list(ask_workers(client, worker_kind, settings).values())
+    answers: list[WorkerKind] = list(ask_workers(client, worker_kind, execution).values())
     kinds: dict[tuple[Any, ...], list[WorkerKind]] = {}
     for answer in answers:
         kinds.setdefault(tuple(answer.facts.get(name) for name in DECIDING), []).append(answer)

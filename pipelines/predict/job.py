@@ -205,7 +205,7 @@ def predict_task(
         output=output,
         model=seen_from_anywhere(job.model),
         model_sha256=job.sha256,
-        settings=execution(job, plan),
+        execution=execution(job, plan),
         intensity=intensity,
         architecture=plan.request.architecture,
         tile=plan.tile,

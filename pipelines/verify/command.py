@@ -213,7 +213,7 @@ def _recompute(
     cluster, limits = planned_cluster(cluster, costs)
     place = again.output.location
     with open_runner(cluster, command="verify", output=place, limits=limits) as runner:
-        facts = runner.facts(again.settings)
+        facts = runner.facts(again.execution)
         flaws, numeric = again.compare(facts)
         report.flaws += flaws
         if flaws:

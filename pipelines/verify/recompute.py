@@ -109,7 +109,7 @@ class Recomputation:
         return self.said.intensity.intensity
 
     @property
-    def settings(self) -> Execution:
+    def execution(self) -> Execution:
         """How a worker is to run the network."""
         return execution(self.job, self.plan)
 

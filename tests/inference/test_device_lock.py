@@ -41,7 +41,7 @@ def task(tmp_path: Path) -> PredictTask:
         block=SHARD,
         tile=BLOCK,
         dtype="uint8",
-        settings=Execution(axis=0, slab=4, streams=STREAMS),
+        execution=Execution(axis=0, slab=4, streams=STREAMS),
     )
 
 

@@ -81,7 +81,7 @@ def test_a_wide_slab_is_measured_on_a_part_of_its_width() -> None:
     plan = replace(make_plan(request((4, 25_000, 25_000), PAPER)), tile=(1, 25_008, 25_008))
     trial = compute_trial(plan, "cpu")
     assert trial is not None
-    assert (trial.settings.axis, trial.settings.slab) == (plan.axis, plan.slab)
+    assert (trial.execution.axis, trial.execution.slab) == (plan.axis, plan.slab)
     width, measured = plan.tile_input[3 - plan.axis], trial.input_shape[3 - plan.axis]
     assert measured < width / 4
     assert slab_operations(trial) / 4e10 < FILL_SECONDS

@@ -467,9 +467,9 @@ def test_an_output_that_is_something_else_is_refused(copy: Path) -> None:
 def test_a_stop_while_the_workers_are_asked_costs_no_old_output(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(client: Client, settings: Execution) -> dict[str, Any]:
+    def interrupted(client: Client, execution: Execution) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGINT)
-        return common_facts(client, settings)
+        return common_facts(client, execution)
 
     before = files_below(copy / "out.zarr")
     monkeypatch.setattr("pipelines.engine.runner.common_facts", interrupted)

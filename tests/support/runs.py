@@ -100,7 +100,7 @@ def predict_task(
     dtype: str,
     block: ZYX,
     precision: str = "float32",
-    settings: Execution | None = None,
+    execution: Execution | None = None,
 ) -> PredictTask:
     """Create an output, of one shard per ``block``, and the task that fills it."""
     header, volume = read_header(model), open_volume(source)
@@ -118,7 +118,7 @@ def predict_task(
         output=OutputReference(str(output), creation),
         model=model,
         model_sha256=model_sha256(model),
-        settings=settings or Execution(precision=precision),
+        execution=execution or Execution(precision=precision),
         intensity=header.intensity,
         architecture=header.architecture,
         tile=tile,

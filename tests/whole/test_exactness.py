@@ -105,7 +105,7 @@ def test_blocks_that_stream_read_every_voxel_once_and_write_every_shard_once(
         block=shard,
         tile=zyx((1, *block[1:])) if architecture.is_planar else block,
         dtype="float32",
-        settings=Execution(precision="float64", axis=axis, slab=2 * architecture.alignment[axis]),
+        execution=Execution(precision="float64", axis=axis, slab=2 * architecture.alignment[axis]),
     )
     read, written = Counter[Box](), Counter[Box]()
     honest_read, honest_write = Volume.read, Volume.write

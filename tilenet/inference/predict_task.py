@@ -54,15 +54,15 @@ NETWORKS = 2
 
 @once(NETWORKS)
 def _predictor(
-    path: str, sha256: str, settings: Execution, intensity: Intensity, facts: Facts
+    path: str, sha256: str, execution: Execution, intensity: Intensity, facts: Facts
 ) -> Predictor:
     from tilenet.inference.predictor import Predictor
 
-    check_facts(facts, settings)
+    check_facts(facts, execution)
     if model_sha256(path) != sha256:
         problem = "was changed after the run began"
         raise ModelMismatch(path, problem, "Start the command again.")
-    return Predictor(load_model(path), settings, intensity)
+    return Predictor(load_model(path), execution, intensity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class PredictTask:
     output : OutputReference
     model, model_sha256 : str
         The model file, and the content that it must have.
-    settings : Execution
+    execution : Execution
     intensity : Intensity
     architecture : UNetArchitecture
     tile : tuple of int, voxels that an evaluation keeps, (z, y, x)
@@ -92,7 +92,7 @@ class PredictTask:
     output: OutputReference
     model: str
     model_sha256: str
-    settings: Execution
+    execution: Execution
     intensity: Intensity
     architecture: UNetArchitecture
     tile: ZYX
@@ -127,8 +127,8 @@ class PredictTask:
             box,
             axis=predictor.order(tiles).axis,
             shard=shape,
-            threads=writers(shard_bytes) if self.settings.queued_rows > 1 else 1,
-            queued=self.settings.queued_rows,
+            threads=writers(shard_bytes) if self.execution.queued_rows > 1 else 1,
+            queued=self.execution.queued_rows,
             wait=functools.partial(_wait, predictor.turn, clock, "write"),
         )
         # The planes are closed first: what is left to be written needs no device.
@@ -147,7 +147,7 @@ class PredictTask:
         return self._masked(box, values)
 
     def _load(self) -> Predictor:
-        return _predictor(self.model, self.model_sha256, self.settings, self.intensity, self.facts)
+        return _predictor(self.model, self.model_sha256, self.execution, self.intensity, self.facts)
 
     def _tiles(self, box: Box) -> TileGrid:
         shape = reader(self.source, self.run).shape

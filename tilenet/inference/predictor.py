@@ -53,30 +53,30 @@ class Predictor:
     Parameters
     ----------
     model : Model
-    settings : Execution
+    execution : Execution
     intensity : Intensity, optional
         Rule to use instead of the model's.
     """
 
     def __init__(
-        self, model: Model, settings: Execution, intensity: Intensity | None = None
+        self, model: Model, execution: Execution, intensity: Intensity | None = None
     ) -> None:
-        self.device = check_device(settings.device)
+        self.device = check_device(execution.device)
         keep_freed_memory()  # also in workers that we did not start
-        self.settings = settings
+        self.execution = execution
         self.header = model.header
         self.intensity = intensity or model.intensity
         #: Held by the task that computes: those of a worker read and write at once.
-        self.turn = DeviceLock(settings.streams)
+        self.turn = DeviceLock(execution.streams)
         if self.device.type == "cuda":
             set_arithmetic()
         self._transfers = Transfers(self.device)
-        network = model.network.to(device=self.device, dtype=PRECISIONS[settings.precision])
-        self._network = StreamedNetwork(network, settings.axis)
+        network = model.network.to(device=self.device, dtype=PRECISIONS[execution.precision])
+        self._network = StreamedNetwork(network, execution.axis)
         self._wide: type[np.floating[Any]] = (
-            np.float64 if settings.precision == "float64" else np.float32
+            np.float64 if execution.precision == "float64" else np.float32
         )
-        wide = torch.float64 if settings.precision == "float64" else torch.float32
+        wide = torch.float64 if execution.precision == "float64" else torch.float32
         self._intensity = DeviceIntensity(self.intensity, self.device, wide)
 
     def predict(
@@ -87,7 +87,7 @@ class Predictor:
         return found[0] if len(found) == 1 else np.concatenate(found, axis=axis - 3)
 
     def order(self, tiles: TileGrid) -> ReadingOrder:
-        return ReadingOrder.of(tiles, self.settings.axis, self.settings.slab)
+        return ReadingOrder.of(tiles, self.execution.axis, self.execution.slab)
 
     def planes(
         self, load: Callable[[slice], npt.NDArray[Any]], tiles: TileGrid, dtype: npt.DTypeLike
@@ -97,7 +97,7 @@ class Predictor:
         ``load`` gives planes of the tiles' common input box along the order's axis; it is asked
         in ascending order.
         """
-        torch.set_num_threads(self.settings.threads)
+        torch.set_num_threads(self.execution.threads)
         order = self.order(tiles)
         if order.way == "sections":
             parts = ((section, load(slice(n, n + 1))) for n, section in enumerate(sections(tiles)))
@@ -132,7 +132,7 @@ class Predictor:
             for tile in tiles:
                 if tiles.orientations == (IDENTITY,):
                     cut = _cut(padded, tile.input.relative_to(tiles.input_box.start).slices)
-                    load = functools.partial(_planes_of, cut, self.settings.axis)
+                    load = functools.partial(_planes_of, cut, self.execution.axis)
                     for part in self._stream(load, tiles.input_shape, tile.kept, dtype):
                         yield tiles.block, part
                 else:
@@ -166,7 +166,7 @@ class Predictor:
         self, cut: npt.NDArray[Any], shape: ZYX, kept: Box
     ) -> npt.NDArray[np.floating[Any]]:
         # All that the network returns for one input; turned by quarters a tile is square.
-        axis = self.settings.axis
+        axis = self.execution.axis
         values = np.empty((*self.header.leading_shape, *shape), self._wide)
         load = functools.partial(_planes_of, cut, axis)
         stream = self._stream(load, zyx(cut.shape[-3:]), Box.of_shape(shape), self._wide)
@@ -183,9 +183,9 @@ class Predictor:
         dtype: npt.DTypeLike,
     ) -> Iterator[_Part]:
         # The planes of a tile, cropped to what is kept of it: on a GPU on their way to the host.
-        axis, start, stop = self.settings.axis, kept.start[self.settings.axis], kept.stop
+        axis, start, stop = self.execution.axis, kept.start[self.execution.axis], kept.stop
         evaluation = self._network.evaluate(
-            lambda piece: self._grey(load(piece)), input_shape[axis], self.settings.slab
+            lambda piece: self._grey(load(piece)), input_shape[axis], self.execution.slab
         )
         for scores in evaluation:
             count = min(scores.shape[axis - 3], stop[axis] - start)
@@ -205,15 +205,15 @@ class Predictor:
         return values
 
     def _refuse(self, count: int, box: Box) -> None:
-        raise NonFiniteOutput(str(box), count, self.settings.precision)
+        raise NonFiniteOutput(str(box), count, self.execution.precision)
 
     def _grey(self, values: npt.NDArray[Any]) -> Tensor:
         grey = self._intensity.apply(self._transfers.upload(values))
         grey = grey if grey.ndim == 4 else grey[None]
-        return grey.to(PRECISIONS[self.settings.precision])
+        return grey.to(PRECISIONS[self.execution.precision])
 
     def _values(self, scores: Tensor) -> Tensor:
-        wide = torch.float64 if self.settings.precision == "float64" else torch.float32
+        wide = torch.float64 if self.execution.precision == "float64" else torch.float32
         values = self._activate(scores.to(wide))
         values = values[-len(self.header.stored_outputs) :]
         return values if self.header.leading_shape else values[0]

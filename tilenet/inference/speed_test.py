@@ -44,7 +44,7 @@ SHARD_BYTES = 16 * 2**20
 @dataclass(frozen=True, slots=True)
 class ComputeTrial:
     architecture: UNetArchitecture  # the network, with random weights
-    settings: Execution  # device, precision, threads, stream axis and slab
+    execution: Execution  # device, precision, threads, stream axis and slab
     # Its cross-section; along the stream axis the shortest input that is legal, (z, y, x).
     input_shape: ZYX
 
@@ -72,7 +72,9 @@ def compute_trial(plan: Plan, device: str) -> ComputeTrial | None:
         None where even the narrowest slab would take minutes.
     """
     request = plan.request
-    settings = Execution(device, request.precision, request.threads, axis=plan.axis, slab=plan.slab)
+    execution = Execution(
+        device, request.precision, request.threads, axis=plan.axis, slab=plan.slab
+    )
     architecture, rate = request.architecture, assumed_rates(request).compute
     kept, seconds = plan.tile, math.inf
     while True:
@@ -85,7 +87,7 @@ def compute_trial(plan: Plan, device: str) -> ComputeTrial | None:
         if seconds <= FILL_SECONDS or kept[widest] == 1:
             break
         kept = zyx(-(-size // 2) if n == widest else size for n, size in enumerate(kept))
-    return ComputeTrial(architecture, settings, shape) if seconds <= MOST_SECONDS else None
+    return ComputeTrial(architecture, execution, shape) if seconds <= MOST_SECONDS else None
 
 
 def _operations(architecture: UNetArchitecture, shape: ZYX, axis: int, more: int) -> int:
@@ -105,12 +107,12 @@ def prepare(trial: ComputeTrial) -> None:
 
 
 def _network(trial: ComputeTrial) -> StreamedNetwork:
-    device, settings = check_device(trial.settings.device), trial.settings
+    device, execution = check_device(trial.execution.device), trial.execution
     keep_freed_memory()
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(execution.threads)
     network = UNet(trial.architecture).eval()
     network.requires_grad_(False)
-    return StreamedNetwork(network.to(device, PRECISIONS[settings.precision]), settings.axis)
+    return StreamedNetwork(network.to(device, PRECISIONS[execution.precision]), execution.axis)
 
 
 def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> float:
@@ -127,7 +129,7 @@ def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> floa
     float
         Floating-point operations per second.
     """
-    device = trial.settings.device
+    device = trial.execution.device
     with torch.inference_mode():
         stream = steady_stream(trial)
         while next(stream) is None:
@@ -140,19 +142,19 @@ def compute_rate(trial: ComputeTrial, seconds: float = MEASURED_SECONDS) -> floa
 
 def slab_operations(trial: ComputeTrial) -> int:
     """Count the operations of a slab in the steady state."""
-    shape, axis = trial.input_shape, trial.settings.axis
-    slab = trial.settings.slab or shape[axis]
+    shape, axis = trial.input_shape, trial.execution.axis
+    slab = trial.execution.slab or shape[axis]
     longer = _operations(trial.architecture, shape, axis, slab)
     return longer - _operations(trial.architecture, shape, axis, 0)
 
 
 def steady_stream(trial: ComputeTrial) -> Iterator[Tensor | None]:
     """Feed a network with noise, slab after slab, without an end."""
-    architecture, settings = trial.architecture, trial.settings
-    slab = settings.slab or trial.input_shape[settings.axis]
+    architecture, execution = trial.architecture, trial.execution
+    slab = execution.slab or trial.input_shape[execution.axis]
     stream = Stream(_network(trial))
     # What slabs() begins with, so that no pooling is left with a remainder.
-    rest = architecture.laws[settings.axis].gain % slab
+    rest = architecture.laws[execution.axis].gain % slab
     if rest:
         yield stream.feed(_noise(trial, rest))
     planes = _noise(trial, slab)
@@ -162,10 +164,10 @@ def steady_stream(trial: ComputeTrial) -> Iterator[Tensor | None]:
 
 def _noise(trial: ComputeTrial, planes: int) -> Tensor:
     # Not zeros: a GPU that multiplies them takes less power, and so is faster.
-    settings, size = trial.settings, [trial.architecture.in_channels, *trial.input_shape]
-    size[1 + settings.axis] = planes
+    execution, size = trial.execution, [trial.architecture.in_channels, *trial.input_shape]
+    size[1 + execution.axis] = planes
     values = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    return values.to(settings.device, PRECISIONS[settings.precision])
+    return values.to(execution.device, PRECISIONS[execution.precision])
 
 
 def _timed(stream: Iterator[Tensor | None], count: int, device: str) -> float:

@@ -39,29 +39,29 @@ class WorkerKind:
     in_slurm: bool
 
 
-def worker_kind(settings: Execution) -> WorkerKind:
+def worker_kind(execution: Execution) -> WorkerKind:
     """Tell, from inside a worker, what kind it is of.
 
     Parameters
     ----------
-    settings : Execution
+    execution : Execution
 
     Returns
     -------
     WorkerKind
         The same wherever results are the same bits, and its node.
     """
-    facts = numeric_facts(settings.device, settings.precision, settings.threads)
+    facts = numeric_facts(execution.device, execution.precision, execution.threads)
     node = os.environ.get("SLURMD_NODENAME", platform.node())
     return WorkerKind(facts, node, "SLURM_JOB_ID" in os.environ)
 
 
-def check_facts(facts: Facts, settings: Execution) -> None:
+def check_facts(facts: Facts, execution: Execution) -> None:
     """Refuse to compute in a worker of another kind than those that a run began with."""
     # The workers that were there when the run began agreed; this one may have come later.
     if not facts:
         return
-    here = worker_kind(settings)
+    here = worker_kind(execution)
     differences = explained(here.facts, dict(facts))
     if differences:
         problem = f"differs from the workers that the run began with: {', '.join(differences)}"
