@@ -27,7 +27,6 @@ class Batch:
 
     @property
     def system(self) -> QueueingSystem:
-        """Whose jobs they are."""
         return SYSTEMS[self.profile.kind]
 
     @property

@@ -39,8 +39,6 @@ BLOCK_COPIES = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IngestOptions(StorageOptions):
-    """What the user chose of how to store."""
-
     voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
 
 
@@ -114,7 +112,6 @@ def _task(source: Source, run: str, written: OutputReference) -> IngestTask:
 
 
 def new_volume(source: Source, options: IngestOptions) -> NewVolume:
-    """Describe the volume that a source becomes."""
     size = options.voxel_size or source.voxel_size
     chunk, shard = storage_shapes(source.shape, size, chunk=options.chunk, shard=options.shard)
     return NewVolume(

@@ -134,7 +134,6 @@ def label_rule(
     invert: bool,
     by_value: bool,
 ) -> LabelRule:
-    """Make the rule that the options describe."""
     number = int(connectivity or (4 if per_section else 6))
     if per_section != (number in PLANAR):
         problem = f"{number} is within a section" if number in PLANAR else f"{number} is in 3-D"

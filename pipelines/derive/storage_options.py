@@ -20,8 +20,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class StorageOptions:
-    """What the user chose of how to store."""
-
     # chunk, shard: voxels, (z, y, x).
     chunk: ZYX | None = None
     shard: ZYX | None = None

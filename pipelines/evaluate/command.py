@@ -263,7 +263,6 @@ class _Sum:
 
 
 def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
-    """Give everything as JSON values."""
     wanted = comparison.wanted
     return {
         "command": "evaluate",

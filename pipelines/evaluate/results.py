@@ -89,7 +89,6 @@ class Results:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all figures and curves as JSON values."""
         tallies = {"seg": self.seg, "seg_3d": self.volume_seg}
         values: dict[str, Any] = {
             "figures": {figure.name: figure.to_dict() for figure in self.figures},
@@ -132,7 +131,6 @@ def _isbi_figures(isbi: IsbiTally) -> list[Figure]:
 
 
 def figures_text(figures: Sequence[Figure]) -> str:
-    """Lay out figures for people."""
     grid = Table(box=None, pad_edge=False)
     for name in ("figure", "value", "", "threshold"):
         grid.add_column(name, justify="right" if name in ("value", "threshold") else "left")

@@ -156,7 +156,6 @@ def _check_before(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> UNetArch
 
 
 def read_recipe(options: TrainingOptions) -> Recipe:
-    """Read the recipe that the user chose, with what the user changed."""
     values: dict[str, Any] = {}
     if options.config is not None:
         values = load(find_recipe(options.config), InvalidRecipe)

@@ -107,7 +107,6 @@ class TrainingReporter:
 
 
 def check_log(folder: str) -> None:
-    """Refuse a log that cannot be written."""
     check_folder("--log", folder)
     if importlib.util.find_spec("tensorboard") is None:
         cure = "Install it: pip install 'tilenet[tensorboard]'."
@@ -115,7 +114,6 @@ def check_log(folder: str) -> None:
 
 
 def open_log(folder: str) -> SummaryWriter:
-    """Open a folder for TensorBoard."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(folder)

@@ -110,7 +110,6 @@ class Recomputation:
 
     @property
     def execution(self) -> Execution:
-        """How a worker is to run the network."""
         return execution(self.job, self.plan)
 
     def choose(self, share: float, seed: int, bad: set[str]) -> list[Box]:
@@ -168,7 +167,6 @@ class Recomputation:
         )
 
     def task(self, facts: Mapping[str, Any], *, exact: bool) -> RecomputeTask:
-        """Make what a worker runs."""
         output = OutputReference(self.output.location, self.output.creation)
         predict = predict_task(
             self.job, self.plan, output, intensity=self.intensity, facts=facts, run=uuid.uuid4().hex

@@ -74,7 +74,6 @@ class PassState:
         return max(NOW_SECONDS, NOW_BLOCKS * block)
 
     def retry(self, box: Box, problem: str) -> None:
-        """Count a block that failed and is tried again."""
         with self._lock:
             self._retries += 1
             self._last_retry = f"{box}: {problem}"

@@ -157,7 +157,6 @@ def _enlarge(panel: Colours, cell: int) -> Colours:
 
 
 def map_png(pass_state: PassState) -> bytes:
-    """Draw the map of a pass as a PNG file."""
     return _png(draw_map(pass_state))
 
 
