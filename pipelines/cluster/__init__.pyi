@@ -10,7 +10,7 @@ from .nannies import nanny_log_tail as nanny_log_tail
 from .options import ClusterOptions as ClusterOptions
 from .options import leave_time as leave_time
 from .profile import FLAGS as FLAGS
-from .profile import OUTAGE_SECONDS as OUTAGE_SECONDS
+from .profile_keys import OUTAGE_SECONDS as OUTAGE_SECONDS
 from .replacing import patience as patience
 from .replacing import remove as remove
 from .replacing import replace as replace

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.cluster.profile_keys import ProfileKeys
 from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_command
-
-if TYPE_CHECKING:
-    from pipelines.cluster.profile import Profile
 
 
 class Lsf(QueueingSystem):
@@ -15,7 +13,7 @@ class Lsf(QueueingSystem):
 
     name = "lsf"
 
-    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+    def arguments(self, profile: ProfileKeys, walltime: str, memory: int) -> dict[str, Any]:
         """Give arguments of ``LSFJob``; LSF takes hours and minutes."""
         return {
             "project": profile.account,
@@ -24,7 +22,7 @@ class Lsf(QueueingSystem):
             "mem": memory,
         }
 
-    def directives(self, profile: Profile) -> list[str]:
+    def directives(self, profile: ProfileKeys) -> list[str]:
         """Name the log, and ask for GPUs."""
         gpus = [f'-gpu "num={profile.gpus_per_job}"'] if profile.gpus_per_job else []
         return [f"-o {profile.log_directory}/%J.log", *gpus]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import click
 
 from pipelines.cluster.lifetimes import lifetime_of
-from pipelines.cluster.profile import OUTAGE_SECONDS, Profile
+from pipelines.cluster.profile import Profile
+from pipelines.cluster.profile_keys import OUTAGE_SECONDS
 from pipelines.cluster.queueing import QueueingSystem
 from pipelines.cluster.systems import SYSTEMS
 from pipelines.cluster.tls import Tls

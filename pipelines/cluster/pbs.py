@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.cluster.profile_keys import ProfileKeys
 from pipelines.cluster.queueing import Listed, QueueingSystem, phase_of, run_command, with_reason
-
-if TYPE_CHECKING:
-    from pipelines.cluster.profile import Profile
 
 
 class Pbs(QueueingSystem):
@@ -16,7 +14,7 @@ class Pbs(QueueingSystem):
 
     name = "pbs"
 
-    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+    def arguments(self, profile: ProfileKeys, walltime: str, memory: int) -> dict[str, Any]:
         """Give arguments of ``PBSJob``: a job is one chunk of a node."""
         gpus = f":ngpus={profile.gpus_per_job}" if profile.gpus_per_job else ""
         mebibytes = -(-memory // 2**20)
@@ -26,7 +24,7 @@ class Pbs(QueueingSystem):
             "resource_spec": f"select=1:ncpus={profile.job_cores}:mem={mebibytes}MB{gpus}",
         }
 
-    def directives(self, profile: Profile) -> list[str]:
+    def directives(self, profile: ProfileKeys) -> list[str]:
         """Name the logs' folder and the shell, which would be the user's own."""
         return [f"-o {profile.log_directory}/", "-j oe", "-S /bin/bash"]
 

@@ -12,12 +12,10 @@ import xml.etree.ElementTree as ET
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from pipelines.cluster.profile_keys import ProfileKeys
 from tilenet.errors import InvalidData, QueueRefused, one_line
-
-if TYPE_CHECKING:
-    from pipelines.cluster.profile import Profile
 
 #: Seconds that a command of a queueing system may take.
 COMMAND_SECONDS = 60
@@ -43,18 +41,18 @@ class QueueingSystem(ABC):
     name: str
 
     @abstractmethod
-    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+    def arguments(self, profile: ProfileKeys, walltime: str, memory: int) -> dict[str, Any]:
         """Give arguments of dask-jobqueue's job; walltime is hh:mm:ss, memory a job's bytes."""
 
     @abstractmethod
-    def directives(self, profile: Profile) -> list[str]:
+    def directives(self, profile: ProfileKeys) -> list[str]:
         """Say where output goes, how GPUs are asked for, and the shell where it is not bash."""
 
     @abstractmethod
     def list_jobs(self, name: str) -> dict[str, Listed]:
         """Ask the queue for the jobs of a name, by number; those that it has forgotten lack."""
 
-    def lack(self, profile: Profile) -> str | None:
+    def lack(self, profile: ProfileKeys) -> str | None:
         """Say what the system wants that a profile does not have."""
         return None
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.cluster.profile_keys import ProfileKeys
 from pipelines.cluster.queueing import Listed, QueueingSystem, run_command, with_reason
-
-if TYPE_CHECKING:
-    from pipelines.cluster.profile import Profile
 
 
 class Sge(QueueingSystem):
@@ -17,7 +15,7 @@ class Sge(QueueingSystem):
 
     name = "sge"
 
-    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+    def arguments(self, profile: ProfileKeys, walltime: str, memory: int) -> dict[str, Any]:
         # Names of parallel environments and of memory are the site's: they are directives.
         return {
             "project": profile.account,
@@ -25,11 +23,11 @@ class Sge(QueueingSystem):
             "resource_spec": f"gpu={profile.gpus_per_job}" if profile.gpus_per_job else None,
         }
 
-    def directives(self, profile: Profile) -> list[str]:
+    def directives(self, profile: ProfileKeys) -> list[str]:
         """Name the logs' folder and the shell, which would be the site's."""
         return [f"-o {profile.log_directory}/", "-S /bin/bash"]
 
-    def lack(self, profile: Profile) -> str | None:
+    def lack(self, profile: ProfileKeys) -> str | None:
         """Miss the parallel environment where a job has several cores."""
         if profile.job_cores == 1 or any(text.startswith("-pe") for text in profile.directives):
             return None

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.cluster.profile_keys import ProfileKeys
 from pipelines.cluster.queueing import Listed, QueueingSystem, read_table, run_command
-
-if TYPE_CHECKING:
-    from pipelines.cluster.profile import Profile
 
 #: Seconds that SLURM may take to tell of nodes.
 SINFO_SECONDS = 20
@@ -21,10 +19,10 @@ class Slurm(QueueingSystem):
 
     name = "slurm"
 
-    def arguments(self, profile: Profile, walltime: str, memory: int) -> dict[str, Any]:
+    def arguments(self, profile: ProfileKeys, walltime: str, memory: int) -> dict[str, Any]:
         return {"account": profile.account, "walltime": walltime, "job_cpu": profile.job_cores}
 
-    def directives(self, profile: Profile) -> list[str]:
+    def directives(self, profile: ProfileKeys) -> list[str]:
         """Name the log, and ask for GPUs."""
         gpus = [f"--gres=gpu:{profile.gpus_per_job}"] if profile.gpus_per_job else []
         return [f"-o {profile.log_directory}/%x-%j.log", *gpus]
