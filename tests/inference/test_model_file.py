@@ -135,7 +135,7 @@ def test_two_softmax_classes_store_one_probability() -> None:
     assert (HEADER.stored_outputs, HEADER.leading_shape) == (HEADER.outputs[1:], ())
     sigmoid = ModelHeader(ARCHITECTURE, activation="sigmoid")
     assert sigmoid.stored_channels == ("background", "foreground")
-    assert (sigmoid.stored_outputs, sigmoid.leading_shape) == (HEADER.outputs, (2,))
+    assert (sigmoid.stored_outputs, sigmoid.leading_shape) == (sigmoid.outputs, (2,))
 
 
 # -- what cannot be a model --------------------------------------------------------------------
