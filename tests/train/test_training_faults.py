@@ -69,7 +69,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
                         weights.fill_(1e30)
             yield step
 
-    monkeypatch.setattr(tilenet.training.loop, "train", train)
+    monkeypatch.setattr("tilenet.training.train", train)
 
 
 # --- folders that cannot be written ----------------------------------------------------------
@@ -177,7 +177,7 @@ def test_a_kill_after_the_best_model_was_written_does_not_lose_it(
     output = tmp_path / "m.safetensors"
     losses = iter([3.0, 1.0, 2.0])  # after 3, 6 and 9 steps
     monkeypatch.setattr(
-        "tilenet.training.validation.validate", lambda *args, **more: ValidationResult(next(losses))
+        "tilenet.training.validate", lambda *args, **more: ValidationResult(next(losses))
     )
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 3}
 
@@ -187,7 +187,7 @@ def test_a_kill_after_the_best_model_was_written_does_not_lose_it(
         save_checkpoint(path, state, record)
 
     with monkeypatch.context() as dying:
-        dying.setattr("tilenet.training.checkpoints.save_checkpoint", save_and_die)
+        dying.setattr("tilenet.training.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(folder, output, changes)
     assert read_record(checkpoint_path(str(output))).best["step"] == 3
@@ -203,7 +203,7 @@ def test_the_model_of_another_training_is_not_taken_for_the_best(
     output = tmp_path / "m.safetensors"
     losses = iter([1.0, 4.0, 3.0])
     monkeypatch.setattr(
-        "tilenet.training.validation.validate", lambda *args, **more: ValidationResult(next(losses))
+        "tilenet.training.validate", lambda *args, **more: ValidationResult(next(losses))
     )
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 6}
     assert run(folder, output, {**changes, "optimization.steps": 6, "optimization.seed": 1}) == 6
@@ -214,7 +214,7 @@ def test_the_model_of_another_training_is_not_taken_for_the_best(
             raise KeyboardInterrupt  # before its own model of step 6
 
     with monkeypatch.context() as dying:
-        dying.setattr("tilenet.training.checkpoints.save_checkpoint", save_and_die)
+        dying.setattr("tilenet.training.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(folder, output, changes, overwrite=True)
     assert run(folder, output, changes) == 9
