@@ -87,7 +87,9 @@ def test_a_bad_worker_takes_nothing_back_while_the_good_ones_compute(
     options = RunOptions(name="test", reporter=reporter, limits=Limits(outage=2.0))
     outcome = run_on_cluster(task, BLOCKS[:12], options, client=client)
     assert (outcome.computed, outcome.failed) == (12, [])
-    assert all(task.workers(box).count("bad") <= 1 for box in BLOCKS[:12])
+    # A block that it takes and fails in the moment in which it is being taken back is not known to
+    # have failed there, and may come once more.
+    assert all(task.workers(box).count("bad") <= 2 for box in BLOCKS[:12])
 
 
 class Killing(Silent):
