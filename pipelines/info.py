@@ -98,6 +98,7 @@ def volume_facts(source: VolumeReference) -> dict[str, Any]:
         "chunk (z, y, x)": list(volume.chunk_shape),
         "shard (z, y, x)": list(volume.write_shape),
         "Zarr format": volume.array.metadata.zarr_format,
+        "notes": list(volume.notes),
         "provenance": _brief(volume.attributes),
     }
 

@@ -20,6 +20,7 @@ from pipelines.outputs import (
     check_conditions,
     check_whole,
     find_begun,
+    say_notes,
     storage_shapes,
 )
 from tilenet.errors import NotEnoughMemory
@@ -66,6 +67,7 @@ def ingest(
     """
     chosen = IngestOptions(**options)
     opened = open_source(source, axes=axes, channel=channel, level=level)
+    say_notes(opened.location, opened.notes)
     click.echo(describe_source(opened, chosen), err=True)
     return run_ingest(opened, output, chosen, cluster).finish()
 

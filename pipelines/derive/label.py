@@ -30,6 +30,7 @@ from pipelines.outputs import (
     check_memory,
     check_whole,
     find_begun,
+    open_input,
     part_option,
     task_bytes,
 )
@@ -201,7 +202,7 @@ def _check(
 ) -> _Job:
     check_apart(output, source.location)
     compressors(options.codec)
-    volume = source.open()
+    volume = open_input(source)
     _check_masks(volume, rule)
     check_whole(volume, Box.of_shape(volume.shape))
     begun = find_begun(output, "instances", overwrite=options.overwrite)

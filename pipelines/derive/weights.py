@@ -31,6 +31,7 @@ from pipelines.outputs import (
     check_whole,
     find_begun,
     grow_block,
+    open_input,
     part_option,
     task_bytes,
 )
@@ -123,7 +124,7 @@ def weights(
     source = VolumeReference(instances, level=level, channel=channel, axes=axes)
     names = {field.name for field in dataclasses.fields(WeightOptions)}
     options = WeightOptions(**{name: chosen.pop(name) for name in names})
-    volume = source.open()
+    volume = open_input(source)
     per_section = labelled_per_section(volume) if per_section is None else per_section
     rule = WeightRule(
         **chosen, per_section=per_section, voxel_size=volume.voxel_size or (1.0, 1.0, 1.0)

@@ -7,7 +7,7 @@ import math
 from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
-from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole
+from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole, open_input
 from tilenet.errors import InvalidData
 from tilenet.networks import UINT8
 from tilenet.volumes import Volume, VolumeReference
@@ -29,7 +29,7 @@ def check_comparison(
         Samples of both have been read.
     """
     figures = _chosen_figures(wanted)
-    predicted, true = prediction.open(), truth.open()
+    predicted, true = open_input(prediction), open_input(truth)
     _check_truth(true)
     _check_channel(predicted)
     _check_alike(predicted, true, wanted)

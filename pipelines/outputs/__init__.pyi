@@ -7,6 +7,8 @@ from .checks import check_apart as check_apart
 from .checks import check_folder as check_folder
 from .checks import check_whole as check_whole
 from .checks import same_size as same_size
+from .inputs import open_input as open_input
+from .inputs import say_notes as say_notes
 from .output_run import OutputRun as OutputRun
 from .parts import Part as Part
 from .parts import part_option as part_option

@@ -7,6 +7,7 @@ from pipelines.outputs import (
     check_apart,
     check_whole,
     find_begun,
+    open_input,
     same_size,
 )
 from pipelines.predict.job import Choices, Job
@@ -46,13 +47,13 @@ def check_job(
         Checked.
     """
     header = read_header(model)
-    volume = source.open()
+    volume = open_input(source)
     _check_channels(volume, header, model)
     check_choices(model, header, choices)
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header)
         _check_square_voxels(volume, choices)
-    mask_volume = None if mask is None else mask.open()
+    mask_volume = None if mask is None else open_input(mask)
     if mask_volume is not None:
         _check_mask(volume, mask_volume)
     return Job(

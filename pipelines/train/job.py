@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.options import Region, region_box
-from pipelines.outputs import check_apart, check_whole
+from pipelines.outputs import check_apart, check_whole, open_input
 from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
 from tilenet.geometry import AXES, Box, zyx
 from tilenet.inference import OutputChannel
@@ -203,7 +203,7 @@ def _check_output(output: str, inputs: Sequence[str]) -> None:
 def _volumes(
     source: VolumeReference, labels: VolumeReference, options: TrainingOptions, recipe: Recipe
 ) -> tuple[list[TrainingVolume], Box | None]:
-    raw = source.open()
+    raw = open_input(source)
     whole = Box.of_shape(raw.shape)
     held_out = None
     if recipe.validation.region is not None:
@@ -211,8 +211,10 @@ def _volumes(
     region = whole if options.region is None else region_box(options.region, raw.shape)
     if held_out is not None:
         region = _apart(region, held_out, stated=options.region is not None)
-    weights = None if options.weight_map is None else VolumeReference(options.weight_map).open()
-    volumes = [_volume(raw, labels.open(), weights, region, recipe)]
+    weights = (
+        None if options.weight_map is None else open_input(VolumeReference(options.weight_map))
+    )
+    volumes = [_volume(raw, open_input(labels), weights, region, recipe)]
     if held_out is not None:
         for stored in (volumes[0].raw, volumes[0].labels):
             check_whole(stored, held_out)
@@ -221,7 +223,7 @@ def _volumes(
         if len(parts) not in (2, 3) or (len(parts) == 3) != (weights is not None):
             problem = "is not RAW,LABELS" + (",WEIGHTS" if weights is not None else "")
             raise InvalidData(f"--also {text}", problem, "Give the same for every volume.")
-        more = [VolumeReference(part).open() for part in parts]
+        more = [open_input(VolumeReference(part)) for part in parts]
         third = more[2] if len(more) > 2 else None
         if held_out is not None and holds_same(replace(volumes[0], region=held_out), more[0]):
             problem = f"is the first volume again, and would train on the held-out box {held_out}"

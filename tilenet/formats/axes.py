@@ -36,6 +36,10 @@ class StoredArray:
     read: Callable[[Sequence[slice]], npt.NDArray[Any]]
     names: str | None = None  # what the file says of its axes, one letter each
     voxel_size: tuple[float, float, float] | None = None  # nanometres, (z, y, x)
+    # Position of the first voxel's centre, nanometres, (z, y, x).
+    translation: tuple[float, float, float] | None = None
+    # What was assumed where the file is not as it should be, a sentence each, for people.
+    notes: tuple[str, ...] = ()
 
 
 def agree(axes: AxisMap, named: str | None) -> bool:

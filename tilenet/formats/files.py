@@ -59,6 +59,9 @@ class FileSource:
     piece_shape: ZYX  # voxels of what is decoded as one piece
     dtype: np.dtype[Any]  # of the values that :meth:`read` gives
     voxel_size: tuple[float, float, float] | None  # nanometres, (z, y, x), when the file says so
+    # Position of the first voxel's centre, nanometres, (z, y, x), when the file says so.
+    translation: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()  # what was assumed in opening it, a sentence each
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)
@@ -107,6 +110,8 @@ def open_file(
         piece_shape=chosen.along_zyx(stored.pieces),
         dtype=readable_dtype(stored.dtype),
         voxel_size=stored.voxel_size if agree(chosen, stored.names) else None,
+        translation=stored.translation if agree(chosen, stored.names) else None,
+        notes=stored.notes,
     )
 
 
@@ -168,6 +173,9 @@ class StackSource:
     voxel_size: tuple[float, float, float] | None
     axes: str | None  # meaning of the axes in each file, as the user gave it
     channel: int | None  # channel to read
+    # Nanometres, (z, y, x), of the first file.
+    translation: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()  # what was assumed in opening them, a sentence each
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)

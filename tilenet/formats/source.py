@@ -68,6 +68,14 @@ class Source(Protocol):
         """Nanometres, (z, y, x), when the file says so reliably."""
 
     @property
+    def translation(self) -> tuple[float, float, float] | None:
+        """Position of the first voxel's centre, nanometres, (z, y, x), when the file says so."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed in opening it, a sentence each, for people."""
+
+    @property
     def piece_shape(self) -> ZYX:
         """Shape of what is decoded as one piece; whole pieces are decoded once only."""
 
@@ -215,6 +223,8 @@ def _open_stack(
         voxel_size=first.voxel_size if same_size else None,
         axes=axes,
         channel=channel,
+        translation=first.translation,
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
@@ -257,6 +267,14 @@ class ZarrSource:
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
         return self.volume.voxel_size
+
+    @property
+    def translation(self) -> tuple[float, float, float] | None:
+        return self.volume.translation
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.volume.notes
 
     @property
     def piece_shape(self) -> ZYX:

@@ -12,26 +12,9 @@ from typing import Any
 
 import tifffile
 
-VoxelSize = tuple[float, float, float]
+from tilenet.volumes import nanometres_per
 
-_NANOMETRES = {
-    "pm": 1e-3,
-    "å": 0.1,
-    "angstrom": 0.1,
-    "nm": 1.0,
-    "nanometer": 1.0,
-    "um": 1e3,
-    "µm": 1e3,  # the micro sign
-    "μm": 1e3,
-    "\\u00b5m": 1e3,  # ImageJ escapes the micro sign in files
-    "micron": 1e3,
-    "microns": 1e3,
-    "micrometer": 1e3,
-    "mm": 1e6,
-    "millimeter": 1e6,
-    "cm": 1e7,
-    "inch": 2.54e7,
-}
+VoxelSize = tuple[float, float, float]
 
 _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 
@@ -57,7 +40,7 @@ def hdf5_voxel_size(attributes: Mapping[str, Any]) -> VoxelSize | None:
 
 def _from_imagej(file: tifffile.TiffFile) -> VoxelSize | None:
     metadata = file.imagej_metadata or {}
-    factor = _NANOMETRES.get(str(metadata.get("unit")).lower())
+    factor = nanometres_per(metadata.get("unit"))
     tags = file.pages.first.tags
     per_unit = [tags.valueof(code) for code in (_Y_RESOLUTION, _X_RESOLUTION)]
     try:
@@ -72,7 +55,7 @@ def _from_ome(xml: str) -> VoxelSize | None:
         pixels = tifffile.xml2dict(xml)["OME"]["Image"]["Pixels"]
         return _checked(
             float(pixels[f"PhysicalSize{axis}"])
-            * _NANOMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm").lower()]
+            * (nanometres_per(pixels.get(f"PhysicalSize{axis}Unit", "µm")) or math.nan)
             for axis in "ZYX"
         )
     except (KeyError, TypeError, ValueError):

@@ -39,6 +39,7 @@ from .references import VolumeReference as VolumeReference
 from .references import read_finite as read_finite
 from .references import reader as reader
 from .references import writer as writer
+from .units import nanometres_per as nanometres_per
 from .volume import WHOLE_KINDS as WHOLE_KINDS
 from .volume import Volume as Volume
 from .volume import open_volume as open_volume

@@ -36,6 +36,8 @@ class Layout(AxisMap):
     level: str | None = None  # path of the array below its group
     # Path of every pyramid level to its voxel size, nanometres (z, y, x).
     levels: Mapping[str, tuple[float, float, float] | None] | None = None
+    # What was assumed where the metadata are not as they should be, a sentence each, for people.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,7 @@ from ome_zarr_models.v05.image import ImageAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
-
-#: Nanometres per unit that OME-Zarr may name.
-NANOMETRES = {
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "meter": 1e9,
-    "picometer": 1e-3,
-}
+from tilenet.volumes.units import nanometres_per
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +40,9 @@ class Image:
     def nanometres(self, values: tuple[float, ...]) -> dict[str, float]:
         """Convert values to nanometres, along the axes that have a unit of length."""
         return {
-            name: value * NANOMETRES[unit]
+            name: value * factor
             for name, unit, value in zip(self.axes, self.units, values, strict=True)
-            if unit in NANOMETRES
+            if (factor := nanometres_per(unit)) is not None
         }
 
 

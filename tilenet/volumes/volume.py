@@ -75,6 +75,16 @@ class Volume:
         return self.layout.voxel_size
 
     @property
+    def translation(self) -> tuple[float, float, float] | None:
+        """Position of the first voxel's centre, nanometres, (z, y, x); None when not stated."""
+        return self.layout.translation
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed in opening it, a sentence each, for people."""
+        return self.layout.notes
+
+    @property
     def creation(self) -> str | None:
         """Id that it was created with, by us; None where it has none."""
         found = self.attributes.get(CREATION)
