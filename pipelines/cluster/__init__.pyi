@@ -4,6 +4,7 @@ from .from_profile import MEMORY_SHARE as MEMORY_SHARE
 from .from_profile import make_options as make_options
 from .job_cluster import JobCluster as JobCluster
 from .job_script import make_job as make_job
+from .joined import Joining as Joining
 from .local import choose_dashboard as choose_dashboard
 from .local import default_workers as default_workers
 from .nannies import nanny_log_tail as nanny_log_tail

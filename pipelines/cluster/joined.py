@@ -35,15 +35,31 @@ _CURE = (
 )
 
 
+class Joining(contextlib.ExitStack):
+    """The client of a running scheduler, from its first use on until this is left.
+
+    A command asks a scheduler for its workers, for their rates, and to run tasks: by one client.
+    """
+
+    _client: Client | None = None
+
+    def client(self, options: ClusterOptions) -> Client:
+        """Join the scheduler, unless that is done."""
+        if self._client is None or self._client.status != "running":
+            address = find_address(str(options.scheduler))
+            # Dask prints a traceback of its own when a scheduler is lost; ours is enough.
+            for name in ("distributed", "distributed.client"):
+                self.enter_context(silence_logging_cmgr(logging.CRITICAL, name))
+            self._client = self.enter_context(_connect(address, options))
+        return self._client
+
+
 @contextlib.contextmanager
 def joined_client(options: ClusterOptions) -> Iterator[Client]:
-    address = find_address(str(options.scheduler))
-    # Dask prints a traceback of its own when a scheduler is lost; what we say of it is enough.
-    with (
-        silence_logging_cmgr(logging.CRITICAL, "distributed"),
-        silence_logging_cmgr(logging.CRITICAL, "distributed.client"),
-        _connect(address, options) as client,
-    ):
+    with contextlib.ExitStack() as stack:
+        joining = options.joining or stack.enter_context(Joining())
+        client = joining.client(options)
+        address = client.scheduler.address
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except TimeoutError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from pipelines.cluster.queueing import QueueingSystem
 from pipelines.cluster.systems import SYSTEMS
 from pipelines.cluster.tls import Tls
 from pipelines.progress import clock
+
+if TYPE_CHECKING:
+    from pipelines.cluster.joined import Joining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ class ClusterOptions:
         What the workers compute with, from ``machine_name``; None asks here.
     dashboard : str or None
         Where the dashboard listens, HOST:PORT; None is loopback.
+    joining : Joining or None
+        Holds the client of a running scheduler; None joins it anew whenever it is needed.
     """
 
     scheduler: str | None = None
@@ -81,6 +87,7 @@ class ClusterOptions:
     cores: int | None = None
     machine: str | None = None
     dashboard: str | None = None
+    joining: Joining | None = field(default=None, compare=False, repr=False)
 
     @property
     def local(self) -> bool:

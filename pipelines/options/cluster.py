@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from pipelines.cluster import (
     FLAGS,
     SYSTEMS,
+    Joining,
     make_options,
     read_address,
     read_bytes,
@@ -139,7 +141,9 @@ def cluster_options(function: F) -> F:
         chosen = make_options(cluster, flags)
         if chosen.threads is not None:
             bind_reading(chosen.threads)  # what is next to nothing is done in this process
-        return function(*args, cluster=chosen, **kwargs)
+        with Joining() as joining:
+            chosen = dataclasses.replace(chosen, joining=joining)
+            return function(*args, cluster=chosen, **kwargs)
 
     for option in reversed(_OPTIONS):
         command = option(command)

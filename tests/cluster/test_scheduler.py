@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 from distributed import Client
 
+from pipelines.cli import tilenet
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.cluster.joined import CONNECT_SECONDS
 from pipelines.engine.worker_agreement import common_facts
@@ -140,6 +142,28 @@ def test_a_prediction_on_a_scheduler_equals_a_local_one(shared: Processes, case:
         assert figures["seconds"]["compute"] == report["summary"]["seconds"]["compute"] > 0
         assert 0 < figures["busy"] <= 1
         assert (case / report["picture"]).exists()
+
+
+def test_a_command_joins_a_scheduler_once(
+    shared: Processes, case: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str] = []
+
+    def join(address: str, **options: Any) -> Client:
+        joined.append(address)
+        return Client(address, **options)
+
+    monkeypatch.setattr("pipelines.cluster.joined.Client", join)
+    monkeypatch.chdir(case)
+    model, there = ("--model", "model.safetensors"), ("--scheduler", shared.address)
+    predict = ["predict", "em.zarr", "once.zarr", *model, *ARGUMENTS, *there]
+    # The workers are asked twice, then they look at what is stored, then they recompute.
+    verify = ["verify", "once.zarr", "--source", "em.zarr", *model, "--recompute", "0.5", *there]
+    for arguments in (predict, verify):
+        joined.clear()
+        done = CliRunner().invoke(tilenet, arguments)
+        assert done.exit_code == 0, done.output
+        assert joined == [shared.address]
 
 
 def test_a_worker_of_another_kind_that_comes_later_stores_nothing(
