@@ -71,7 +71,7 @@ def check_job(
 def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
     """Refuse what a model cannot do, and a codec that there is not."""
     bounded = choices.dtype is not None and STORED_TYPES[choices.dtype].is_bounded
-    if bounded and not header.is_bounded:
+    if bounded and not all(output.is_bounded for output in header.stored_outputs):
         problem = f"gives scores without bounds, which {choices.dtype} cannot hold"
         raise ModelMismatch(model, problem, "Store them with --dtype float32.")
     compressors(choices.codec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.outputs import GreyRule, Prediction
@@ -117,6 +117,10 @@ def provenance(
     Prediction
         Compared field by field before a resume.
     """
+    outputs = job.header.stored_outputs
+    # A model has one activation; what it gives is bounded, or it is not.
+    activation, bounded = outputs[0].activation, outputs[0].is_bounded
+    averaged_over = f"{activation} {'probabilities' if bounded else 'scores'}"
     stated = {
         "kind": "prediction",
         "model_sha256": job.sha256,
@@ -124,13 +128,13 @@ def provenance(
         "mask": None if job.mask_volume is None else identify(job.mask_volume),
         "intensity": intensity,
         "test_time_augmentation": orientations_to_json(
-            plan.request.orientations, job.header.activation, plan.request.precision
+            plan.request.orientations, averaged_over, plan.request.precision
         ),
         "output": {
             "dtype": dtype,
             "rule": STORED_TYPES[dtype].rule,
-            "activation": job.header.activation,
-            "channels": [asdict(channel) for channel in job.header.stored_outputs],
+            "activation": activation,
+            "channels": [{"name": output.name, "label": output.label} for output in outputs],
         },
         "numeric_plan": {
             "block": list(plan.block),

@@ -210,4 +210,5 @@ def output_dtype(job: PlannedJob, begun: Volume | None) -> str:
         return job.choices.dtype
     if begun is not None:
         return str(begun.dtype)
-    return UINT8.name if job.header.is_bounded else "float32"
+    bounded = all(output.is_bounded for output in job.header.stored_outputs)
+    return UINT8.name if bounded else "float32"

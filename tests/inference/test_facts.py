@@ -57,7 +57,9 @@ def stored_values(activation: Activation, dtype: str, rotations: int = 1) -> npt
     """What is stored of a network whose sums are whole numbers, so exact on every machine."""
     architecture = UNetArchitecture.planar(2, 1, dropout=0.0)
     header = ModelHeader(
-        architecture, Intensity(2.0, 0.5), (OutputChannel("a"), OutputChannel("b")), activation
+        architecture,
+        Intensity(2.0, 0.5),
+        tuple(OutputChannel(n, activation=activation) for n in "ab"),
     )
     predictor = Predictor(Model(integer_network(architecture), header), Execution(axis=1, slab=32))
     block = Box.of_shape((2, 32, 32))

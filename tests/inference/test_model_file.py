@@ -36,7 +36,6 @@ HEADER = ModelHeader(
     architecture=ARCHITECTURE,
     intensity=Intensity(127.25, 39.5, 10.0, 240.0, invert=True),
     outputs=(OutputChannel("membrane", 0), OutputChannel("interior", 255)),
-    activation="softmax",
     voxel_size=(50.0, 4.0, 4.5),
     training={"steps": 300, "seed": 7, "loss": [0.5, 0.25]},
 )
@@ -133,9 +132,17 @@ def test_the_sha256_is_that_of_the_file(good: Path) -> None:
 def test_two_softmax_classes_store_one_probability() -> None:
     assert HEADER.stored_channels is None
     assert (HEADER.stored_outputs, HEADER.leading_shape) == (HEADER.outputs[1:], ())
-    sigmoid = ModelHeader(ARCHITECTURE, activation="sigmoid")
-    assert sigmoid.stored_channels == ("background", "foreground")
+    sigmoid = ModelHeader(
+        ARCHITECTURE, outputs=tuple(OutputChannel(n, activation="sigmoid") for n in "ab")
+    )
+    assert sigmoid.stored_channels == ("a", "b")
     assert (sigmoid.stored_outputs, sigmoid.leading_shape) == (sigmoid.outputs, (2,))
+
+
+def test_a_model_of_several_activations_is_refused() -> None:
+    outputs = (OutputChannel("a", activation="linear"), OutputChannel("b", activation="sigmoid"))
+    with pytest.raises(InvalidData, match="Output channels: have the activations linear, sigmoid"):
+        ModelHeader(ARCHITECTURE, outputs=outputs)
 
 
 # -- what cannot be a model --------------------------------------------------------------------

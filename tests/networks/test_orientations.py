@@ -100,9 +100,9 @@ def test_flips_and_rotations_together_are_refused() -> None:
 
 def test_what_is_stated_is_read_again() -> None:
     for orientations in [(IDENTITY,), *(chosen for chosen, _ in AVERAGES.values())]:
-        stored = orientations_to_json(orientations, "softmax", "float32")
+        stored = orientations_to_json(orientations, "softmax probabilities", "float32")
         assert parse_orientations(stored) == orientations
-    scores = orientations_to_json(averaged(7, False), "linear", "float64")
+    scores = orientations_to_json(averaged(7, False), "linear scores", "float64")
     assert isinstance(scores, dict)
     assert scores["average"] == "linear scores, summed in this order in float64, divided by 7"
     unknowns: list[object] = ["mirrors", {"orientations": ["turn 45"]}, {"orientations": []}, None]

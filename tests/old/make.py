@@ -82,8 +82,8 @@ def main(folder: Path) -> None:
         channels=(2, 3), kernels=((3, 3, 3), (3, 3, 3)), pools=((1, 2, 2),), dropout=0.0,
         out_channels=3,
     )  # fmt: skip
-    names = tuple(OutputChannel(name) for name in ("z", "y", "x"))
-    header = ModelHeader(architecture, Intensity(127.0, 60.0), names, "sigmoid", (50.0, 4.0, 4.0))
+    names = tuple(OutputChannel(name, activation="sigmoid") for name in ("z", "y", "x"))
+    header = ModelHeader(architecture, Intensity(127.0, 60.0), names, (50.0, 4.0, 4.0))
     save_model(folder / "sigmoid.safetensors", random_network(architecture, seed=1), header)
     for output in PREDICTIONS:
         run(folder, *predict(output))

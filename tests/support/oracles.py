@@ -112,8 +112,11 @@ def random_network(architecture: UNetArchitecture, seed: int = 0) -> UNet:
 
 def save_linear(path: Path, network: UNet) -> str:
     """Save a network so that prediction stores its raw scores."""
-    outputs = tuple(OutputChannel(f"c{i}") for i in range(network.architecture.out_channels))
-    header = ModelHeader(network.architecture, Intensity(), outputs, "linear")
+    outputs = tuple(
+        OutputChannel(f"c{i}", activation="linear")
+        for i in range(network.architecture.out_channels)
+    )
+    header = ModelHeader(network.architecture, Intensity(), outputs)
     save_model(path, network, header)
     return str(path)
 

@@ -186,8 +186,10 @@ def stitch(
 ) -> np.ndarray:
     """Predict block by block in memory; ``shift`` displaces what the second block reads."""
     architecture = network.architecture
-    outputs = tuple(OutputChannel(f"c{i}") for i in range(architecture.out_channels))
-    header = ModelHeader(architecture, Intensity(), outputs, "linear")
+    outputs = tuple(
+        OutputChannel(f"c{i}", activation="linear") for i in range(architecture.out_channels)
+    )
+    header = ModelHeader(architecture, Intensity(), outputs)
     predictor = Predictor(Model(network, header), Execution(precision="float64"))
     shape = zyx(values.shape)
     result = np.empty((architecture.out_channels, *shape))

@@ -45,10 +45,23 @@ class OutputChannel:
         For example "membrane".
     label : int or None
         The value that stands for it in label volumes; ISBI 2012 has 0 membrane, 255 interior.
+    activation : {"softmax", "sigmoid", "linear"}
+        What turns scores into the output; softmax is over all channels.
     """
 
     name: str
     label: int | None = None
+    activation: Activation = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ("softmax", "sigmoid", "linear"):
+            cure = "Choose softmax, sigmoid or linear."
+            raise InvalidData(f"Activation {self.activation!r}", "is unknown", cure)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it holds values from 0 to 1, which uint8 needs."""
+        return self.activation != "linear"
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,7 @@ class ModelHeader:
     architecture : UNetArchitecture
     intensity : Intensity
     outputs : tuple of OutputChannel, one per output channel of the network
-    activation : {"softmax", "sigmoid", "linear"}
-        What turns scores into the output.
+        All of one activation: no model has several so far.
     voxel_size : tuple of float or None
         Of the training volume, nanometres, (z, y, x).
     training : mapping
@@ -71,7 +83,6 @@ class ModelHeader:
     architecture: UNetArchitecture
     intensity: Intensity = field(default_factory=Intensity)
     outputs: tuple[OutputChannel, ...] = (OutputChannel("background"), OutputChannel("foreground"))
-    activation: Activation = "softmax"
     voxel_size: tuple[float, float, float] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,13 +92,18 @@ class ModelHeader:
                 f"are {len(self.outputs)}, but the network has {self.architecture.out_channels}"
             )
             raise InvalidData("Output channels", problem, "Name each output channel once.")
-        if self.activation not in ("softmax", "sigmoid", "linear"):
-            cure = "Choose softmax, sigmoid or linear."
-            raise InvalidData(f"Activation {self.activation!r}", "is unknown", cure)
+        if len(found := {output.activation for output in self.outputs}) > 1:
+            problem = f"have the activations {', '.join(sorted(found))}"
+            raise InvalidData("Output channels", problem, "Give all of them the same.")
         size = self.voxel_size
         if size is not None and not (len(size) == 3 and all(0 < v < math.inf for v in size)):
             cure = "Give nanometres along z, y and x."
             raise InvalidData(f"Voxel size {size}", "is not three positive numbers", cure)
+
+    @property
+    def activation(self) -> Activation:
+        """What turns the scores of all channels into the output."""
+        return self.outputs[0].activation
 
     @property
     def stored_outputs(self) -> tuple[OutputChannel, ...]:
@@ -107,11 +123,6 @@ class ModelHeader:
     def leading_shape(self) -> tuple[int, ...]:
         """What precedes (z, y, x) in the shape of a prediction: (channels,), or nothing."""
         return (len(self.outputs),) if self._has_channel_axis else ()
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether every stored channel holds values from 0 to 1, which uint8 needs."""
-        return self.activation != "linear"
 
     @property
     def _has_channel_axis(self) -> bool:
@@ -140,8 +151,10 @@ class ModelHeader:
         return cls(
             architecture=UNetArchitecture.from_dict(values["architecture"]),
             intensity=Intensity.from_dict(values["intensity"]),
-            outputs=tuple(OutputChannel(**output) for output in values["outputs"]),
-            activation=cast(Activation, values["activation"]),
+            outputs=tuple(
+                OutputChannel(**output, activation=values["activation"])
+                for output in values["outputs"]
+            ),
             voxel_size=None if size is None else cast(Any, tuple(float(v) for v in size)),
             training=dict(values["training"]),
         )

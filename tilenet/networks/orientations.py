@@ -129,14 +129,16 @@ def orientations_to_text(orientations: tuple[Orientation, ...]) -> str:
 
 
 def orientations_to_json(
-    orientations: tuple[Orientation, ...], activation: str, precision: str
+    orientations: tuple[Orientation, ...], what: str, precision: str
 ) -> str | dict[str, Any]:
     """State what is averaged and how, for the provenance of an output.
 
     Parameters
     ----------
     orientations : tuple of Orientation
-    activation, precision : str
+    what : str
+        What is averaged, for people.
+    precision : str
 
     Returns
     -------
@@ -145,7 +147,6 @@ def orientations_to_json(
     """
     if orientations == (IDENTITY,):
         return "none"
-    what = "linear scores" if activation == "linear" else f"{activation} probabilities"
     width = "float64" if precision == "float64" else "float32"
     return {
         "orientations": [orientation.name for orientation in orientations],
