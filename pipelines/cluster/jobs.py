@@ -30,13 +30,13 @@ from tilenet.errors import JobsFailed, JobsNotStarted, QueueRefused
 LOOK_SECONDS = 1.0
 
 #: Seconds between two questions to the queue: at first, and at most.
-ASK_SECONDS = (1.0, 30.0)
+QUEUE_SECONDS = (1.0, 30.0)
 
 #: Seconds that a submitted job may be missing in the queue's list before it counts as ended.
 UNLISTED_SECONDS = 10.0
 
 #: Seconds that the queue may say that a job runs while its worker is not there: its node is sick.
-SILENT_SECONDS = 600.0
+ABSENT_SECONDS = 600.0
 
 #: Jobs in a row that may end before they were of use; then no more are submitted.
 MAX_FAILED = 3
@@ -98,7 +98,7 @@ class Jobs:
         self.count = self.failed = 0
         self._enough: JobsFailed | None = None
         self._silent: frozenset[str] = frozenset()
-        self._ask_at, self._ask_pause = 0.0, ASK_SECONDS[0]
+        self._ask_at, self._ask_pause = 0.0, QUEUE_SECONDS[0]
         self._start_at = 0.0
         self._alone_since: float | None = time.monotonic()
         self._line_at = self._alone_since + LINE_SECONDS / 5
@@ -191,11 +191,11 @@ class Jobs:
         # One that is given up may end by itself before it is cancelled, and is no failure then.
         silent = frozenset(self.jobs) - {worker.job for worker in workers} - {*self.given_up}
         if silent != self._silent:
-            self._silent, self._ask_pause, self._ask_at = silent, ASK_SECONDS[0], now
+            self._silent, self._ask_pause, self._ask_at = silent, QUEUE_SECONDS[0], now
         if not silent or now < self._ask_at:
             return
         self._ask_at = now + self._ask_pause
-        self._ask_pause = min(2 * self._ask_pause, ASK_SECONDS[1])
+        self._ask_pause = min(2 * self._ask_pause, QUEUE_SECONDS[1])
         try:
             self.said = self.queue.listed()
         except QueueRefused:
@@ -213,7 +213,7 @@ class Jobs:
         # It may have been preempted and have waited, so that its worker was there long ago.
         job.silent = (job.silent or now) if said.phase in ("running", "ending") else None
         job.ending = job.ending and said.phase != "waiting"
-        if job.silent is not None and now - job.silent > SILENT_SECONDS:
+        if job.silent is not None and now - job.silent > ABSENT_SECONDS:
             self._cancel(job)
             return f"{said.words}, but without a worker"
         return said.words if said.phase == "ended" else None

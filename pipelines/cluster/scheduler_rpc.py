@@ -16,7 +16,7 @@ from tilenet.errors import SchedulerLost
 
 #: Seconds that a scheduler may take to answer, and those after which a request to stop ends the
 #: wait; what hangs answers no sooner for being waited for.
-ASK_SECONDS, STOPPED_SECONDS = 60.0, 5.0
+RPC_SECONDS, STOPPED_SECONDS = 60.0, 5.0
 
 # Seconds between two looks at whether there is an answer.
 _WAKE_SECONDS = 0.2
@@ -41,7 +41,7 @@ def ask(client: Client, question: Callable[..., Any], *arguments: Any) -> Any:
     address = client.scheduler.address if client.scheduler else "(closed)"
     try:
         return answer(
-            client, question(*arguments, asynchronous=True), ASK_SECONDS, f"scheduler {address}"
+            client, question(*arguments, asynchronous=True), RPC_SECONDS, f"scheduler {address}"
         )
     except TimeoutError as error:
         raise SchedulerLost(address) from error

@@ -26,8 +26,8 @@ from pipelines.outputs import (
     Part,
     Summary,
     check_apart,
+    check_block_memory,
     check_conditions,
-    check_memory,
     check_whole,
     find_begun,
     open_input,
@@ -218,7 +218,7 @@ def _check(
     if begun is not None:
         record = _record(volume, rule)
         check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
-    check_memory(cluster, shard, needed, "A shard")
+    check_block_memory(cluster, shard, needed, "A shard")
     return _Job(source, volume, output, rule, begun, chunk, shard, options)
 
 

@@ -26,8 +26,8 @@ from pipelines.outputs import (
     Summary,
     Weights,
     check_apart,
+    check_block_memory,
     check_conditions,
-    check_memory,
     check_whole,
     find_begun,
     grow_block,
@@ -228,7 +228,7 @@ def _check(
     record = Derived.of("weights", volume, _rule(volume, rule))
     if begun is not None:
         check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
-    check_memory(cluster, shard, needed, "A shard")
+    check_block_memory(cluster, shard, needed, "A shard")
     least = BLOCKS_PER_SLOT * cluster.workers * cluster.slots
     block = grow_block(shard, volume.shape, margins, fits=fits, least=least)
     grid = BlockGrid(volume.shape, block)

@@ -24,7 +24,7 @@ from .records import Instances as Instances
 from .records import Prediction as Prediction
 from .records import Weights as Weights
 from .shapes import SHARD_BYTES as SHARD_BYTES
-from .shapes import check_memory as check_memory
+from .shapes import check_block_memory as check_block_memory
 from .shapes import grow_block as grow_block
 from .shapes import storage_shapes as storage_shapes
 from .shapes import task_bytes as task_bytes

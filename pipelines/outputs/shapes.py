@@ -121,7 +121,7 @@ def grow_block(
     return block
 
 
-def check_memory(
+def check_block_memory(
     cluster: ClusterOptions, block: ZYX, needed: Callable[[ZYX], int], what: str
 ) -> None:
     """Refuse a block that all slots of a worker together have no memory for.

@@ -23,7 +23,7 @@ from tilenet.networks import (
     orientations_to_text,
     parse_orientations,
 )
-from tilenet.planning import Costs, Plan, Request, check_memory, device_kind
+from tilenet.planning import Costs, Plan, Request, check_plan_memory, device_kind
 from tilenet.volumes import Volume, VolumeReference
 
 
@@ -98,7 +98,7 @@ def plan_job(
     shapes |= {"tile": zyx(stored.tile), "chunk": begun.chunk_shape}
     axis = AXES.index(stored.stream_axis)
     plan = place.rated(Plan(request=request, axis=axis, slab=stored.slab, **shapes))
-    check_memory(plan, "The plan that this output was begun with")
+    check_plan_memory(plan, "The plan that this output was begun with")
     return plan
 
 

@@ -17,7 +17,7 @@ from tilenet.networks import ARITHMETIC
 
 if TYPE_CHECKING:
     from tilenet.inference import UNet
-    from tilenet.training import Ranks, Record, State
+    from tilenet.training import CheckpointRecord, Ranks, State
 
 
 def _determining(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class TrainingRun:
     def __init__(
         self, job: TrainingJob, options: TrainingOptions, ranks: Ranks, device: str, stop: Stop
     ) -> None:
-        from tilenet.training import Record, checkpoint_path, identities
+        from tilenet.training import CheckpointRecord, checkpoint_path, identities
 
         self.job, self.options, self.ranks, self.stop = job, options, ranks, stop
         self.patches = job.patches
@@ -48,7 +48,7 @@ class TrainingRun:
             "device": device.split(":")[0],
             "arithmetic": ARITHMETIC,
         }
-        self.record = Record(0, conditions, {})
+        self.record = CheckpointRecord(0, conditions, {})
         self.state = self._begin(device)
         self.loss: float | None = None
 
@@ -152,7 +152,7 @@ class TrainingRun:
     def _save_checkpoint(self) -> None:
         from tilenet.training import save_checkpoint
 
-        record: Record = type(self.record)(
+        record: CheckpointRecord = type(self.record)(
             self.state.step, self.record.conditions, self.record.best
         )
         save_checkpoint(self.checkpoint, self.state, record)

@@ -21,7 +21,7 @@ from tilenet.geometry import Box
 from tilenet.worker import BlockReport
 
 #: Seconds between two questions to the scheduler.
-ASK_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 
 
 class Watch:
@@ -148,7 +148,7 @@ def _polling_workers(watch: Watch) -> Iterator[None]:
     over = threading.Event()
 
     def poll() -> None:
-        while not over.wait(ASK_SECONDS):
+        while not over.wait(REFRESH_SECONDS):
             watch.look()
 
     thread = threading.Thread(target=poll, name="tilenet-watch", daemon=True)
@@ -157,7 +157,9 @@ def _polling_workers(watch: Watch) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(ASK_SECONDS)  # not for ever: where the scheduler hangs, so does the question
+        thread.join(
+            REFRESH_SECONDS
+        )  # not for ever: where the scheduler hangs, so does the question
 
 
 def now_text() -> str:

@@ -26,7 +26,7 @@ import pytest
 from distributed import Client
 
 from pipelines.cluster import ClusterOptions, open_client, task_resources
-from pipelines.cluster.jobs import SILENT_SECONDS
+from pipelines.cluster.jobs import ABSENT_SECONDS
 from pipelines.cluster.options import Batch
 from pipelines.engine import Limits, Outcome, RunOptions, run_on_cluster
 from pipelines.watching import open_watch
@@ -242,7 +242,7 @@ def test_jobs_that_fail_one_after_another_are_not_submitted_for_ever(tmp_path: P
 def test_a_job_that_runs_without_a_worker_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.cluster.jobs.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("pipelines.cluster.jobs.ABSENT_SECONDS", 1.0)
     monkeypatch.setattr("pipelines.cluster.jobs.MAX_FAILED", 1)
     hanging = on_loopback(setup=("sleep 300",))
     started = open_client(dataclasses.replace(JOBS, batch=hanging))
@@ -370,13 +370,13 @@ def test_a_job_that_is_preempted_and_queued_again_has_its_time_to_come_up_anew(
     monkeypatch.setattr("pipelines.cluster.jobs.time", clock)
     # The queue is asked while the job runs and its worker has not come up.
     monkeypatch.setattr("pipelines.cluster.jobs.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("pipelines.cluster.jobs.ASK_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr("pipelines.cluster.jobs.QUEUE_SECONDS", (0.1, 0.1))
 
     def preempt(job: str) -> None:
         wait_until((tmp_path / "notes").exists)
         subprocess.run(["scontrol", "requeuehold", job], check=True, timeout=60)
         wait_until(lambda: job in jobs("PENDING"))
-        queued[0] = 1.5 * SILENT_SECONDS
+        queued[0] = 1.5 * ABSENT_SECONDS
         subprocess.run(["scontrol", "release", job], check=True, timeout=60)
         (tmp_path / "gate").touch()
 

@@ -31,7 +31,7 @@ from tilenet.planning import (
     Costs,
     Plan,
     Request,
-    check_memory,
+    check_plan_memory,
     make_plan,
 )
 from tilenet.planning.choose import SLAB_BYTES
@@ -182,10 +182,10 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 def test_a_plan_taken_up_again_is_checked_against_the_memory_of_now() -> None:
     plan = make_plan(request(slots=1))
-    check_memory(plan, "The plan")
+    check_plan_memory(plan, "The plan")
     less = replace(plan, request=replace(plan.request, memory=plan.host_bytes(1, 1) - 1))
     with pytest.raises(NotEnoughMemory, match="The plan needs"):
-        check_memory(less, "The plan")
+        check_plan_memory(less, "The plan")
 
 
 def test_a_workers_memory_holds_an_evaluation_and_the_buffers_of_every_slot() -> None:

@@ -20,7 +20,7 @@ from tilenet.geometry import Box
 from tilenet.inference import read_header
 from tilenet.synthetic import synthetic_em
 from tilenet.training import (
-    Record,
+    CheckpointRecord,
     State,
     Step,
     ValidationResult,
@@ -181,7 +181,7 @@ def test_a_kill_after_the_best_model_was_written_does_not_lose_it(
     )
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 3}
 
-    def save_and_die(path: Path, state: State, record: Record) -> None:
+    def save_and_die(path: Path, state: State, record: CheckpointRecord) -> None:
         if record.best.get("step") == 6:
             raise KeyboardInterrupt
         save_checkpoint(path, state, record)
@@ -208,7 +208,7 @@ def test_the_model_of_another_training_is_not_taken_for_the_best(
     changes = {"validation.region": ((4, 6), (0, 64), (0, 72)), "validation.every": 6}
     assert run(folder, output, {**changes, "optimization.steps": 6, "optimization.seed": 1}) == 6
 
-    def save_and_die(path: Path, state: State, record: Record) -> None:
+    def save_and_die(path: Path, state: State, record: CheckpointRecord) -> None:
         save_checkpoint(path, state, record)
         if record.step == 6:
             raise KeyboardInterrupt  # before its own model of step 6

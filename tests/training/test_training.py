@@ -23,9 +23,9 @@ from tilenet.inference import UNet
 from tilenet.metrics import IsbiTally, isbi_figures, tally_section
 from tilenet.synthetic import synthetic_em
 from tilenet.training import (
+    CheckpointRecord,
     Patch,
     Patches,
-    Record,
     State,
     Step,
     make_state,
@@ -341,7 +341,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     halves = [next(begun).loss for _ in range(3)]
     begun.close()
     path = tmp_path / "m.checkpoint"
-    save_checkpoint(path, first, Record(3, {"recipe": 1}, {"value": 2.0}))
+    save_checkpoint(path, first, CheckpointRecord(3, {"recipe": 1}, {"value": 2.0}))
     second = begin(prepared)
     record = resume(path, second, {"recipe": 1})
     assert (record.step, record.best, second.step) == (3, {"value": 2.0}, 3)

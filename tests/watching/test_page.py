@@ -347,7 +347,7 @@ def test_a_scheduler_that_answers_nonsense_stops_no_run_and_is_said_once(
         asked.append(client)
         return [{}]
 
-    monkeypatch.setattr("pipelines.watching.watch.ASK_SECONDS", 0.01)
+    monkeypatch.setattr("pipelines.watching.watch.REFRESH_SECONDS", 0.01)
     monkeypatch.setattr("pipelines.watching.watch.list_workers", nonsense)
     with (
         open_watch("label", "out.zarr", client) as watch,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from pipelines.cluster.scheduler_rpc import ASK_SECONDS
+from pipelines.cluster.scheduler_rpc import RPC_SECONDS
 from tests.cluster.test_scheduler import Processes
 from tests.support.faults import BLOCKS, GATE, Case, case, end, wait_for, workers_of
 from tests.support.runs import environment, in_terminal, interrupt, kill, workers_paused
@@ -102,7 +102,7 @@ def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(
     case: Case, tmp_path: Path
 ) -> None:
     there = ("--scheduler", str(tmp_path / "scheduler.json"))
-    impatient = "import pipelines.cluster.scheduler_rpc as a; a.ASK_SECONDS = 12.0; "
+    impatient = "import pipelines.cluster.scheduler_rpc as a; a.RPC_SECONDS = 12.0; "
     with Processes(tmp_path) as first:
         first.worker("only", 1, "4GB", **case.gate("stalled.zarr", 4))
         process = case.start("stalled.zarr", *there, first=impatient)
@@ -123,7 +123,7 @@ def test_a_stop_is_obeyed_while_the_scheduler_hangs(case: Case, tmp_path: Path) 
         process = case.start("obeyed.zarr", "--scheduler", dask.address)
         dask.scheduler.send_signal(signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
-        code, err, _ = end(process, ASK_SECONDS / 2)
+        code, err, _ = end(process, RPC_SECONDS / 2)
     assert code == 143, err
     assert "Run the same command again to go on" in err
 

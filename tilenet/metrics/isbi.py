@@ -33,7 +33,7 @@ from tilenet.metrics.warping import WarpCounts, warp_counts
 NOTHING = Counts()
 
 #: What a tally may hold. "thinned" is V_Rand and V_Info.
-FIGURES = frozenset({"pixel", "rand", "thinned", "warping"})
+ISBI_FIGURES = frozenset({"pixel", "rand", "thinned", "warping"})
 
 #: Those that are restricted to true interior.
 RESTRICTED = frozenset({"rand", "thinned"})
@@ -66,7 +66,7 @@ class IsbiTally:
     Parameters
     ----------
     counted : frozenset of str
-        What was asked for, of :data:`FIGURES`.
+        What was asked for, of :data:`ISBI_FIGURES`.
     at : tuple of ThresholdTally, one per threshold of ISBI 2012
     warped : tuple of WarpCounts, one per threshold of the warping error
     pixels, judged : int
@@ -188,7 +188,7 @@ class IsbiTally:
 
 
 def isbi_figures(
-    labels: Labels, proposal: Proposal, *, figures: Iterable[str] = FIGURES
+    labels: Labels, proposal: Proposal, *, figures: Iterable[str] = ISBI_FIGURES
 ) -> IsbiTally:
     """Compute the figures of ISBI 2012 at the official thresholds.
 
@@ -207,8 +207,8 @@ def isbi_figures(
         Each figure with its curve over thresholds.
     """
     wanted = frozenset(figures)
-    if unknown := sorted(wanted - set(FIGURES)):
-        problem, known = f"{', '.join(unknown)} is none of them", ", ".join(sorted(FIGURES))
+    if unknown := sorted(wanted - set(ISBI_FIGURES)):
+        problem, known = f"{', '.join(unknown)} is none of them", ", ".join(sorted(ISBI_FIGURES))
         raise InvalidData("The figures", problem, f"Take some of {known}.")
     stacks = as_sections(labels, proposal)
     tallies = (tally_section(*section, figures=wanted) for section in zip(*stacks, strict=True))
@@ -218,7 +218,7 @@ def isbi_figures(
 
 
 def tally_section(
-    labels: Labels, proposal: Proposal, *, figures: Iterable[str] = FIGURES
+    labels: Labels, proposal: Proposal, *, figures: Iterable[str] = ISBI_FIGURES
 ) -> IsbiTally:
     """Count all that the figures need of one section.
 
@@ -229,7 +229,7 @@ def tally_section(
     proposal : ndarray of float, int or bool, (y, x)
         Probability of interior, 0 to 1; not checked.
     figures : iterable of str, optional
-        Some of :data:`FIGURES`.
+        Some of :data:`ISBI_FIGURES`.
 
     Returns
     -------

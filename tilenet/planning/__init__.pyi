@@ -5,7 +5,7 @@ from .choose import make_plan as make_plan
 from .costs import Costs as Costs
 from .plan import PROCESS_BYTES as PROCESS_BYTES
 from .plan import Plan as Plan
-from .plan import check_memory as check_memory
+from .plan import check_plan_memory as check_plan_memory
 from .reading_order import QUEUED_ROWS as QUEUED_ROWS
 from .reading_order import ReadingOrder as ReadingOrder
 from .reading_order import sections as sections

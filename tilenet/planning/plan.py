@@ -267,7 +267,7 @@ class Plan:
         }
 
 
-def check_memory(plan: Plan, what: str) -> None:
+def check_plan_memory(plan: Plan, what: str) -> None:
     """Refuse a plan whose workers or devices would need more memory than they have.
 
     Parameters

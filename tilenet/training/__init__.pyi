@@ -1,4 +1,4 @@
-from .checkpoints import Record as Record
+from .checkpoints import CheckpointRecord as CheckpointRecord
 from .checkpoints import checkpoint_path as checkpoint_path
 from .checkpoints import read_record as read_record
 from .checkpoints import resume as resume

@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class CheckpointRecord:
     """What a checkpoint says beside its tensors.
 
     Parameters
@@ -59,14 +59,14 @@ def checkpoint_path(model: str) -> Path:
     return Path(model + SUFFIX)
 
 
-def save_checkpoint(path: Path, state: State, record: Record) -> None:
+def save_checkpoint(path: Path, state: State, record: CheckpointRecord) -> None:
     """Write a checkpoint; an older one is replaced at once or not at all.
 
     Parameters
     ----------
     path : pathlib.Path
     state : State
-    record : Record
+    record : CheckpointRecord
     """
     values = {
         "format_version": FORMAT_VERSION,
@@ -77,7 +77,7 @@ def save_checkpoint(path: Path, state: State, record: Record) -> None:
     write_durably(path, save(pack(state), metadata={"tilenet_training": json.dumps(values)}))
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> CheckpointRecord:
     """Read what a checkpoint says, without its tensors.
 
     Parameters
@@ -86,7 +86,7 @@ def read_record(path: Path) -> Record:
 
     Returns
     -------
-    Record
+    CheckpointRecord
         Step, conditions and best validation.
     """
     try:
@@ -94,7 +94,9 @@ def read_record(path: Path) -> Record:
             values = json.loads((file.metadata() or {})["tilenet_training"])
         if values["format_version"] != FORMAT_VERSION:
             raise ValueError(values["format_version"])
-        return Record(int(values["step"]), dict(values["conditions"]), dict(values["best"]))
+        return CheckpointRecord(
+            int(values["step"]), dict(values["conditions"]), dict(values["best"])
+        )
     except (
         SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError,
         RecursionError,
@@ -103,7 +105,7 @@ def read_record(path: Path) -> Record:
         raise InvalidModelFile(str(path), problem) from error
 
 
-def resume(path: Path, state: State, conditions: Mapping[str, Any]) -> Record:
+def resume(path: Path, state: State, conditions: Mapping[str, Any]) -> CheckpointRecord:
     """Go on where a checkpoint stands.
 
     Parameters
@@ -116,7 +118,7 @@ def resume(path: Path, state: State, conditions: Mapping[str, Any]) -> Record:
 
     Returns
     -------
-    Record
+    CheckpointRecord
         What the checkpoint says.
 
     Raises
