@@ -43,6 +43,10 @@ Sizes = Annotated[tuple[Positive, Positive, Positive], Field(strict=False), Plai
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 GreyValue = Annotated[float | None, WrapValidator(_as_given)]
 
+#: Start and stop along (z, y, x).
+Range = Annotated[tuple[int, int], Field(strict=False), PlainSerializer(list)]
+Ranges = Annotated[tuple[Range, Range, Range], Field(strict=False), PlainSerializer(list)]
+
 #: What an input is recognised by (:func:`tilenet.volumes.identify`).
 Identity = Annotated[Table, AfterValidator(_with_sizes)]
 
@@ -116,17 +120,23 @@ class Record(_Stored):
         """Data type of the stored values; None where it may be any."""
         return None
 
+    @property
+    def stored_shape(self) -> list[int] | None:
+        """Voxels, (z, y, x), by what it was made of."""
+        origin: Table = getattr(self, self.ORIGIN)
+        shape, axes = origin.get("shape"), origin.get("axes")
+        if "chunks" in origin and isinstance(shape, list) and isinstance(axes, str):
+            by_axis = dict(zip(axes, shape, strict=False))  # a Zarr: stored axes
+            return [by_axis.get(axis, 1) for axis in "zyx"]
+        return shape
+
     def mismatches(self, volume: Volume) -> Iterator[str]:
         """Say where what is stored cannot be what the record speaks of."""
         if volume.array.shards is None:
             yield "the array has no shards, and every output of tilenet has"
         if volume.array.fill_value != 0:
             yield f"the array's fill value is {volume.array.fill_value}, not 0"
-        origin: Table = getattr(self, self.ORIGIN)
-        shape, axes = origin.get("shape"), origin.get("axes")
-        if "chunks" in origin and isinstance(shape, list) and isinstance(axes, str):
-            by_axis = dict(zip(axes, shape, strict=False))  # a Zarr: stored axes
-            shape = [by_axis.get(axis, 1) for axis in "zyx"]
+        shape = self.stored_shape
         if shape != list(volume.shape):
             yield f"the input had the shape {shape}, and what is stored has {list(volume.shape)}"
         if self.stored_type not in (None, str(volume.dtype)):
@@ -223,6 +233,24 @@ class Ingested(Record):
 
     kind: Literal["volume"]
     source: Table
+    region: Ranges | None = None  # of the source, where it is a part of it
+    dtype: str | None = None  # where it is another than the source's
+
+    @property
+    def stored_type(self) -> str | None:
+        return self.dtype
+
+    @property
+    def stored_shape(self) -> list[int] | None:
+        if self.region is None:
+            return super().stored_shape
+        return [stop - start for start, stop in self.region]
+
+    def mismatches(self, volume: Volume) -> Iterator[str]:
+        yield from super().mismatches(volume)
+        said, found = self.source.get("channels"), volume.channels or 1
+        if said is not None and said != found:
+            yield f"the source had {said} channels, and {found} are stored"
 
 
 #: The records, by their kind.

@@ -30,7 +30,7 @@ from tests.support.source_checks import (
 )
 from tilenet.errors import RegionOutside, UnreadableBlock
 from tilenet.formats import open_source
-from tilenet.geometry import Box
+from tilenet.geometry import Box, zyx
 from tilenet.volumes import NewVolume, create_volume, reopen_for_writing
 
 
@@ -222,17 +222,66 @@ def test_axes_that_could_mean_several_things(tmp_path: Path) -> None:
     refused(tmp_path / "em.npy", "has 1 axes")
 
 
-def test_channels_have_to_be_chosen(tmp_path: Path) -> None:
+def test_samples_of_a_colour_image_have_to_be_chosen(tmp_path: Path) -> None:
     colours = random_values("uint8", (33, 50, 3))
     Image.fromarray(colours).save(tmp_path / "em.png")
     tifffile.imwrite(tmp_path / "em.tif", colours)
-    names = ["c", "z", "y", "x"]
-    data = random_values("uint8", (3, *SHAPE))
-    zarr.create_array(tmp_path / "em.zarr", data=data, dimension_names=names)
-    for name in ("em.png", "em.tif", "em.zarr"):
-        ambiguous(tmp_path / name, r"has 3 channels \(0, 1, 2\).*--channel")
+    (tmp_path / "sections").mkdir()
+    Image.fromarray(colours).save(tmp_path / "sections" / "1.png")
+    for name in ("em.png", "em.tif", "sections"):
+        ambiguous(tmp_path / name, r"has 3 channels \(0, 1, 2\).*--channel.* --axes yxc")
         ambiguous(tmp_path / name, r"has no channel 3 \(0, 1, 2\).*--channel", channel=3)
-        open_source(str(tmp_path / name), channel=2)
+        check(open_source(str(tmp_path / name), channel=2), colours[np.newaxis, ..., 2])
+        kept = open_source(str(tmp_path / name), axes="yxc")
+        check(kept, np.moveaxis(colours, -1, 0)[:, np.newaxis])
+        assert kept.channels == ("channel 0", "channel 1", "channel 2")
+
+
+def labelled_zarr(folder: Path, truth: Array) -> str:
+    location, shape = str(folder / "labelled.zarr"), zyx(truth.shape[1:])
+    new = NewVolume(
+        shape=shape, dtype="uint8", chunk=(4, 16, 16), shard=(8, 64, 64),
+        channels=("membrane", "interior"), attributes={},
+    )  # fmt: skip
+    create_volume(location, new)
+    reopen_for_writing(location).write(Box.of_shape(shape), truth)
+    return location
+
+
+def czyx_tiff(folder: Path, truth: Array) -> str:
+    path = folder / "em.ome.tif"
+    metadata = {"axes": "CZYX", "Channel": {"Name": ["SE", "BSE"]}}
+    tifffile.imwrite(path, truth, ome=True, photometric="minisblack", metadata=metadata)
+    return str(path)
+
+
+def dimensions_zarr(folder: Path, truth: Array) -> str:
+    path = folder / "em.zarr"
+    zarr.create_array(path, data=np.moveaxis(truth, 0, -1), dimension_names=["z", "y", "x", "c"])
+    return str(path)
+
+
+CHANNELS: dict[str, tuple[Writer, str | None, tuple[str, str]]] = {
+    "ome-zarr": (labelled_zarr, None, ("membrane", "interior")),
+    "zarr": (dimensions_zarr, None, ("channel 0", "channel 1")),
+    "npy": (npy, "czyx", ("channel 0", "channel 1")),
+    "hdf5": (hdf5(), "czyx", ("channel 0", "channel 1")),
+    "ome-tiff": (czyx_tiff, None, ("SE", "BSE")),
+}
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_all_channels_are_read_where_none_is_chosen(tmp_path: Path, case: str) -> None:
+    write, axes, names = CHANNELS[case]
+    truth = random_values("uint8", (2, *SHAPE))
+    location = write(tmp_path, truth)
+    source = open_source(location, axes=axes)
+    check(source, truth)
+    assert source.channels == names
+    one = open_source(location, axes=axes, channel=1)
+    check(one, truth[1])
+    assert one.identity() != source.identity()
+    ambiguous(location, r"has no channel 2 \(0, 1\).*--channel", axes=axes, channel=2)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "S3", "i4,f4"])

@@ -40,6 +40,7 @@ class StoredArray:
     translation: tuple[float, float, float] | None = None
     # What was assumed where the file is not as it should be, a sentence each, for people.
     notes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # names of the channels, where the file states them
 
 
 def agree(axes: AxisMap, named: str | None) -> bool:
@@ -74,10 +75,12 @@ def choose_axes(
     given: str | None,
     channel: int | None,
 ) -> AxisMap:
-    """Decide what the axes of a stored array are.
+    """Decide what the axes of a stored array are, and whether all channels are read or one.
 
     Both what the file says and what the user gives has a letter per axis. Of the file's, others
-    than t, c, s, z, y and x stand for an axis whose meaning it does not know.
+    than t, c, s, z, y and x stand for an axis whose meaning it does not know. Channels (c) are all
+    read where none is chosen; of the samples of a colour image (s) one has to be: most images of
+    EM that are stored in colour are grey.
     """
     if len(sizes) < 2:
         cure = "Give a volume with the axes z, y, x, or a section with y, x"
@@ -94,7 +97,9 @@ def choose_axes(
     )
     _check_known(location, sizes, names)
     counts = [size for name, size in zip(names, sizes, strict=True) if name == "c"]
-    return AxisMap(names, _channel(location, counts[0] if counts else 1, channel))
+    colours = given is None and named is not None and "c" not in named.lower()
+    keep = f", or keep them all with --axes {''.join(names)}" if colours else None
+    return AxisMap(names, _channel(location, counts[0] if counts else 1, channel, keep))
 
 
 def _given(location: str, sizes: Sequence[int], given: str) -> tuple[str, ...]:
@@ -155,12 +160,16 @@ def _time_cure(names: Sequence[str]) -> str:
     return cure
 
 
-def _channel(location: str, count: int, channel: int | None) -> int:
-    if (channel is None and count == 1) or (channel is not None and 0 <= channel < count):
-        return channel or 0
+def _channel(location: str, count: int, channel: int | None, keep: str | None) -> int | None:
+    # ``keep`` says how all are read of what is not read whole unless the caller says so.
+    if channel is None and (count == 1 or keep is None):
+        return 0 if count == 1 else None
+    if channel is not None and 0 <= channel < count:
+        return channel
     problem = f"has {count} channels" if channel is None else f"has no channel {channel}"
     choices = tuple(str(i) for i in range(count))
-    raise AmbiguousVolume(location, problem, choices, "Choose one of them with --channel")
+    cure = f"Choose one of them with --channel{keep or ''}"
+    raise AmbiguousVolume(location, problem, choices, cure)
 
 
 def _example(sizes: Sequence[int]) -> str:

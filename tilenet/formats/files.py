@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tilenet.errors import RegionOutside, TilenetError, UnreadableBlock, UnreadableVolume
 from tilenet.formats.axes import StoredArray, agree, choose_axes, readable_dtype
+from tilenet.formats.channel_names import channel_names
 from tilenet.formats.hdf5 import open_hdf5
 from tilenet.formats.npy import open_npy, open_npz
 from tilenet.formats.png import open_png
@@ -49,7 +50,7 @@ OPENERS: dict[str, Callable[[str, str | None], StoredArray]] = {
 
 @dataclass(frozen=True)
 class FileSource:
-    """An array in one file, seen as (z, y, x)."""
+    """An array in one file, seen as (z, y, x) or (c, z, y, x)."""
 
     location: str  # what the user called it
     path: str  # the file, absolute
@@ -62,14 +63,24 @@ class FileSource:
     # Position of the first voxel's centre, nanometres, (z, y, x), when the file says so.
     translation: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()  # what was assumed in opening it, a sentence each
+    channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
+
+    @property
+    def stored_axes(self) -> str:
+        return "".join(self.axes.axes)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)
         try:
             stored = _open(self.path, self.inner)
-            if self.axes.along_zyx(stored.sizes) != self.shape:
+            count = None if self.channels is None else len(self.channels)
+            if (self.axes.along_zyx(stored.sizes), _channel_count(self.axes, stored.sizes)) != (
+                self.shape, count,
+            ):  # fmt: skip
                 raise ValueError("the file has changed since it was opened")
-            values = self.axes.arrange(stored.read(self.axes.index(box)))
+            index = zip(self.axes.index(box), stored.sizes, strict=True)
+            ranges = [slice(*part.indices(size)[:2]) for part, size in index]
+            values = self.axes.arrange(stored.read(ranges))
             return np.ascontiguousarray(values, dtype=readable_dtype(values.dtype))
         except TilenetError:
             raise
@@ -81,9 +92,10 @@ class FileSource:
 
     def identity(self) -> dict[str, Any]:
         return {
+            **identity_of_channels(self.channels),
             "shape": list(self.shape),
             "dtype": str(self.dtype),
-            "axes": "".join(self.axes.axes),
+            "axes": self.stored_axes,
             "channel": self.axes.channel,
             "inner": self.inner,
             "sha256_of_samples": fingerprint([self.path]),
@@ -112,7 +124,17 @@ def open_file(
         voxel_size=stored.voxel_size if agree(chosen, stored.names) else None,
         translation=stored.translation if agree(chosen, stored.names) else None,
         notes=stored.notes,
+        channels=channel_names(_channel_count(chosen, stored.sizes), stored.channels),
     )
+
+
+def _channel_count(axes: AxisMap, sizes: Sequence[int]) -> int | None:
+    return sizes[axes.axes.index("c")] if axes.channel is None else None
+
+
+def identity_of_channels(channels: tuple[str, ...] | None) -> dict[str, int]:
+    # Nothing of one channel: so old outputs say it.
+    return {} if channels is None else {"channels": len(channels)}
 
 
 def _open(path: str, inner: str | None) -> StoredArray:
@@ -176,10 +198,16 @@ class StackSource:
     # Nanometres, (z, y, x), of the first file.
     translation: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()  # what was assumed in opening them, a sentence each
+    channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
+
+    @property
+    def stored_axes(self) -> str:
+        return self._open(0).stored_axes
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)
-        out = np.empty(box.shape, self.dtype)
+        leading = () if self.channels is None else (len(self.channels),)
+        out = np.empty((*leading, *box.shape), self.dtype)
         for index in range(bisect_right(self.stops, box.start[0]), len(self.stops)):
             start = self.stops[index - 1] if index else 0
             if start >= box.stop[0]:
@@ -187,18 +215,24 @@ class StackSource:
             whole = Box((start, 0, 0), (self.stops[index], *self.shape[1:]))
             part = whole.intersect(box)
             values = self._open_part(index, whole).read(part.relative_to((start, 0, 0)))
-            out[part.relative_to(box.start).slices] = values
+            out[(..., *part.relative_to(box.start).slices)] = values
         return out
 
     def _open_part(self, index: int, whole: Box) -> FileSource:
-        path = str(Path(self.folder) / self.names[index])
-        part = open_file(path, axes=self.axes, channel=self.channel)
-        if part.shape != whole.shape or part.dtype != self.dtype:
-            raise UnreadableBlock(path, str(whole), "the file has changed since it was opened")
+        part = self._open(index)
+        changed = part.shape != whole.shape or part.dtype != self.dtype
+        if changed or len(part.channels or ()) != len(self.channels or ()):
+            problem = "the file has changed since it was opened"
+            raise UnreadableBlock(part.path, str(whole), problem)
         return part
+
+    def _open(self, index: int) -> FileSource:
+        path = str(Path(self.folder) / self.names[index])
+        return open_file(path, axes=self.axes, channel=self.channel)
 
     def identity(self) -> dict[str, Any]:
         return {
+            **identity_of_channels(self.channels),
             "shape": list(self.shape),
             "dtype": str(self.dtype),
             "axes": self.axes,

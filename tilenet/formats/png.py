@@ -43,4 +43,4 @@ def _stored(path: str, image: PngImageFile) -> StoredArray:
             values = np.asarray(opened)
         return values[tuple(ranges)].astype(dtype) // spread
 
-    return StoredArray(sizes, dtype, sizes, read, names="YXC"[: len(sizes)])
+    return StoredArray(sizes, dtype, sizes, read, names="YXS"[: len(sizes)])

@@ -20,6 +20,7 @@ from natsort import natsorted, ns
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
 from tilenet.formats.axes import readable_dtype
+from tilenet.formats.channel_names import channel_names
 from tilenet.formats.files import (
     HDF5,
     OPENERS,
@@ -49,7 +50,10 @@ _ACCEPTED = (
 
 
 class Source(Protocol):
-    """A volume that gives boxes; it can be pickled and be read from several threads."""
+    """A volume that gives boxes; it can be pickled and be read from several threads.
+
+    It is seen as (z, y, x), or as (c, z, y, x) where it has several channels and none is chosen.
+    """
 
     @property
     def location(self) -> str:
@@ -74,6 +78,14 @@ class Source(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed in opening it, a sentence each, for people."""
+
+    @property
+    def channels(self) -> tuple[str, ...] | None:
+        """Names of the channels; None where it is seen as (z, y, x)."""
+
+    @property
+    def stored_axes(self) -> str:
+        """Axes of the stored array, of every file of several, a letter each."""
 
     @property
     def piece_shape(self) -> ZYX:
@@ -105,7 +117,7 @@ def open_source(
         Meaning of the stored axes of each file, for example "zyx", where the file does not say or
         is wrong. Axes of length 1 that a TIFF file has are not counted.
     channel : int, optional
-        Needed where there are several.
+        The channel to read; without it all are, but for the samples of a colour image.
     level : str, optional
         Path or index of a pyramid level of a Zarr; the finest by default.
 
@@ -225,17 +237,21 @@ def _open_stack(
         channel=channel,
         translation=first.translation,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        channels=first.channels,
     )
 
 
 def _check_alike(first: FileSource, part: FileSource) -> None:
-    if part.shape[1:] == first.shape[1:] and part.dtype == first.dtype:
+    if _sections(part) == _sections(first):
         return
-    seen, wanted = (
-        f"{source.shape[1]} x {source.shape[2]} (y, x) {source.dtype}" for source in (part, first)
-    )
+    seen, wanted = _sections(part), _sections(first)
     problem = f"has sections of {seen}, but {first.path}, which comes first, has {wanted}"
     raise UnreadableVolume(part.path, problem, "Give sections of one size and data type")
+
+
+def _sections(part: FileSource) -> str:
+    channels = "" if part.channels is None else f" of {len(part.channels)} channels"
+    return f"{part.shape[1]} x {part.shape[2]} (y, x) {part.dtype}{channels}"
 
 
 # -- Zarr -----------------------------------------------------------------------------------------
@@ -243,11 +259,11 @@ def _check_alike(first: FileSource, part: FileSource) -> None:
 
 @dataclass(frozen=True)
 class ZarrSource:
-    """A Zarr volume, of several channels one.
+    """A Zarr volume.
 
     Parameters
     ----------
-    volume : Volume, seen as (z, y, x)
+    volume : Volume
     """
 
     volume: Volume
@@ -277,6 +293,14 @@ class ZarrSource:
         return self.volume.notes
 
     @property
+    def channels(self) -> tuple[str, ...] | None:
+        return channel_names(self.volume.channels, self.volume.layout.channel_names)
+
+    @property
+    def stored_axes(self) -> str:
+        return "".join(self.volume.layout.axes)
+
+    @property
     def piece_shape(self) -> ZYX:
         return self.volume.chunk_shape
 
@@ -295,9 +319,4 @@ def _is_zarr(folder: Path) -> bool:
 def _open_zarr(
     location: str, *, axes: str | None, channel: int | None, level: str | None
 ) -> ZarrSource:
-    volume = open_volume(location, axes=axes, channel=channel, level=level)
-    if volume.channels is not None:
-        choices = tuple(str(i) for i in range(volume.channels))
-        cure = "Choose one of them with --channel"
-        raise AmbiguousVolume(location, f"has {volume.channels} channels", choices, cure)
-    return ZarrSource(volume)
+    return ZarrSource(open_volume(location, axes=axes, channel=channel, level=level))

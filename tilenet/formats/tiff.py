@@ -24,6 +24,7 @@ import tifffile
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume, one_line
 from tilenet.formats.axes import StoredArray, check_values
+from tilenet.formats.channel_names import tiff_channel_names
 from tilenet.formats.voxel_size import tiff_voxel_size
 
 _CURE = "Copy it again, or open it in Fiji and save it anew"
@@ -88,6 +89,7 @@ def _stored(path: str, file: tifffile.TiffFile, image: Any) -> StoredArray:
         _Pages(file, image, leading).read,
         names,
         tiff_voxel_size(file),
+        channels=tiff_channel_names(file),
     )
 
 

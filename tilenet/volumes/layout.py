@@ -38,6 +38,7 @@ class Layout(AxisMap):
     levels: Mapping[str, tuple[float, float, float] | None] | None = None
     # What was assumed where the metadata are not as they should be, a sentence each, for people.
     notes: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()  # of all channels, where the metadata state them
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,10 @@ def _with_sizes(layout: Layout, image: Image, path: str) -> Layout:
     sizes = {entry.path: _zyx_nm(image.nanometres(entry.scale)) for entry in image.levels}
     level = next(entry for entry in image.levels if entry.path == path)
     translation = _zyx_nm(image.nanometres(level.translation), missing=0.0)
-    return replace(layout, voxel_size=sizes[path], translation=translation, levels=sizes)
+    return replace(
+        layout, voxel_size=sizes[path], translation=translation, levels=sizes,
+        channel_names=image.channel_names,
+    )  # fmt: skip
 
 
 def _zyx_nm(

@@ -7,7 +7,7 @@ specification (0.4 for Zarr v2, 0.5 for Zarr v3).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
@@ -36,6 +36,7 @@ class Image:
     axes: tuple[str, ...]  # axis names, as stored
     units: tuple[str | None, ...]  # unit per axis
     levels: tuple[Level, ...]  # from the finest to the coarsest
+    channel_names: tuple[str, ...] = ()  # as viewers show them, where they are stated
 
     def nanometres(self, values: tuple[float, ...]) -> dict[str, float]:
         """Convert values to nanometres, along the axes that have a unit of length."""
@@ -60,7 +61,8 @@ def read_image(path: str, attributes: Mapping[str, Any]) -> Image | None:
         raise AmbiguousVolume(path, "holds several multiscale images", names, cure)
     model = Multiscale if "ome" in attributes else Multiscale04
     try:
-        return _image(model.model_validate(multiscales[0]))
+        image = _image(model.model_validate(multiscales[0]))
+        return replace(image, channel_names=_channel_names(ome))
     except Exception as error:  # the models' own checks stumble over what they do not expect
         first = " ".join(str(error).splitlines()[:3])[:300]
         problem = f"its OME-Zarr metadata break the specification: {first}"
@@ -68,6 +70,17 @@ def read_image(path: str, attributes: Mapping[str, Any]) -> Image | None:
 
 
 _CURE = "Mend the group's attributes, or give the path of an array below it with --axes"
+
+
+def _channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:
+    # They are for people: what breaks the specification is passed over.
+    omero = ome.get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    labels = [
+        channel.get("label") if isinstance(channel, Mapping) else None
+        for channel in (channels if isinstance(channels, list) else ())
+    ]
+    return tuple(label if isinstance(label, str) else "" for label in labels)
 
 
 def _image(multiscale: Any) -> Image:
