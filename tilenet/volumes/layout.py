@@ -272,7 +272,9 @@ def _channel(location: str, count: int | None, channel: int | None) -> int | Non
 def _with_sizes(layout: Layout, image: Image, path: str) -> Layout:
     sizes = {entry.path: _zyx_nm(image.nanometres(entry.scale)) for entry in image.levels}
     level = next(entry for entry in image.levels if entry.path == path)
-    translation = _zyx_nm(image.nanometres(level.translation), missing=0.0)
+    translation = None
+    if level.translation is not None:
+        translation = _zyx_nm(image.nanometres(level.translation), missing=0.0)
     return replace(
         layout, voxel_size=sizes[path], translation=translation, levels=sizes,
         channel_names=image.channel_names,

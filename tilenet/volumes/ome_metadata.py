@@ -25,8 +25,8 @@ class Level:
 
     path: str  # path of its array below the group; not always "0"
     scale: tuple[float, ...]  # size of a step per axis, in the unit of the axis
-    # Position of the first voxel's centre per axis, in the unit of the axis.
-    translation: tuple[float, ...]
+    # Position of the first voxel's centre per axis, in the unit of the axis; None if not stated.
+    translation: tuple[float, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +88,19 @@ def _image(multiscale: Any) -> Image:
     whole_scale, whole_translation = _transforms(multiscale.coordinateTransformations, len(axes))
     levels = []
     for dataset in multiscale.datasets:
-        scale, translation = _transforms(dataset.coordinateTransformations, len(axes))
-        levels.append(
-            Level(
-                dataset.path,
-                tuple(a * b for a, b in zip(scale, whole_scale, strict=True)),
-                tuple(
-                    a * b + c
-                    for a, b, c in zip(translation, whole_scale, whole_translation, strict=True)
-                ),
-            )
-        )
+        scale, position = _transforms(dataset.coordinateTransformations, len(axes))
+        if position is not None or whole_translation is not None:
+            nothing = (0.0,) * len(axes)
+            moved = zip(position or nothing, whole_scale, whole_translation or nothing, strict=True)
+            position = tuple(a * b + c for a, b, c in moved)
+        size = tuple(a * b for a, b in zip(scale, whole_scale, strict=True))
+        levels.append(Level(dataset.path, size, position))
     units = tuple(axis.unit if isinstance(axis.unit, str) else None for axis in multiscale.axes)
     return Image(axes, units, tuple(levels))
 
 
-def _transforms(transforms: Any, ndim: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    scale, translation = (1.0,) * ndim, (0.0,) * ndim
+def _transforms(transforms: Any, ndim: int) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+    scale, translation = (1.0,) * ndim, None
     for transform in transforms or ():
         if transform.type == "scale":
             scale = tuple(float(v) for v in transform.scale)
@@ -134,7 +130,7 @@ def image_attributes(
         axes.insert(0, Axis(name="c", type="channel"))
         scale.insert(0, 1.0)
         shift.insert(0, 0.0)
-    moved = shift if any(shift) else None
+    moved = None if translation is None else shift
     dataset = Dataset.build(path="0", scale=scale, translation=moved)
     multiscale = Multiscale(axes=tuple(axes), datasets=(dataset,), name=name)
     attributes = ImageAttrs(version="0.5", multiscales=[multiscale])
