@@ -1,4 +1,5 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make test-long` runs
+# what takes longer, before a release.
 # Everything runs in .venv, built here from constraints.txt; nothing outside this folder changes.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BOUNDS := tests/whole/test_private_names.py tests/volumes/test_volume_open.py te
 	tests/volumes/stores/test_local_store.py tests/volumes/stores/test_urls.py tests/volumes/test_listing.py \
 	tests/formats/test_source.py tests/inference/test_streaming.py
 
-.PHONY: demo test check bench peers newest oldest format clean
+.PHONY: demo test test-long check bench peers newest oldest format clean
 
 demo: .venv/ready
 	$(BIN)/tilenet demo demo
@@ -23,6 +24,10 @@ demo: .venv/ready
 test: check
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 	printf '%s\n' $(SHORT) | xargs -P 2 -I '{}' sh -c '$(BIN)/python -m benchmarks.{} --quick'
+
+test-long: check newest oldest
+	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile
+	$(BIN)/python -m benchmarks.bench_scale
 
 # Lint, types, import contracts, docstrings: what pre-commit runs too.
 check: .venv/ready
