@@ -13,7 +13,7 @@ import click
 from pipelines.options import source_argument
 from pipelines.predict import table, words
 from tilenet.inference import ModelHeader, model_sha256, read_header
-from tilenet.volumes import VolumeReference
+from tilenet.volumes import VolumeReference, survey
 from tilenet.volumes.stores import is_remote
 
 
@@ -97,6 +97,7 @@ def volume_facts(source: VolumeReference) -> dict[str, Any]:
         "levels": dict(layout.levels or {}),
         "chunk (z, y, x)": list(volume.chunk_shape),
         "shard (z, y, x)": list(volume.write_shape),
+        "stored": str(survey(volume)),
         "Zarr format": volume.array.metadata.zarr_format,
         "notes": list(volume.notes),
         "provenance": _brief(volume.attributes),

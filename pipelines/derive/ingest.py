@@ -29,6 +29,7 @@ from pipelines.outputs import (
     check_whole,
     find_begun,
     say_notes,
+    say_stored,
     storage_shapes,
 )
 from tilenet.errors import NotEnoughMemory, ResumeRefused
@@ -123,6 +124,7 @@ def run_ingest(
     """Copy a source into a new volume, or go on with one that was begun."""
     selected = select(source, options)
     if isinstance(source, ZarrSource):
+        say_stored(source.volume)
         check_whole(source.volume, selected.region)
     inside = source.location
     check_apart(output, inside if is_remote(inside) else inside.split(":/")[0])

@@ -9,6 +9,7 @@ from .checks import check_whole as check_whole
 from .checks import same_size as same_size
 from .inputs import open_input as open_input
 from .inputs import say_notes as say_notes
+from .inputs import say_stored as say_stored
 from .output_run import OutputRun as OutputRun
 from .parts import Part as Part
 from .parts import part_option as part_option

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 import click
 
-from tilenet.volumes import Volume, VolumeReference
+from tilenet.volumes import Volume, VolumeReference, check_stored
 
 
 def open_input(reference: VolumeReference) -> Volume:
-    """Open an input, and say on stderr what was assumed where its metadata leave doubt.
+    """Open an input, and say on stderr what is doubtful of it.
+
+    One of which nothing is stored is refused.
 
     Parameters
     ----------
@@ -23,7 +25,19 @@ def open_input(reference: VolumeReference) -> Volume:
     """
     volume = reference.open()
     say_notes(volume.location, volume.notes)
+    say_stored(volume)
     return volume
+
+
+def say_stored(volume: Volume) -> None:
+    """Refuse an input of which nothing is stored, and say on stderr where little is.
+
+    Parameters
+    ----------
+    volume : Volume
+    """
+    note = check_stored(volume)
+    say_notes(volume.location, [] if note is None else [note])
 
 
 def say_notes(location: str, notes: Iterable[str]) -> None:

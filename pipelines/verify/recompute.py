@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.cluster import ClusterOptions
-from pipelines.outputs import Ingested, Prediction, listed, record_of
+from pipelines.outputs import (
+    Ingested,
+    Prediction,
+    listed,
+    open_input,
+    record_of,
+    say_stored,
+)
 from pipelines.predict import (
     Choices,
     IntensityRule,
@@ -24,7 +31,7 @@ from pipelines.predict import (
     provenance,
 )
 from tilenet.errors import InvalidData, ResumeRefused
-from tilenet.formats import open_source
+from tilenet.formats import ZarrSource, open_source
 from tilenet.geometry import Box
 from tilenet.inference import TOLERANCES, RecomputeTask, model_sha256
 from tilenet.networks import EXPLAINING, Execution
@@ -62,12 +69,15 @@ def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
     if basis.model is not None:
         now["model_sha256"] = model_sha256(basis.model)
     if basis.mask is not None:
-        now["mask"] = identify(basis.mask.open())
+        now["mask"] = identify(open_input(basis.mask))
     if basis.source is not None and isinstance(record, Ingested):
         seen = dataclasses.asdict(basis.source)
-        now["source"] = open_source(seen.pop("location"), **seen).identity()
+        source = open_source(seen.pop("location"), **seen)
+        if isinstance(source, ZarrSource):
+            say_stored(source.volume)
+        now["source"] = source.identity()
     elif basis.source is not None:
-        now["input"] = identify(basis.source.open())
+        now["input"] = identify(open_input(basis.source))
     said = record.to_attributes()
     yield from _as_flaws(_differences(output, {name: said.get(name) for name in now}, now))
 

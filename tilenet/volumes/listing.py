@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from tilenet.errors import UnreadableVolume
 from tilenet.geometry import ZYX, BlockGrid, Box
-from tilenet.volumes.stores import TAKEN, can_list, in_turn, stored_sizes
+from tilenet.volumes.stores import TAKEN, RemoteStore, can_list, in_turn, stored_sizes, sync
 
 
 def lattice(array: zarr.Array[Any]) -> list[int]:
@@ -30,11 +30,11 @@ def lattice(array: zarr.Array[Any]) -> list[int]:
 
 def shard_keys(array: zarr.Array[Any], index: Sequence[slice]) -> Iterator[str]:
     """Name the stored objects that hold a part of an array."""
-    touched = _touched(array, index)
-    return map(array.metadata.encode_chunk_key, itertools.product(*touched))
+    return map(array.metadata.encode_chunk_key, itertools.product(*touched(array, index)))
 
 
-def _touched(array: zarr.Array[Any], index: Sequence[slice]) -> list[range]:
+def touched(array: zarr.Array[Any], index: Sequence[slice]) -> list[range]:
+    """Say which shards along each stored axis hold a part of an array."""
     sizes = array.shards or array.chunks
     ranges = (range(*part.indices(n)) for part, n in zip(index, array.shape, strict=True))
     return [
@@ -106,7 +106,7 @@ def stored_along_axes(
     array: zarr.Array[Any], axes: Sequence[str], index: Sequence[slice], wanted: Iterable[str]
 ) -> npt.NDArray[np.bool_]:
     """Tell which shards of a volume, (z, y, x), are stored of all channels that are read."""
-    part = tuple(slice(each.start, each.stop) for each in _touched(array, index))
+    part = tuple(slice(each.start, each.stop) for each in touched(array, index))
     kept = [axis for axis in axes if axis in "zyx"]
     others = tuple(i for i, axis in enumerate(axes) if axis not in kept)
     stored: npt.NDArray[np.bool_] = stored_shards(array, wanted)[part]
@@ -144,6 +144,15 @@ def stored_keys(array: zarr.Array[Any], wanted: Iterable[str] = ()) -> Iterator[
     while some := list(itertools.islice(keys, TAKEN)):
         sizes = stored_sizes(array, some)
         yield from (key for key, size in zip(some, sizes, strict=True) if size is not None)
+
+
+def some_names_below(store: Store, path: str, most: int) -> list[str]:
+    """List no more than so many names below a folder of a store that can list."""
+    if isinstance(store, RemoteStore):
+        # As it comes: the folders that names_below lists first may hold millions.
+        prefix = f"{path}/" if path else ""
+        return [name.removeprefix(prefix) for name in sync(store.some(prefix, most))]
+    return list(itertools.islice(names_below(store, path), most))
 
 
 def names_below(store: Store, path: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import zarr
 
 from tests.volumes.test_volume_open import DATA, check, plain, write_image
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
-from tilenet.volumes import identify, open_volume
+from tilenet.volumes import check_stored, identify, open_volume
 
 
 def _a_file(path: Path) -> None:
@@ -106,10 +107,14 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # connections beyond these wait for seconds
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     handler = functools.partial(Ranges, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+    with _Server(("127.0.0.1", 0), handler) as served:
         thread = threading.Thread(target=served.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{served.server_port}"
@@ -125,6 +130,19 @@ def test_http(tmp_path: Path, server: str) -> None:
     level = open_volume(f"{server}/em.zarr/s0")
     check(level)
     assert level.voxel_size == (50, 4, 4)
+
+
+def test_chunks_that_are_not_found_are_asked_for_one_by_one(tmp_path: Path, server: str) -> None:
+    write_image(tmp_path / "em.zarr", {"0": DATA}, version="0.5")
+    assert check_stored(open_volume(f"{server}/em.zarr")) is None
+    metadata = tmp_path / "em.zarr" / "0" / "zarr.json"
+    said = {**json.loads(metadata.read_text()), "chunk_key_encoding": {"name": "v2"}}
+    metadata.write_text(json.dumps(said))
+    with pytest.raises(UnreadableVolume, match=r"none of its 8 chunks.*\(0\.0\.0\).*\(c/0/0/0\)"):
+        check_stored(open_volume(f"{server}/em.zarr"))
+    shutil.rmtree(tmp_path / "em.zarr" / "0" / "c")
+    with pytest.raises(UnreadableVolume, match="every voxel would read as 0"):
+        check_stored(open_volume(f"{server}/em.zarr"))
 
 
 def test_a_url_is_known_by_the_same_identity_as_its_copy(tmp_path: Path, server: str) -> None:

@@ -183,6 +183,15 @@ class RemoteStore(_Explained):
                     yield entry
                 streams = [each for each, page in zip(streams, pages, strict=True) if page]
 
+    async def some(self, prefix: str, most: int) -> list[str]:
+        """List no more than so many keys below a prefix."""
+        found = list[str]()
+        async for entry in self._list(prefix):
+            found.append(entry["path"])
+            if len(found) == most:
+                break
+        return found
+
     async def holds_other_than(self, known: Container[str]) -> bool:
         """Tell whether anything is stored here, beside some keys.
 

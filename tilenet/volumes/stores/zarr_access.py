@@ -306,7 +306,7 @@ def stored_sizes(array: zarr.Array[Any], keys: list[str]) -> list[int | None]:
         try:
             async with turn:
                 return await array.store.getsize(prefix + key)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     async def collect() -> list[int | None]:
