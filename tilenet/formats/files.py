@@ -27,6 +27,7 @@ from tilenet.formats.png import open_png
 from tilenet.formats.tiff import open_tiff
 from tilenet.geometry import ZYX, Box
 from tilenet.volumes import AxisMap, is_of_system, why_unreadable
+from tilenet.volumes.stores import file_kind
 
 #: Files kept open in a process: many sections of a stack, few of the 256 that macOS allows.
 MAX_OPEN = 64
@@ -36,7 +37,7 @@ SAMPLES, SAMPLE_BYTES = 64, 4096
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8")
 PNG = (".png",)
-HDF5 = (".h5", ".hdf5", ".hdf")
+HDF5 = (".h5", ".hdf5", ".hdf", ".ims", ".mat")
 
 #: How each kind of file is opened.
 OPENERS: dict[str, Callable[[str, str | None], StoredArray]] = {
@@ -155,6 +156,10 @@ def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> Sto
     except TilenetError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in the library that reads it
+        kind = None if is_of_system(error) else file_kind(Path(path), by_name=False)
+        if kind is not None and suffix not in kind.suffixes:
+            cure = f"Rename it to end in {kind.suffixes[0]}" if kind.is_ingested else kind.cure
+            raise UnreadableVolume(path, f"is not {suffix}, but {kind.name}", cure) from error
         problem = f"cannot be read as {suffix}: {why_unreadable(error)}"
         cure = "Copy it again, close programs that write to it, or save it anew"
         raise UnreadableVolume(path, problem, cure) from error

@@ -33,15 +33,12 @@ from tilenet.formats.files import (
 )
 from tilenet.geometry import ZYX, Box
 from tilenet.volumes import Volume, identify, open_volume
-from tilenet.volumes.stores import is_remote, local_path
+from tilenet.volumes.stores import ZARR_FILES, is_remote, local_path, recognise
 
 #: Files that hold an array under a name, written as file:name.
 _INNER = re.compile(
     rf"(?P<path>.+(?:{'|'.join(map(re.escape, (*HDF5, '.npz')))})):(?P<inner>.+)", re.I
 )
-
-#: A folder that holds one of these is Zarr.
-_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 _ACCEPTED = (
     f"Give a file ending in {', '.join(OPENERS)} (FILE.h5:/DATASET, FILE.npz:NAME), "
@@ -178,9 +175,16 @@ def _refuse_remote_file(location: str, name: str) -> None:
 
 
 def _check_suffix(location: str, path: Path) -> None:
-    if path.suffix.lower() not in OPENERS:
+    if path.suffix.lower() in OPENERS:
+        return
+    kind = recognise(str(path))
+    if kind is None:
         problem = f"is of a kind that is not known: {path.suffix or 'no extension'}"
         raise UnreadableVolume(location, problem, _ACCEPTED)
+    if kind.is_ingested:
+        cure = f"Rename it to end in {kind.suffixes[0]}"
+        raise UnreadableVolume(location, f"is {kind.name} by another name", cure)
+    raise UnreadableVolume(location, f"is {kind.name}, which is not read", kind.cure)
 
 
 def _refuse_level(location: str, level: str | None) -> None:
@@ -199,6 +203,7 @@ def _section_files(location: str, folder: Path) -> list[Path]:
         pattern = str(Path(location).expanduser())
         found = [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207  pathlib's is relative only
     else:
+        _refuse_kind(location)
         raise UnreadableVolume(location, "does not exist", f"Check the path. {_ACCEPTED}")
     kinds = {
         kind: [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
@@ -210,8 +215,15 @@ def _section_files(location: str, folder: Path) -> list[Path]:
         raise AmbiguousVolume(location, "means files of several kinds", seen, cure)
     paths = kinds["TIFF"] or kinds["PNG"]
     if not paths:
+        _refuse_kind(location)
         raise UnreadableVolume(location, "means no TIFF or PNG file", _ACCEPTED)
     return natsorted((path.absolute() for path in paths), alg=ns.PATH)
+
+
+def _refuse_kind(location: str) -> None:
+    kind = recognise(location)
+    if kind is not None and not kind.is_ingested:
+        raise UnreadableVolume(location, f"is {kind.name}, which is not read", kind.cure)
 
 
 def _open_stack(
@@ -313,7 +325,7 @@ class ZarrSource:
 
 
 def _is_zarr(folder: Path) -> bool:
-    return folder.suffix == ".zarr" or any((folder / name).exists() for name in _ZARR_FILES)
+    return folder.suffix == ".zarr" or any((folder / name).exists() for name in ZARR_FILES)
 
 
 def _open_zarr(

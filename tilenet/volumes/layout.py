@@ -18,7 +18,7 @@ from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_l
 from tilenet.volumes.axis_map import AxisMap
 from tilenet.volumes.listing import lattice
 from tilenet.volumes.ome_metadata import Image, read_image
-from tilenet.volumes.stores import is_remote, local_path, open_node
+from tilenet.volumes.stores import is_remote, local_path, open_node, recognise
 
 #: Stored objects of an array that are believed: a thousand petabytes in chunks of a megabyte.
 MOST_OBJECTS = 10**12
@@ -53,7 +53,7 @@ class Found:
 def find_layout(
     location: str, *, level: str | None, channel: int | None, axes: str | None
 ) -> Found:
-    node = open_node(location)
+    node = _open(location)
     if isinstance(node, zarr.Array):
         if level is not None:
             cure = "Leave out --level, or give the path of the group"
@@ -62,6 +62,16 @@ def find_layout(
         found = _found(location, node, path, image=image, axes=axes, channel=channel)
         return replace(found, attributes=attributes)
     return _found_in_group(location, node, level, axes=axes, channel=channel)
+
+
+def _open(location: str) -> zarr.Array[Any] | zarr.Group:
+    try:
+        return open_node(location)
+    except UnreadableVolume as error:
+        if (kind := recognise(location)) is None:
+            raise
+        problem = f"is not a Zarr array or group, but {kind.name}"
+        raise UnreadableVolume(location, problem, kind.cure) from error
 
 
 def _parent_image(location: str) -> tuple[Image | None, str | None, Mapping[str, Any]]:

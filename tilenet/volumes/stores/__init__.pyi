@@ -1,3 +1,7 @@
+from .foreign_kinds import ZARR_FILES as ZARR_FILES
+from .foreign_kinds import ForeignKind as ForeignKind
+from .foreign_kinds import file_kind as file_kind
+from .foreign_kinds import recognise as recognise
 from .local_store import PARTIAL as PARTIAL
 from .local_store import DurableStore as DurableStore
 from .local_store import sync_folder as sync_folder

@@ -142,11 +142,12 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
         When there is nothing, or nothing readable as Zarr.
     """
     store = make_store(location)
-    cure = "Give a Zarr array or group, or convert other formats with 'tilenet ingest'"
+    files = "TIFF, PNG, HDF5 and NumPy files"
+    cure = f"Give a Zarr array or group; 'tilenet ingest' makes one of {files}"
     where = f"{location.rstrip('/')}/{path}" if path else location
     try:
         if isinstance(store, LocalStore) and not store.root.exists():
-            raise UnreadableVolume(where, "does not exist", cure)
+            raise UnreadableVolume(where, "does not exist", "Check the path")
     except OSError as error:
         raise UnreadableVolume.unreachable(where, error) from error
     # Over a network zarrs asks for one chunk after another, and holds the GIL while it waits for
@@ -166,6 +167,7 @@ def open_node(location: str, path: str = "") -> zarr.Array[Any] | zarr.Group:
         except Exception as error:
             # zarrs refuses codecs and data types that it lacks; zarr-python itself comes second.
             if pipeline == _ZARR_PYTHON:
+                cure = "Mend them, or give another array or group"
                 problem = f"has Zarr metadata that cannot be read: {error}"
                 raise UnreadableVolume(where, problem, cure) from error
     raise AssertionError("unreachable: the last pipeline returns or raises")
