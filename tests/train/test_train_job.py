@@ -99,6 +99,18 @@ def test_a_class_that_only_the_held_out_box_has_is_found_before_any_work(
     assert job(em, labels, {**held_out, "targets.ignore": 9}).statistics.values == [0, 1]
 
 
+def test_a_held_out_box_without_a_label_is_refused(em: str, tmp_path: Path) -> None:
+    values = cells()
+    values[4:] = 9
+    labels = store_volume(tmp_path / "labels.zarr", values)
+    held_out = {"validation.region": ((4, 6), (0, 64), (0, 72)), "targets.ignore": 9}
+    with pytest.raises(InvalidData, match=r"held-out box z=4:6.*hold ignored voxels only"):
+        job(em, labels, held_out)
+    values[5, 40, 50] = 1
+    labels = store_volume(tmp_path / "more.zarr", values)
+    assert job(em, labels, held_out).held_out is not None
+
+
 def test_the_held_out_volume_is_not_trained_on_by_another_name(em: str, tmp_path: Path) -> None:
     labels = store_volume(tmp_path / "labels.zarr", cells())
     held_out = {"validation.region": ((4, 6), (0, 64), (0, 72))}

@@ -99,8 +99,7 @@ def measure(
             found = _count(seen)
             if keep_blocks:
                 blocks.append((number, box, found))
-            for value, voxels in found.items():
-                counts[value] = counts.get(value, 0) + voxels
+            _add(counts, found)
             if len(counts) > MOST_CLASSES:
                 problem = f"hold more than {MOST_CLASSES} values: instances, not classes"
                 cure = "Train on inside against outside with --binary."
@@ -122,8 +121,8 @@ def check_held_out(
     values: Sequence[int],
     per_section: bool,
     stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """Refuse a held-out box with classes that the training regions have not, naming the block.
+) -> Mapping[int, int]:
+    """Refuse a held-out box that cannot judge: of unknown classes (naming the block), or of none.
 
     Parameters
     ----------
@@ -135,13 +134,27 @@ def check_held_out(
         Gaps are made in each section alone.
     stopped : callable
         Asked before every block; true raises InterruptedError.
+
+    Returns
+    -------
+    mapping
+        Voxels per label value, ascending by value.
     """
+    counts = dict[int, int]()
     for box in _blocks(volume, stopped):
-        unknown = sorted(set(_count(_targets(volume, box, targets, per_section))) - set(values))
+        found = _count(_targets(volume, box, targets, per_section))
+        unknown = sorted(set(found) - set(values))
         if unknown:
             problem = f"hold the values {unknown}, which the training region has not"
             cure = "Choose another held-out box, or --binary."
             raise InvalidData(f"Labels {volume.labels.location} in {box}", problem, cure)
+        _add(counts, found)
+    if not counts:
+        # Every network would have the loss 0 on it, and the first would be kept as the best.
+        where = f"Labels {volume.labels.location} in the held-out box {volume.region}"
+        cure = "Choose a box that holds labelled voxels."
+        raise InvalidData(where, "hold ignored voxels only", cure)
+    return dict(sorted(counts.items()))
 
 
 def holds_same(volume: TrainingVolume, other: Volume) -> bool:
@@ -220,3 +233,8 @@ def _bad_weights(volume: TrainingVolume, box: Box, problem: str) -> InvalidData:
 def _count(seen: npt.NDArray[np.int64]) -> dict[int, int]:
     values, voxels = np.unique(seen[seen != IGNORED], return_counts=True)
     return dict(zip(values.tolist(), voxels.tolist(), strict=True))
+
+
+def _add(counts: dict[int, int], found: Mapping[int, int]) -> None:
+    for value, voxels in found.items():
+        counts[value] = counts.get(value, 0) + voxels
