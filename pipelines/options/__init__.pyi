@@ -1,6 +1,7 @@
 from .cluster import bytes_option as bytes_option
 from .cluster import cluster_options as cluster_options
 from .shared import BOX as BOX
+from .shared import OFFSET as OFFSET
 from .shared import REGION as REGION
 from .shared import SHAPE as SHAPE
 from .shared import VOXEL_SIZE as VOXEL_SIZE

@@ -43,6 +43,7 @@ def _part(text: str) -> tuple[int, int | None]:
 
 VOXEL_SIZE = AxisValues(_positive(float), "positive size in nm")
 SHAPE = AxisValues(_positive(int), "positive whole number")
+OFFSET = AxisValues(int, "whole number")
 BOX = AxisValues(_range, "range start:stop")
 REGION = AxisValues(_part, "range start:stop", unnamed=":")
 

@@ -1,2 +1,2 @@
 from .command import run_training as run_training
-from .job import TrainingOptions as TrainingOptions
+from .training_options import TrainingOptions as TrainingOptions

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from pipelines.cluster import default_workers
-from pipelines.options import BOX, REGION, SHAPE, check_device, source_argument
+from pipelines.options import BOX, OFFSET, REGION, SHAPE, check_device, source_argument
 from pipelines.outputs import check_folder
 from pipelines.stopping import Stop, Stopped, stop_on_signals
-from pipelines.train.job import TrainingJob, TrainingOptions, prepare, recipe_names
+from pipelines.train.job import TrainingJob, prepare, recipe_names
 from pipelines.train.progress import check_log
 from pipelines.train.run import TrainingRun
 from pipelines.train.torchrun import join_ranks
+from pipelines.train.training_options import TrainingOptions
 from tilenet.errors import OutputExists
 from tilenet.volumes import VolumeReference
 from tilenet.volumes.stores import bind_reading
@@ -49,6 +50,10 @@ CHANGES = {
 @click.option("--config", help=f"Recipe, by path or name: {', '.join(recipe_names())}.")
 @click.option("--weight-map", help="Loss weights, from 'tilenet weights'.")
 @click.option("--also", multiple=True, help="A further volume: RAW,LABELS[,WEIGHTS].")
+@click.option(
+    "--label-offset", type=OFFSET,
+    help="Where LABELS, a crop, begin: voxels of SOURCE, z,y,x; else by stated positions.",
+)  # fmt: skip
 @click.option("--region", type=REGION, help="Part to learn from: z=0:20 (all of y and x).")
 @click.option("--validation", type=BOX, help="Held-out part; the best model on it is kept.")
 @click.option("--every", type=click.IntRange(1), help="Steps between two validations; 200.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pipelines.options import Region, region_box
-from pipelines.outputs import check_apart, check_whole, open_input
+from pipelines.outputs import check_apart, say_notes
+from pipelines.train.training_options import TrainingOptions
+from pipelines.train.training_volumes import open_volumes
 from tilenet.errors import InvalidData, InvalidRecipe, OutputExists
-from tilenet.geometry import AXES, Box, zyx
+from tilenet.geometry import Box
 from tilenet.inference import OutputChannel
 from tilenet.networks import UNetArchitecture
 from tilenet.strict_toml import load, validate
@@ -22,51 +23,10 @@ from tilenet.training import (
     TrainingVolume,
     check_held_out,
     check_patch,
-    holds_same,
     measure,
 )
-from tilenet.volumes import Volume, VolumeReference
+from tilenet.volumes import VolumeReference
 from tilenet.volumes.stores import is_remote
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What the user chose of how to train; the command's options say what each means.
-
-    Parameters
-    ----------
-    output : str
-        Model file to write.
-    config : str or None
-        Recipe, by name or path.
-    changes : mapping
-        Values that replace the recipe's, by dotted name: {"optimization.steps": 300}.
-    weight_map : str or None
-        Loss weights of the volume.
-    also : sequence of str
-        Further volumes: RAW,LABELS or RAW,LABELS,WEIGHTS.
-    region : sequence of (int, int or None) or None
-        Part of the first volume to learn from, start and stop along (z, y, x).
-    device : str
-        "cpu", "cuda" or "cuda:N".
-    threads : int or None
-        CPU threads of each process; None shares out all cores.
-    log : str or None
-        Folder for TensorBoard.
-    overwrite : bool
-        Replace a model that is there, and forget an interrupted training of it.
-    """
-
-    output: str
-    config: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    weight_map: str | None = None
-    also: Sequence[str] = ()
-    region: Region | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    log: str | None = None
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +75,7 @@ def prepare(
     more = [part for text in options.also for part in text.split(",")]
     maps = [] if options.weight_map is None else [options.weight_map]
     _check_output(options.output, [source.location, labels.location, *maps, *more])
-    volumes, held_out = _volumes(source, labels, options, recipe)
+    volumes, held_out = open_volumes(source, labels, options, recipe)
     architecture = _check_before(recipe, volumes)
     statistics = measure(
         volumes,
@@ -126,7 +86,7 @@ def prepare(
     )
     if held_out is not None:
         check_held_out(
-            replace(volumes[0], region=held_out, weights=None),
+            replace(volumes[0], region=held_out, weights=None, context=None),
             recipe.targets,
             values=statistics.values,
             per_section=architecture.is_planar,
@@ -139,7 +99,10 @@ def prepare(
 
 def _check_before(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> UNetArchitecture:
     # What needs no pass over the volumes.
-    sizes = {volume.raw.voxel_size for volume in volumes} - {None}
+    stated = {volume.raw.voxel_size for volume in volumes}
+    sizes = stated - {None}
+    if sizes and None in stated:
+        say_notes("Raw volumes", ("Some state a voxel size, and some do not.",))
     if len(sizes) > 1:
         found = " and ".join(str(size) for size in sorted(sizes, key=str))
         cure = "A network knows structures by their size in voxels: take a --level that fits."
@@ -198,78 +161,3 @@ def _check_output(output: str, inputs: Sequence[str]) -> None:
         raise OutputExists(output, "a folder", replaceable=False)
     if not Path(output).resolve().parent.is_dir():
         raise InvalidData(f"The folder of {output}", "does not exist", "Make it first.")
-
-
-def _volumes(
-    source: VolumeReference, labels: VolumeReference, options: TrainingOptions, recipe: Recipe
-) -> tuple[list[TrainingVolume], Box | None]:
-    raw = open_input(source)
-    whole = Box.of_shape(raw.shape)
-    held_out = None
-    if recipe.validation.region is not None:
-        held_out = region_box(recipe.validation.region, raw.shape)
-    region = whole if options.region is None else region_box(options.region, raw.shape)
-    if held_out is not None:
-        region = _apart(region, held_out, stated=options.region is not None)
-    weights = (
-        None if options.weight_map is None else open_input(VolumeReference(options.weight_map))
-    )
-    volumes = [_volume(raw, open_input(labels), weights, region, recipe)]
-    if held_out is not None:
-        for stored in (volumes[0].raw, volumes[0].labels):
-            check_whole(stored, held_out)
-    for text in options.also:
-        parts = text.split(",")
-        if len(parts) not in (2, 3) or (len(parts) == 3) != (weights is not None):
-            problem = "is not RAW,LABELS" + (",WEIGHTS" if weights is not None else "")
-            raise InvalidData(f"--also {text}", problem, "Give the same for every volume.")
-        more = [open_input(VolumeReference(part)) for part in parts]
-        third = more[2] if len(more) > 2 else None
-        if held_out is not None and holds_same(replace(volumes[0], region=held_out), more[0]):
-            problem = f"is the first volume again, and would train on the held-out box {held_out}"
-            raise InvalidData(f"--also {text}", problem, "Leave it out, or --validation.")
-        volumes.append(_volume(more[0], more[1], third, Box.of_shape(more[0].shape), recipe))
-    return volumes, held_out
-
-
-def _volume(
-    raw: Volume, labels: Volume, weights: Volume | None, region: Box, recipe: Recipe
-) -> TrainingVolume:
-    volume = TrainingVolume(raw=raw, labels=labels, weights=weights, region=region)
-    for stored in (raw, labels, weights):
-        if stored is not None:
-            check_whole(stored, region)
-    rule = {} if weights is None else dict(weights.attributes.get("rule", {}))
-    compared = {"gap": recipe.targets.gap}
-    if recipe.targets.gap:
-        compared["per_section"] = recipe.network.kind == "planar"
-    for name, wanted in compared.items():
-        if weights is not None and name in rule and rule[name] != wanted:
-            problem = f"was made with {name} {rule[name]}, but the training has {wanted}"
-            cure = f"Give both the same --{name.replace('_', '-')}."
-            raise InvalidData(f"The weight map {weights.location}", problem, cure)
-    return volume
-
-
-def _apart(region: Box, held_out: Box, *, stated: bool) -> Box:
-    common = region.intersect(held_out)
-    if min(common.shape) <= 0:
-        return region
-    if stated:
-        problem = f"overlaps the held-out box {held_out} in {common}"
-        raise InvalidData(f"The training region {region}", problem, "Choose boxes apart.")
-    # What is left of the whole is a box only if the held-out box cuts off one end of it.
-    for axis in range(3):
-        others = [i for i in range(3) if i != axis]
-        if any(held_out.shape[i] < region.shape[i] for i in others):
-            continue
-        start, stop = list(region.start), list(region.stop)
-        if held_out.stop[axis] == region.stop[axis] and held_out.start[axis] > region.start[axis]:
-            stop[axis] = held_out.start[axis]
-            return Box(zyx(start), zyx(stop))
-        if held_out.start[axis] == region.start[axis] and held_out.stop[axis] < region.stop[axis]:
-            start[axis] = held_out.stop[axis]
-            return Box(zyx(start), zyx(stop))
-    problem = f"does not cut off one end of the volume along {', '.join(AXES)}"
-    cure = "Say what to train on with --region."
-    raise InvalidData(f"The held-out box {held_out}", problem, cure)

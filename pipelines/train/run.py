@@ -9,8 +9,9 @@ import click
 from pipelines.cluster import default_workers
 from pipelines.outputs import warn_of_unstated
 from pipelines.stopping import Stop, Stopped
-from pipelines.train.job import TrainingJob, TrainingOptions
+from pipelines.train.job import TrainingJob
 from pipelines.train.progress import TrainingReporter
+from pipelines.train.training_options import TrainingOptions
 from tilenet.errors import InvalidModelFile, TrainingDiverged
 from tilenet.inference import ModelHeader, read_header, save_model
 from tilenet.networks import ARITHMETIC

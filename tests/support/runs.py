@@ -73,6 +73,7 @@ def store_volume(
     *,
     chunk: ZYX = (8, 32, 32),
     voxel_size: tuple[float, float, float] | None = (50.0, 4.0, 4.0),
+    translation: tuple[float, float, float] | None = None,
     kind: str = "volume",
 ) -> str:
     """Write an array of shape (z, y, x) or (c, z, y, x) as a volume."""
@@ -83,6 +84,7 @@ def store_volume(
         chunk=chunk,
         shard=chunk,
         voxel_size=voxel_size,
+        translation=translation,
         channels=channels,
         attributes={"kind": kind},
     )

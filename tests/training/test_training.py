@@ -40,7 +40,7 @@ from tilenet.training.loop import weighted_loss
 from tilenet.training.sampling import Prefetch
 from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.volumes import target_values
-from tilenet.volumes import NewVolume, Volume, VolumeReference, create_volume, reopen_for_writing
+from tilenet.volumes import NewVolume, Placed, VolumeReference, create_volume, reopen_for_writing
 
 PLAIN = {
     "augmentation.flips": False,
@@ -426,7 +426,7 @@ def test_validation_holds_a_few_sections_at_a_time(
     assert box is not None
     shapes, kept = [], []
 
-    def read(volume: Volume, box: Box, **more: Any) -> Any:
+    def read(volume: Placed, box: Box, **more: Any) -> Any:
         shapes.append(box.shape)
         return target_values(volume, box, **more)
 

@@ -20,4 +20,5 @@ from .validation import ValidationResult as ValidationResult
 from .validation import validate as validate
 from .volumes import TrainingVolume as TrainingVolume
 from .volumes import check_patch as check_patch
+from .volumes import check_voxel_size as check_voxel_size
 from .volumes import identities as identities

@@ -32,7 +32,7 @@ from tilenet.training.augmentation import (
 from tilenet.training.recipe import Recipe
 from tilenet.training.statistics import Statistics
 from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
-from tilenet.volumes import Volume
+from tilenet.volumes import read_finite
 
 _Point = tuple[float, float, float]
 
@@ -164,7 +164,7 @@ class Patches:
             int(rng.choice(len(voxels), p=voxels / voxels.sum()))
         ]
         volume = self.volumes[number]
-        places = np.argwhere(self._read_targets(volume.labels, box, volume.region) == value)
+        places = np.argwhere(self._read_targets(volume, box) == value)
         chosen = places[int(rng.integers(len(places)))]
         start = zyx(
             min(max(a, int(p) + origin - n // 2), stop - 1)
@@ -189,25 +189,39 @@ class Patches:
         return Box(start, zyx(math.ceil(c + r) + 1 for c, r in zip(centre, far, strict=True)))
 
     def _grey(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
-        # The region's faces mirror, as the volume's do: what lies beyond is held out, perhaps.
-        stored = read_mirrored(volume.raw.read, box, volume.region)
+        # Its faces mirror, as the volume's do: what lies beyond is held out, perhaps.
+        stored = read_mirrored(functools.partial(read_finite, volume.raw), box, volume.readable)
         grey = self.statistics.intensity.apply(stored, np.float32)
         return grey if grey.ndim == 4 else grey[None]
 
     def _targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
-        read = functools.partial(self._read_targets, volume.labels, within=volume.region)
-        values = read_mirrored(read, box, volume.region)
+        read = functools.partial(self._known_targets, volume)
+        values = read_mirrored(read, box, volume.readable)
         classes = np.searchsorted(self.statistics.values, values)
         layers = [np.where(values == IGNORED, IGNORED, classes)]
-        if volume.weights is not None:
-            layers.append(read_mirrored(volume.weights.read, box, volume.region))
+        if (weights := volume.weights) is not None:
+
+            def read_weights(part: Box) -> npt.NDArray[np.float32]:
+                return read_mirrored(weights.read, part, volume.region)
+
+            layers.append(read_mirrored(read_weights, box, volume.readable))
         return np.stack([layer.astype(np.float32) for layer in layers])
 
-    def _read_targets(self, labels: Volume, box: Box, within: Box) -> npt.NDArray[np.int64]:
+    def _known_targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.int64]:
+        # Around the region there are grey values, and nothing to learn.
+        inner = box.intersect(volume.region)
+        if inner == box:
+            return self._read_targets(volume, box)
+        values = np.full(box.shape, IGNORED, np.int64)
+        if inner.size:
+            values[inner.relative_to(box.start).slices] = self._read_targets(volume, inner)
+        return values
+
+    def _read_targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.int64]:
         return target_values(
-            labels,
+            volume.labels,
             box,
-            within=within,
+            within=volume.region,
             targets=self.recipe.targets,
             per_section=self.architecture.is_planar,
         )

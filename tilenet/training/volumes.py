@@ -14,7 +14,7 @@ from tilenet.geometry import AXES, ZYX, Box
 from tilenet.labels import gap_margins, separate
 from tilenet.networks import UNetArchitecture
 from tilenet.training.recipe import Targets
-from tilenet.volumes import Volume, fingerprint
+from tilenet.volumes import Placed, Volume, fingerprint
 
 #: Stored as the class of voxels whose label says nothing.
 IGNORED = -1
@@ -29,21 +29,27 @@ class TrainingVolume:
 
     Parameters
     ----------
-    raw, labels : Volume
-        Grey values and integer labels of one shape.
-    weights : Volume or None
+    raw : Volume
+        Grey values.
+    labels : Placed
+        Integer labels, where they lie in the raw volume.
+    weights : Placed or None
         Loss weight per voxel.
     region : Box
-        The part to learn from; nothing outside of it is ever read.
+        The part to learn from, in voxels of the raw volume; labels and weights hold it.
+    context : Box or None
+        Where grey values may be read around the region; None is the region itself. Nothing outside
+        of it is ever read.
     """
 
     raw: Volume
-    labels: Volume
-    weights: Volume | None = None
+    labels: Placed
+    weights: Placed | None = None
     region: Box
+    context: Box | None = None
 
     def __post_init__(self) -> None:
-        labels = self.labels
+        labels = self.labels.volume
         if labels.dtype.kind not in "uib":
             problem = f"are of type {labels.dtype}, and a class or an instance is a whole number"
             cure = "Give integer labels: store them as uint8, say, with 'tilenet ingest'."
@@ -51,47 +57,63 @@ class TrainingVolume:
         if labels.channels is not None:
             problem = f"have {labels.channels} channels, and a voxel has one label"
             raise InvalidData(f"Labels {labels.location}", problem, "Give labels of one channel.")
-        self._check_fits("Labels", labels)
         if self.weights is not None:
-            self._check_fits("The weight map", self.weights)
-            what, cure = (
-                f"The weight map {self.weights.location}",
-                "Make one with 'tilenet weights'.",
-            )
-            if self.weights.dtype.kind != "f":
-                problem = f"is of type {self.weights.dtype}"
+            weights = self.weights.volume
+            what, cure = f"The weight map {weights.location}", "Make one with 'tilenet weights'."
+            if weights.dtype.kind != "f":
+                problem = f"is of type {weights.dtype}"
                 raise InvalidData(what, problem, cure)
-            kind = self.weights.attributes.get("kind", "weights")
+            kind = weights.attributes.get("kind", "weights")
             if kind not in ("weights", "volume"):  # a volume is what was ingested, whatever it is
                 raise InvalidData(what, f"says that it holds {kind!r}, not 'weights'", cure)
 
-    def _check_fits(self, what: str, other: Volume) -> None:
-        place, raw = f"{what} {other.location}", self.raw
-        if other.shape != raw.shape:
-            problem = f"have the shape {other.shape}, but the raw volume has {raw.shape} (z, y, x)"
-            raise InvalidData(place, problem, "Give labels and weights of the same volume.")
-        sizes = raw.voxel_size, other.voxel_size
-        if None not in sizes and not np.allclose(*sizes, rtol=0.02):  # type: ignore[arg-type]
-            problem = f"have voxels of {sizes[1]} nm, but the raw volume has {sizes[0]} (z, y, x)"
-            raise InvalidData(place, problem, "Correct the voxel size of the one that is wrong.")
+    @property
+    def readable(self) -> Box:
+        """Where grey values may be read."""
+        return self.context or self.region
+
+
+def check_voxel_size(raw: Volume, other: Volume) -> None:
+    """Refuse labels or weights of other voxels than the raw volume's, naming the level that fits.
+
+    Parameters
+    ----------
+    raw, other : Volume
+    """
+    size, others = raw.voxel_size, other.voxel_size
+    if size is None or others is None or _same(size, others):
+        return
+    problem = f"have voxels of {others} nm, but the raw volume {raw.location} has {size} (z, y, x)"
+    cure = "Correct the voxel size of the one that is wrong."
+    for volume, wanted in ((other, size), (raw, others)):
+        levels = (volume.layout.levels or {}).items()
+        fitting = [path for path, found in levels if found is not None and _same(found, wanted)]
+        if fitting:
+            cure = f"Give the path of level {fitting[0]} of {volume.location}, which fits."
+            break
+    raise InvalidData(f"Labels {other.location}", problem, cure)
+
+
+def _same(first: Sequence[float], second: Sequence[float]) -> bool:
+    return np.allclose(first, second, rtol=0.02, atol=0)
 
 
 def target_values(
-    volume: Volume, box: Box, *, within: Box, targets: Targets, per_section: bool
+    labels: Placed, box: Box, *, within: Box, targets: Targets, per_section: bool
 ) -> npt.NDArray[np.int64]:
     """Read labels as what is learnt: class values, and :data:`IGNORED`.
 
     Nothing outside of ``within`` is read. Values are 0 and 1 when the targets are binary.
     """
     grown = box.grow(*gap_margins(targets.gap, per_section=per_section)).intersect(within)
-    stored = volume.read(grown)
+    stored = labels.read(grown)
     if targets.gap:
         stored = separate(stored, targets.gap, per_section=per_section, ignore=targets.ignore)
     inner = stored[box.relative_to(grown.start).slices]
     if targets.binary:
         values: npt.NDArray[np.int64] = (inner != 0).astype(np.int64)
     else:
-        _check_values(inner, f"Labels {volume.location} in {box}", targets.ignore)
+        _check_values(inner, f"Labels {labels.location} in {box}", targets.ignore)
         values = inner.astype(np.int64)
     if targets.ignore is not None:
         values[inner == targets.ignore] = IGNORED
@@ -149,12 +171,21 @@ def identities(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
     list of dict
         JSON values: fingerprints, independent of paths, and the region.
     """
-    return [
-        {
-            "raw": fingerprint(volume.raw),
-            "labels": fingerprint(volume.labels),
-            "weights": None if volume.weights is None else fingerprint(volume.weights),
-            "region": str(volume.region),
-        }
-        for volume in volumes
-    ]
+    return [_identity(volume) for volume in volumes]
+
+
+def _identity(volume: TrainingVolume) -> dict[str, Any]:
+    weights = volume.weights
+    told: dict[str, Any] = {
+        "raw": fingerprint(volume.raw),
+        "labels": fingerprint(volume.labels.volume),
+        "weights": None if weights is None else fingerprint(weights.volume),
+        "region": str(volume.region),
+    }
+    # Where nothing is placed, as older versions said it.
+    for name, placed in (("label_offset", volume.labels), ("weight_offset", weights)):
+        if placed is not None and any(placed.offset):
+            told[name] = list(placed.offset)
+    if volume.readable != volume.region:
+        told["context"] = str(volume.readable)
+    return told

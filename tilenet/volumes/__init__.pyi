@@ -28,6 +28,9 @@ from .layout import attributes_of as attributes_of
 from .listing import count_stored as count_stored
 from .listing import key_reader as key_reader
 from .moments_task import MomentsTask as MomentsTask
+from .placed import POSITION_TOLERANCE as POSITION_TOLERANCE
+from .placed import Placed as Placed
+from .placed import place as place
 from .provenance import PLAN as PLAN
 from .provenance import refuse_if_different as refuse_if_different
 from .provenance import unstated as unstated
