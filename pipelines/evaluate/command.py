@@ -19,7 +19,7 @@ from pipelines.evaluate.comparison import FIGURES, Comparison, Judgement, descri
 from pipelines.evaluate.metadata_checks import check_comparison
 from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
 from pipelines.evaluate.voxel_checks import check_label_range
-from pipelines.options import REGION, cluster_options, input_options
+from pipelines.options import OFFSET, REGION, cluster_options, input_options
 from tilenet._version import __version__
 from tilenet.errors import BlocksFailed, InvalidData, NotEnoughMemory
 from tilenet.geometry import ZYX, BlockGrid
@@ -64,7 +64,13 @@ def _read_figures(
 @click.argument("prediction")
 @click.argument("truth")
 @input_options
-@click.option("--region", type=REGION, help="Part to compare: z=20:24 (all of y and x).")
+@click.option(
+    "--region", type=REGION, help="Part to compare, voxels of PREDICTION: z=20:24 (all of y and x)."
+)
+@click.option(
+    "--label-offset", type=OFFSET,
+    help="Where TRUTH, a crop, begins: voxels of PREDICTION, z,y,x; else by stated positions.",
+)  # fmt: skip
 @click.option(
     "--figures", callback=_read_figures,
     help="isbi, seg, volume, or several with commas; by default isbi, or seg,volume of instances.",
@@ -159,21 +165,21 @@ def _depth(comparison: Comparison, cluster: ClusterOptions) -> int:
     """Choose the sections of a task: as deep as chunks, if memory and the workers allow it."""
     region = comparison.region
     pixels = region.shape[1] * region.shape[2]
-    stored = comparison.predicted.dtype.itemsize + comparison.true.dtype.itemsize
+    stored = comparison.predicted.dtype.itemsize + comparison.true.volume.dtype.itemsize
     allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots - SECTION_BYTES * pixels
     fitting = int(allowed // (stored * pixels))
     if fitting < 1:
         needed = PROCESS_BYTES + cluster.slots * (SECTION_BYTES + stored) * pixels
         what = f"Comparing whole sections of {region.shape[1]} x {region.shape[2]} (see --region)"
         raise NotEnoughMemory(needed, cluster.memory, what, "a smaller --region")
-    chunk = max(comparison.predicted.chunk_shape[0], comparison.true.chunk_shape[0])
+    chunk = max(comparison.predicted.chunk_shape[0], comparison.true.volume.chunk_shape[0])
     share = math.ceil(region.shape[0] / (4 * cluster.workers * cluster.slots))
     return max(1, min(chunk, fitting, share))
 
 
 def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
     """Choose blocks of whole shards, or of whole chunks where shards do not fit into memory."""
-    volume, true = comparison.predicted, comparison.true
+    volume, true = comparison.predicted, comparison.true.volume
     voxel = volume.dtype.itemsize + true.dtype.itemsize + PAIR_BYTES
     allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots
     for block in (volume.write_shape, volume.chunk_shape):
@@ -192,6 +198,7 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
         run=runner.name,
         isbi="isbi" in comparison.figures,
         seg="seg" in comparison.figures,
+        offset=comparison.true.offset,
         threshold=wanted.threshold,
         invert=wanted.invert,
     )
@@ -219,8 +226,13 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
 
 
 def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results) -> Results:
-    task = PairTask(prediction=comparison.prediction, truth=comparison.truth, run=runner.name)
-    grid = BlockGrid(comparison.true.shape, block, comparison.region)
+    task = PairTask(
+        prediction=comparison.prediction,
+        truth=comparison.truth,
+        run=runner.name,
+        offset=comparison.true.offset,
+    )
+    grid = BlockGrid(comparison.predicted.shape, block, comparison.region)
     boxes = [box.intersect(comparison.region) for box in grid]
 
     def add(total: PairTable | None, values: Iterable[Any]) -> PairTable:
@@ -276,7 +288,8 @@ def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
         },
         "truth": {
             "location": comparison.true.location,
-            "fingerprint": fingerprint(comparison.true),
+            "fingerprint": fingerprint(comparison.true.volume),
+            "offset": list(comparison.true.offset),
         },
         "region": str(comparison.region),
         **results.to_dict(),

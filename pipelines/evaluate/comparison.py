@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilenet.geometry import Box
-from tilenet.volumes import Volume, VolumeReference
+from tilenet.geometry import ZYX, Box
+from tilenet.volumes import Placed, Volume, VolumeReference
 
 #: What can be computed: probabilities by section, instances by section, instances in 3-D.
 FIGURES = ("isbi", "seg", "volume")
@@ -28,7 +28,9 @@ class Judgement:
     invert : bool
         The prediction is the probability of what is not interior.
     region : tuple of (int, int) or None
-        Part to compare, along (z, y, x).
+        Part to compare, in voxels of the prediction, along (z, y, x).
+    label_offset : tuple of int or None
+        First voxel of the truth, in voxels of the prediction; None goes by the positions stated.
     ignore_voxel_size : bool
         Compare whatever the voxel sizes are.
     """
@@ -38,6 +40,7 @@ class Judgement:
     threshold: float | None = None
     invert: bool = False
     region: tuple[tuple[int, int], ...] | None = None
+    label_offset: ZYX | None = None
     ignore_voxel_size: bool = False
 
 
@@ -48,10 +51,9 @@ class Comparison:
     # prediction, truth: what is compared.
     prediction: VolumeReference
     truth: VolumeReference
-    # predicted, true: the same, opened.
-    predicted: Volume
-    true: Volume
-    region: Box  # part to compare
+    predicted: Volume  # the prediction, opened
+    true: Placed  # the truth, where it lies in the prediction
+    region: Box  # part to compare, in voxels of the prediction
     figures: tuple[str, ...]  # some of :data:`FIGURES`
     wanted: Judgement  # what the user wants to know
 
@@ -68,13 +70,16 @@ def output_channels(predicted: Volume) -> list[Mapping[str, Any]]:
 
 
 def describe(comparison: Comparison) -> str:
-    wanted, dtype = comparison.wanted, comparison.predicted.dtype
+    wanted, predicted = comparison.wanted, comparison.predicted
+    dtype = predicted.dtype
     kind = "instances" if wanted.segmentation else "p = value / 255"
     if dtype.kind in "bf":
         kind = "p = value"
     if wanted.invert:
         kind += ", inverted: 1 - p is interior"
+    true = comparison.true
+    lies = f", which lies at {true.box}" if true.box != Box.of_shape(predicted.shape) else ""
     return (
-        f"{comparison.predicted.location} ({dtype}, {kind}) against {comparison.true.location} "
-        f"({comparison.true.dtype}), {comparison.region}: {', '.join(comparison.figures)}"
+        f"{predicted.location} ({dtype}, {kind}) against {true.location} "
+        f"({true.volume.dtype}){lies}, {comparison.region}: {', '.join(comparison.figures)}"
     )

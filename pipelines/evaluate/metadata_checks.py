@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import click
 
 from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
-from pipelines.outputs import VOXEL_SIZE_TOLERANCE, check_whole, open_input
+from pipelines.outputs import check_whole, open_input, same_size, say_notes
 from tilenet.errors import InvalidData
+from tilenet.geometry import Box
 from tilenet.networks import UINT8
-from tilenet.volumes import Volume, VolumeReference
+from tilenet.volumes import Placed, Volume, VolumeReference, place
 
 
 def check_comparison(
@@ -32,21 +33,21 @@ def check_comparison(
     predicted, true = open_input(prediction), open_input(truth)
     _check_truth(true)
     _check_channel(predicted)
-    _check_alike(predicted, true, wanted)
+    placed = _place(predicted, true, wanted)
     _check_kind(predicted, wanted)
     comparison = Comparison(
         prediction=prediction,
         truth=truth,
         predicted=predicted,
-        true=true,
-        region=region_box(wanted.region, true.shape),
+        true=placed,
+        region=_region(predicted, placed, wanted),
         figures=figures,
         wanted=wanted,
     )
     # What is not stored yet reads as 0, and would be judged as if it were.
     cure = "Run the prediction to its end, or compare the part that is there with --region."
     check_whole(predicted, comparison.region, cure)
-    check_whole(true, comparison.region)
+    check_whole(true, placed.inside(comparison.region))
     check_labels(comparison)
     if not wanted.segmentation:
         check_samples(comparison)
@@ -100,27 +101,40 @@ def _check_channel(predicted: Volume) -> None:
     raise InvalidData(f"Prediction {predicted.location}", problem, cure)
 
 
-def _check_alike(predicted: Volume, true: Volume, wanted: Judgement) -> None:
-    if predicted.shape != true.shape:
-        problem = (
-            f"its shape {_shape(predicted)} is not {_shape(true)}, that of the truth "
-            f"{true.location}"
-        )
-        cure = "Give the truth of the very volume that was predicted, at the same pyramid level."
-        raise InvalidData(f"Prediction {predicted.location}", problem, cure)
-    size, wanted_size = predicted.voxel_size, true.voxel_size
-    if wanted.ignore_voxel_size or size is None or wanted_size is None:
-        return
-    first = 1 if true.shape[0] == 1 else 0  # a single section has no spacing along z
-    pairs = list(zip(size, wanted_size, strict=True))[first:]
-    if not all(math.isclose(a, b, rel_tol=VOXEL_SIZE_TOLERANCE) for a, b in pairs):
-        problem = f"its voxels are {size} nm (z, y, x), those of {true.location} {wanted_size} nm"
+def _place(predicted: Volume, true: Volume, wanted: Judgement) -> Placed:
+    sizes = predicted.voxel_size, true.voxel_size
+    alike = _same_voxels(predicted, true)
+    if not (alike or wanted.ignore_voxel_size):
+        problem = f"its voxels are {sizes[0]} nm (z, y, x), those of {true.location} {sizes[1]} nm"
         cure = "Give the truth of the same volume, or --ignore-voxel-size if one is stated wrong."
         raise InvalidData(f"Prediction {predicted.location}", problem, cure)
+    if None in sizes and sizes != (None, None) and not wanted.ignore_voxel_size:
+        silent, other = (predicted, true) if sizes[0] is None else (true, predicted)
+        text = f"No voxel size is stated, and {other.location} states {other.voxel_size} nm."
+        say_notes(silent.location, (text,))
+    placed = place(true, predicted, wanted.label_offset, by_position=alike, what="The labels")
+    say_notes(true.location, placed.notes)
+    return placed
 
 
-def _shape(volume: Volume) -> str:
-    return " x ".join(str(n) for n in volume.shape) + " (z, y, x)"
+def _same_voxels(predicted: Volume, true: Volume) -> bool:
+    size, wanted_size = predicted.voxel_size, true.voxel_size
+    if size is None or wanted_size is None:
+        return True
+    first = 1 if true.shape[0] == 1 else 0  # a single section has no spacing along z
+    return same_size(size[first:], wanted_size[first:])
+
+
+def _region(predicted: Volume, true: Placed, wanted: Judgement) -> Box:
+    asked = region_box(wanted.region, predicted.shape)
+    region = asked.intersect(true.box)
+    if region.size == 0:
+        problem = f"lies outside of the truth {true.location}, which is in {true.box}"
+        raise InvalidData(f"The region {asked}", problem, "Choose another --region.")
+    if region != asked:
+        text = f"{true.location} lies at {true.box} of {predicted.location}: judged is {region}."
+        click.echo(text, err=True)
+    return region
 
 
 def _check_kind(predicted: Volume, wanted: Judgement) -> None:

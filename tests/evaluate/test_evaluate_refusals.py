@@ -56,7 +56,7 @@ def refused(
 @pytest.mark.parametrize(
     ("prediction", "truth", "options", "said"),
     [
-        (GREY[:2], LABELS, (), "2 x 24 x 24 (z, y, x) is not 3 x 24 x 24 (z, y, x)"),
+        (GREY[:2], LABELS, (), "have the shape (3, 24, 24), but"),
         (GREY, LABELS / 2, (), "holds float64 values, and labels are integers"),
         (GREY, np.stack([LABELS, LABELS]), (), "has 2 channels, and labels have none"),
         (np.stack([GREY, GREY]), LABELS, (), "Choose that of the interior with --channel"),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
-from tilenet.geometry import Box
+from tilenet.geometry import ZYX, Box
 from tilenet.metrics.arrays import check_instances, check_probabilities
 from tilenet.metrics.isbi import IsbiTally, tally_section
 from tilenet.metrics.overlaps import segments
@@ -46,8 +46,10 @@ class SectionTask:
 
     Parameters
     ----------
-    prediction, truth : VolumeReference, of one shape
+    prediction, truth : VolumeReference
     run : str
+    offset : tuple of int
+        First voxel of the truth, in voxels of the prediction, (z, y, x).
     isbi, seg : bool
         What to tally for: the figures of ISBI 2012, for which the prediction holds probabilities,
         and the SEG score.
@@ -62,13 +64,14 @@ class SectionTask:
     run: str
     isbi: bool
     seg: bool
+    offset: ZYX = (0, 0, 0)
     threshold: float | None = None
     invert: bool = False
 
     def __call__(self, box: Box) -> BlockReport:
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
-        labels = reader(self.truth, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box.relative_to(self.offset))
         clock.phase("read")
         tallies = tuple(self._tally(*pair) for pair in zip(predicted, labels, strict=True))
         clock.phase("compute")
@@ -97,18 +100,21 @@ class PairTask:
 
     Parameters
     ----------
-    prediction, truth : VolumeReference, of one shape
+    prediction, truth : VolumeReference
     run : str
+    offset : tuple of int
+        First voxel of the truth, in voxels of the prediction, (z, y, x).
     """
 
     prediction: VolumeReference
     truth: VolumeReference
     run: str
+    offset: ZYX = (0, 0, 0)
 
     def __call__(self, box: Box) -> BlockReport:
         clock = Clock()
         predicted = reader(self.prediction, self.run).read_whole(box)
-        labels = reader(self.truth, self.run).read_whole(box)
+        labels = reader(self.truth, self.run).read_whole(box.relative_to(self.offset))
         clock.phase("read")
         check_instances(labels, self.truth.location)
         check_instances(predicted, self.prediction.location)
