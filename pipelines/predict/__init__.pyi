@@ -7,6 +7,7 @@ from .intensity_rule import IntensityRule as IntensityRule
 from .job import Choices as Choices
 from .job import Job as Job
 from .job import execution as execution
+from .job import mask_identity as mask_identity
 from .job import predict_task as predict_task
 from .job import provenance as provenance
 from .lazy_array import as_array as as_array

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.outputs import GreyRule, Prediction
 from pipelines.predict.intensity_rule import IntensityRule
 from tilenet.geometry import AXES, ZYX
-from tilenet.inference import ModelHeader, PredictTask
+from tilenet.inference import ModelHeader, PredictTask, place_mask
 from tilenet.networks import STORED_TYPES, Execution, Orientation, averaged, orientations_to_json
 from tilenet.planning import BLOCK_SECONDS, DEVICE_BYTES, Plan
 from tilenet.volumes import Intensity, NewVolume, OutputReference, Volume, VolumeReference, identify
@@ -36,6 +36,8 @@ class Choices:
         Compressor of the output.
     ignore_voxel_size : bool
         Apply a model that was trained at another voxel size.
+    strict : bool
+        Refuse an input of which something is doubtful.
     rotations : int or None
         Orientations of the sections that are averaged: 1, 7 or 8.
     flips : bool
@@ -53,6 +55,7 @@ class Choices:
     device_memory: int = DEVICE_BYTES
     codec: str = "zstd"
     ignore_voxel_size: bool = False
+    strict: bool = False
     rotations: int | None = None
     flips: bool = False
     intensity: IntensityRule = field(default_factory=IntensityRule)
@@ -125,7 +128,7 @@ def provenance(
         "kind": "prediction",
         "model_sha256": job.sha256,
         "input": identify(job.volume),
-        "mask": None if job.mask_volume is None else identify(job.mask_volume),
+        "mask": None if job.mask_volume is None else mask_identity(job.volume, job.mask_volume),
         "intensity": intensity,
         "test_time_augmentation": orientations_to_json(
             plan.request.orientations, averaged_over, plan.request.precision
@@ -149,6 +152,22 @@ def provenance(
         },
     }
     return Prediction.from_attributes(stated)
+
+
+def mask_identity(volume: Volume, mask: Volume) -> dict[str, Any]:
+    """Recognise a mask, and where it lies in the volume.
+
+    Parameters
+    ----------
+    volume, mask : Volume
+
+    Returns
+    -------
+    dict
+        JSON values; of a mask that begins where the volume does, as older versions said it.
+    """
+    offset = place_mask(volume, mask).offset
+    return identify(mask) | ({"offset": list(offset)} if any(offset) else {})
 
 
 def execution(job: Job, plan: Plan) -> Execution:

@@ -25,6 +25,7 @@ from pipelines.predict import (
     check_inputs,
     check_job,
     execution,
+    mask_identity,
     output_dtype,
     plan_job,
     predict_task,
@@ -69,7 +70,7 @@ def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
     if basis.model is not None:
         now["model_sha256"] = model_sha256(basis.model)
     if basis.mask is not None:
-        now["mask"] = identify(open_input(basis.mask))
+        now["mask"] = _mask_now(open_input(basis.mask), basis.source, record)
     if basis.source is not None and isinstance(record, Ingested):
         seen = dataclasses.asdict(basis.source)
         source = open_source(seen.pop("location"), **seen)
@@ -80,6 +81,16 @@ def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
         now["input"] = identify(open_input(basis.source))
     said = record.to_attributes()
     yield from _as_flaws(_differences(output, {name: said.get(name) for name in now}, now))
+
+
+def _mask_now(
+    mask: Volume, source: VolumeReference | None, record: Prediction | Any
+) -> dict[str, Any]:
+    if source is not None:
+        return mask_identity(source.open(), mask)
+    # Where it lies cannot be known without the input.
+    said = getattr(record, "mask", None) or {}
+    return identify(mask) | {name: said[name] for name in ("offset",) if name in said}
 
 
 def _differences(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.runs import store_volume
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.inference import MaskGrid, place_mask
 from tilenet.inference.mask import enlarge, mask_box, mask_factor
+from tilenet.volumes import open_volume
 
 factors = st.tuples(*[st.integers(1, 5)] * 3)
 shapes = st.tuples(*[st.integers(1, 17)] * 3)
@@ -95,3 +102,59 @@ def test_voxel_sizes_decide_where_several_factors_fit() -> None:
     assert mask_factor((30, 64, 64), (2, 4, 4), (16.0, 16.0, 16.0)) == (16, 16, 16)
     with pytest.raises(InvalidData, match="ratio of the voxel sizes"):
         mask_factor((30, 64, 64), (2, 4, 4), (1.0, 16.0, 16.0))
+
+
+# --- where it lies -------------------------------------------------------------------------------
+
+Position = tuple[float, float, float] | None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("masks")
+    for name, shape in (("em", (4, 8, 8)), ("same", (2, 2, 2)), ("larger", (4, 5, 3))):
+        store_volume(path / f"{name}.zarr", np.ones(shape, np.uint8), chunk=(4, 8, 8))
+    return path
+
+
+def grid(folder: Path, name: str, volume: Position, mask: Position, **stated: Any) -> MaskGrid:
+    opened = []
+    sizes = {"voxel_size": (40.0, 8.0, 8.0)}, {"voxel_size": (80.0, 32.0, 32.0), **stated}
+    for one, at, size in (("em", volume, sizes[0]), (name, mask, sizes[1])):
+        found = open_volume(str(folder / f"{one}.zarr"))
+        layout = dataclasses.replace(found.layout, translation=at, **size)
+        opened.append(dataclasses.replace(found, layout=layout))
+    return place_mask(*opened)
+
+
+@pytest.mark.parametrize(
+    ("name", "volume", "mask", "offset", "noted"),
+    [
+        ("same", None, None, (0, 0, 0), False),
+        ("same", (0.0, 0.0, 0.0), (20.0, 12.0, 12.0), (0, 0, 0), False),  # centres of one corner
+        ("same", (80.0, 8.0, 8.0), (80.0, 8.0, 8.0), (0, 0, 0), False),
+        ("same", (80.0, 8.0, 8.0), None, (0, 0, 0), True),
+        ("larger", (0.0, 0.0, 0.0), (-60.0, -36.0, 4.0), (-2, -6, -1), False),
+        ("larger", (800.0, 80.0, 80.0), (740.0, 12.0, 60.0), (-2, -10, -4), False),
+    ],
+)
+def test_a_mask_lies_by_the_faces_of_first_voxels(
+    folder: Path, name: str, volume: Position, mask: Position, offset: ZYX, noted: bool
+) -> None:
+    found = grid(folder, name, volume, mask)
+    assert (found.factor, found.offset, bool(found.notes)) == ((2, 4, 4), offset, noted)
+
+
+@pytest.mark.parametrize(
+    ("mask", "stated", "words"),
+    [
+        ((-60.0, -36.0, 16.0), {}, "does not lie on whole voxels"),
+        ((-60.0, -36.0, 20.0), {}, "at z=-2:6,y=-6:14,x=1:13 in voxels of .* not cover"),
+        ((-60.0, -36.0, 4.0), {"voxel_size": (60.0, 32.0, 32.0)}, "does not lie on whole voxels"),
+    ],
+)
+def test_a_mask_that_does_not_cover_the_volume_where_it_lies_is_refused(
+    folder: Path, mask: Position, stated: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidData, match=words):
+        grid(folder, "larger", (0.0, 0.0, 0.0), mask, **stated)

@@ -62,6 +62,28 @@ def test_a_block_is_predicted_where_any_of_its_sections_is_inside(
     np.testing.assert_allclose(stored(tmp_path), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("fine", [True, False])
+def test_a_mask_counts_where_it_lies(tmp_path: Path, fine: bool) -> None:
+    # It begins 2, 4 and 8 voxels before the volume, and reaches beyond it.
+    mask = np.random.default_rng(2).integers(0, 2, (7, 40, 44), dtype=np.uint8)
+    size, at = (50.0, 4.0, 4.0), (900.0, 984.0, 968.0)
+    full = mask[2:6, 4:36, 8:40]
+    if not fine:
+        mask = mask[:, :10, :11]
+        full = np.kron(mask, np.ones((1, 4, 4), np.uint8))[2:6, 4:36, 8:40]
+        size, at = (50.0, 16.0, 16.0), (900.0, 990.0, 974.0)
+    task = task_for(tmp_path, VALUES)
+    store_volume(tmp_path / "placed.zarr", VALUES, translation=(1000.0, 1000.0, 1000.0))
+    path = store_volume(
+        tmp_path / "mask.zarr", mask, chunk=(1, 8, 8), voxel_size=size, translation=at
+    )
+    source = VolumeReference(str(tmp_path / "placed.zarr"))
+    dataclasses.replace(task, source=source, mask=VolumeReference(path))(WHOLE)
+    expected = probabilities(whole_pass(random_network(NETWORK), VALUES))[1] * full
+    assert expected.any()
+    np.testing.assert_allclose(stored(tmp_path), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("gone", ["em", "mask"])
 def test_a_shard_of_an_input_that_is_gone_is_not_taken_for_zeros(tmp_path: Path, gone: str) -> None:
     task = task_for(tmp_path, VALUES, np.ones(SHAPE, np.uint8))

@@ -3,6 +3,8 @@ from .cuda_determinism import set_arithmetic as set_arithmetic
 from .device_values import DeviceIntensity as DeviceIntensity
 from .device_values import broken as broken
 from .device_values import stored as stored
+from .mask import MaskGrid as MaskGrid
+from .mask import place_mask as place_mask
 from .mirror_padding import mirror as mirror
 from .mirror_padding import read_mirrored as read_mirrored
 from .model_file import Model as Model
@@ -14,7 +16,6 @@ from .model_file import read_header as read_header
 from .model_file import save_model as save_model
 from .predict_task import PredictTask as PredictTask
 from .predict_task import compute_block as compute_block
-from .predict_task import factor_of as factor_of
 from .predictor import Predictor as Predictor
 from .predictor import check_device as check_device
 from .recompute_task import TOLERANCES as TOLERANCES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,95 @@ import numpy.typing as npt
 
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.volumes import POSITION_TOLERANCE, Volume
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """Which voxels of a volume each of a mask covers.
+
+    Parameters
+    ----------
+    factor : tuple of int
+        Voxels of the volume that one of the mask covers, (z, y, x).
+    offset : tuple of int
+        First voxel of the volume that the mask covers, which may lie before the volume.
+    notes : tuple of str
+        What was assumed, a sentence each, for people.
+    """
+
+    factor: ZYX
+    offset: ZYX = (0, 0, 0)
+    notes: tuple[str, ...] = ()
+
+
+def place_mask(volume: Volume, mask: Volume) -> MaskGrid:
+    """Find where a mask lies in a volume: by the positions that both state, else at its begin.
+
+    Parameters
+    ----------
+    volume, mask : Volume
+
+    Returns
+    -------
+    MaskGrid
+        The mask covers all of the volume.
+
+    Raises
+    ------
+    InvalidData
+        When it does not cover it, or lies between its voxels.
+    """
+    sizes, positions = (volume.voxel_size, mask.voxel_size), (volume.translation, mask.translation)
+    if sizes[0] is None or sizes[1] is None:
+        return MaskGrid(mask_factor(volume.shape, mask.shape), notes=_unplaced(*positions))
+    ratio = tuple(m / v for m, v in zip(sizes[1], sizes[0], strict=True))
+    # Levels of a pyramid often state one position, though that of their centres differs.
+    if positions[0] is None or positions[1] is None or positions[0] == positions[1]:
+        return MaskGrid(mask_factor(volume.shape, mask.shape, ratio), notes=_unplaced(*positions))
+    factor = zyx(max(1, round(r)) for r in ratio)
+    offset = _offset(volume, mask, factor)
+    if offset is None:
+        problem = (
+            f"{mask.location} does not lie on whole voxels of {volume.location}: voxels of "
+            f"{sizes[1]} and {sizes[0]} nm, the first ones centred at {positions[1]} and "
+            f"{positions[0]} nm (z, y, x)"
+        )
+        raise InvalidData("Mask", problem, "Correct what is stated wrong, or remove its position.")
+    if offset == (0, 0, 0):
+        return MaskGrid(mask_factor(volume.shape, mask.shape, ratio))
+    covered = Box(
+        offset, zyx(o + n * f for o, n, f in zip(offset, mask.shape, factor, strict=True))
+    )
+    if not covered.contains(whole := Box.of_shape(volume.shape)):
+        problem = f"{mask.location} lies at {covered} in voxels of {volume.location}, and so does "
+        problem += f"not cover all of its {whole}"
+        raise InvalidData("Mask", problem, "Give a mask of the whole volume.")
+    return MaskGrid(factor, offset)
+
+
+def _offset(volume: Volume, mask: Volume, factor: ZYX) -> ZYX | None:
+    # Of the faces, from the centres of the first voxels; None where it is not whole voxels by the
+    # voxel size of either.
+    assert volume.voxel_size is not None
+    assert mask.voxel_size is not None
+    assert volume.translation is not None
+    assert mask.translation is not None
+    found = []
+    for axis, wide in enumerate(factor):
+        distance = mask.translation[axis] - volume.translation[axis]
+        sizes = volume.voxel_size[axis], mask.voxel_size[axis] / wide
+        steps = [distance / size - (wide - 1) / 2 for size in sizes]
+        found.append(round(steps[0]))
+        if any(abs(step - found[axis]) > POSITION_TOLERANCE for step in steps):
+            return None
+    return zyx(found)
+
+
+def _unplaced(volume: Sequence[float] | None, mask: Sequence[float] | None) -> tuple[str, ...]:
+    if volume == mask or not any((*(volume or ()), *(mask or ()))):
+        return ()
+    return ("It is taken to begin where the volume does: one of them states no position.",)
 
 
 def mask_factor(volume_shape: ZYX, mask_shape: ZYX, ratio: tuple[float, ...] | None = None) -> ZYX:

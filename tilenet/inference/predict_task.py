@@ -19,7 +19,7 @@ from tilenet.geometry import ZYX, Box, zyx
 from tilenet.inference.block_reader import Feed
 from tilenet.inference.block_writer import Rows
 from tilenet.inference.device_lock import DeviceLock
-from tilenet.inference.mask import enlarge, mask_box, mask_factor
+from tilenet.inference.mask import enlarge, mask_box, place_mask
 from tilenet.inference.model_file import load_model, model_sha256
 from tilenet.inference.worker_facts import Facts, check_facts
 from tilenet.networks import (
@@ -197,8 +197,9 @@ class PredictTask:
         if self.mask is None:
             return None
         mask, volume = reader(self.mask, self.run), reader(self.source, self.run)
-        factor = factor_of(volume, mask)
-        return enlarge(mask.read_whole(mask_box(box, factor)), box, factor)
+        grid = place_mask(volume, mask)
+        box = box.relative_to(grid.offset)
+        return enlarge(mask.read_whole(mask_box(box, grid.factor)), box, grid.factor)
 
 
 def _wait(turn: DeviceLock, clock: Clock, phase: str, future: Future[T]) -> T:
@@ -209,24 +210,6 @@ def _wait(turn: DeviceLock, clock: Clock, phase: str, future: Future[T]) -> T:
             clock.phase(phase)
         clock.phase("wait")
     return future.result()
-
-
-def factor_of(volume: Volume, mask: Volume) -> ZYX:
-    """Give how many voxels of a volume one voxel of its mask covers.
-
-    Parameters
-    ----------
-    volume, mask : Volume
-
-    Returns
-    -------
-    tuple of int
-        From the voxel sizes where both state one, else from the shapes, (z, y, x).
-    """
-    ratio = None
-    if volume.voxel_size is not None and mask.voxel_size is not None:
-        ratio = tuple(m / v for m, v in zip(mask.voxel_size, volume.voxel_size, strict=True))
-    return mask_factor(volume.shape, mask.shape, ratio)
 
 
 def feed_of(
