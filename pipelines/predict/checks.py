@@ -9,6 +9,7 @@ from pipelines.outputs import (
     find_begun,
     open_input,
     same_size,
+    say_notes,
 )
 from pipelines.predict.job import Choices, Job
 from tilenet.errors import (
@@ -18,7 +19,7 @@ from tilenet.errors import (
     VoxelSizeMismatch,
 )
 from tilenet.geometry import Box
-from tilenet.inference import ModelHeader, factor_of, model_sha256, read_header
+from tilenet.inference import ModelHeader, model_sha256, place_mask, read_header
 from tilenet.networks import STORED_TYPES, check_quarter_turns
 from tilenet.planning import Plan
 from tilenet.volumes import (
@@ -47,15 +48,15 @@ def check_job(
         Checked.
     """
     header = read_header(model)
-    volume = open_input(source)
+    volume = open_input(source, strict=choices.strict)
     _check_channels(volume, header, model)
     check_choices(model, header, choices)
     if not choices.ignore_voxel_size:
-        _check_voxel_size(volume, header)
+        _check_voxel_size(volume, header, strict=choices.strict)
         _check_square_voxels(volume, choices)
-    mask_volume = None if mask is None else open_input(mask)
+    mask_volume = None if mask is None else open_input(mask, strict=choices.strict)
     if mask_volume is not None:
-        _check_mask(volume, mask_volume)
+        _check_mask(volume, mask_volume, strict=choices.strict)
     return Job(
         source=source,
         volume=volume,
@@ -78,11 +79,11 @@ def check_choices(model: str, header: ModelHeader, choices: Choices) -> None:
     check_quarter_turns(choices.orientations or (), header.architecture)
 
 
-def _check_mask(volume: Volume, mask: Volume) -> None:
+def _check_mask(volume: Volume, mask: Volume, *, strict: bool) -> None:
     if mask.channels is not None:
         problem = f"{mask.location} has {mask.channels} channels"
         raise InvalidData("Mask", problem, "Give a mask of one channel.")
-    factor_of(volume, mask)
+    say_notes(mask.location, place_mask(volume, mask).notes, strict=strict)
 
 
 def _check_channels(volume: Volume, header: ModelHeader, model: str) -> None:
@@ -106,8 +107,15 @@ def _check_square_voxels(volume: Volume, choices: Choices) -> None:
         raise InvalidData(volume.location, problem, cure)
 
 
-def _check_voxel_size(volume: Volume, header: ModelHeader) -> None:
-    if header.voxel_size is None or volume.voxel_size is None:
+def _check_voxel_size(volume: Volume, header: ModelHeader, *, strict: bool) -> None:
+    if header.voxel_size is None:
+        return
+    if volume.voxel_size is None:
+        size = ", ".join(f"{n:g}" for n in header.voxel_size)
+        text = (
+            f"No voxel size is stated, and the model was trained on voxels of {size} nm (z, y, x)."
+        )
+        say_notes(volume.location, (text,), strict=strict)
         return
     # A single section has no spacing along z.
     first = 1 if volume.shape[0] == 1 else 0

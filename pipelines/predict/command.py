@@ -12,7 +12,15 @@ import click
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.engine import Runner
 from pipelines.options import Region, cluster_options, region_box, source_argument
-from pipelines.outputs import OutputRun, Part, Prediction, Summary, part_option, with_others
+from pipelines.outputs import (
+    OutputRun,
+    Part,
+    Prediction,
+    Summary,
+    part_option,
+    say_notes,
+    with_others,
+)
 from pipelines.predict.checks import check_inputs, check_job, find_prediction
 from pipelines.predict.intensity_rule import IntensityRule, grey_value_warning
 from pipelines.predict.job import Choices, Job, execution, new_output, predict_task, provenance
@@ -115,7 +123,7 @@ def run_prediction(
     if known is not None and (
         warning := grey_value_warning(job.volume, plan.request.region, known)
     ):
-        click.echo(warning, err=True)
+        say_notes(job.volume.location, (warning,), strict=choices.strict)
     costs = Costs(plan)
     click.echo(plan_text(job, costs), err=True)
     cluster, limits = planned_cluster(cluster, costs)

@@ -88,7 +88,7 @@ def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str
     if abs(mean) <= LIKELY_MEAN and LIKELY_STD[0] <= std <= LIKELY_STD[1]:
         return None
     return (
-        f"Warning: in the middle of {volume.location} ({box}), grey values have mean {mean:.3g} "
+        f"In the middle ({box}), grey values have mean {mean:.3g} "
         f"and standard deviation {std:.3g} when normalised; the network was trained on 0 and 1. "
         "If that is not void there, see --intensity."
     )
