@@ -51,14 +51,8 @@ def prediction_options(function: F) -> F:
         show_default=True, help="Memory of the GPU that an evaluation may use.",
     )  # fmt: skip
     @click.option("--codec", default="zstd", show_default=True, help=f"{', '.join(CODECS)}.")
-    @click.option(
-        "--ignore-voxel-size", is_flag=True,
-        help="Apply the model although voxel sizes differ, or are not stated.",
-    )  # fmt: skip
-    @click.option(
-        "--strict", is_flag=True,
-        help="Refuse an input where a warning would say that something of it is doubtful.",
-    )  # fmt: skip
+    @click.option("--ignore-voxel-size", is_flag=True, help="Apply it whatever the voxels are.")
+    @click.option("--strict", is_flag=True, help="Refuse inputs that a warning would be said of.")
     @click.option(
         "--rotations", type=click.Choice(ROTATIONS), show_default="1",
         help="Average the probabilities (or linear scores) of so many quarter turns and mirror "

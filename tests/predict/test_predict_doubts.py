@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from pipelines import cli
 from pipelines.predict import Choices, Job, check_job, mask_identity
@@ -83,21 +84,18 @@ def test_what_is_doubtful_of_a_mask_is_said(
         job(folder, "em", mask=True, strict=True)
 
 
-def test_what_was_assumed_in_opening_an_input_is_refused_when_strict(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_doubtful_of_the_stored_input_is_refused_when_strict(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    opened = VolumeReference.open
-
-    def doubtful(reference: VolumeReference) -> Any:
-        volume = opened(reference)
-        return dataclasses.replace(
-            volume, layout=dataclasses.replace(volume.layout, notes=("Its axes are guessed.",))
-        )
-
-    monkeypatch.setattr(VolumeReference, "open", doubtful)
-    assert job(folder, "em").volume.notes
-    with pytest.raises(InvalidData, match=r"Its axes are guessed\. State in its metadata"):
-        job(folder, "em", strict=True)
+    array = zarr.create_array(
+        str(folder / "sparse.zarr"), shape=SHAPE, chunks=(1, 4, 4), dtype="uint8", zarr_format=2
+    )
+    array[0, :4, :4] = 1
+    job(folder, "sparse", ignore_voxel_size=True)
+    (note,) = capsys.readouterr().err.splitlines()
+    with pytest.raises(InvalidData) as refused:
+        job(folder, "sparse", ignore_voxel_size=True, strict=True)
+    assert str(refused.value).startswith(note.removeprefix("Warning: "))
 
 
 @pytest.mark.parametrize("command", ["predict", "plan"])

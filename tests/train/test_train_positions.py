@@ -177,7 +177,7 @@ def test_finer_labels_are_refused_naming_the_level_that_fits(folder: Path) -> No
         job(folder, "fine")
     group = zarr.open_group(str(path), mode="r+")
     group.create_array("1", data=truth()[CROP.slices])
-    stated = group.attrs.asdict()
+    stated: Any = group.attrs.asdict()
     level = {
         "path": "1",
         "coordinateTransformations": [

@@ -48,11 +48,11 @@ class SectionTask:
     ----------
     prediction, truth : VolumeReference
     run : str
-    offset : tuple of int
-        First voxel of the truth, in voxels of the prediction, (z, y, x).
     isbi, seg : bool
         What to tally for: the figures of ISBI 2012, for which the prediction holds probabilities,
         and the SEG score.
+    offset : tuple of int
+        First voxel of the truth, in voxels of the prediction, (z, y, x).
     threshold : float or None
         Probabilities above it make instances for SEG; None when the prediction is instances.
     invert : bool
