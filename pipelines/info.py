@@ -92,6 +92,7 @@ def volume_facts(source: VolumeReference) -> dict[str, Any]:
         "channels": volume.channels or 1,
         "type": str(volume.dtype),
         "voxel size (z, y, x), nm": volume.voxel_size,
+        "position (z, y, x), nm": volume.translation,
         "stored axes": "".join(layout.axes),
         "level": layout.level,
         "levels": dict(layout.levels or {}),

@@ -270,3 +270,15 @@ def test_touching_cells_of_dic_hela_get_a_border(
     gap = (rule.separate(labels) == 0) & (labels != 0)
     assert gap.sum() > 100
     assert found[gap].min() > 7.5
+
+
+def test_what_is_derived_lies_where_its_input_does(tmp_path: Path, loop: None) -> None:
+    at = (500.0, 40.0, 80.0)
+    cells = np.zeros((2, 24, 24), np.uint8)
+    cells[:, 2:10, 2:10] = cells[:, 14:20, 14:20] = 1
+    store_volume(tmp_path / "cells.zarr", cells, voxel_size=VOXELS, translation=at)
+    names = ("cells", "instances", "weights")
+    cells_, instances_, weights_ = (str(tmp_path / f"{name}.zarr") for name in names)
+    assert cli.run(["label", cells_, instances_, "--workers", "1"]) == 0
+    assert cli.run(["weights", instances_, weights_, "--workers", "1"]) == 0
+    assert [open_volume(path).translation for path in (instances_, weights_)] == [at, at]

@@ -11,13 +11,24 @@ import pytest
 import zarr
 
 from pipelines import cli
-from pipelines.predict import Choices, Job, check_job, mask_identity
+from pipelines.cluster import ClusterOptions
+from pipelines.predict import (
+    Choices,
+    IntensityRule,
+    Job,
+    check_job,
+    mask_identity,
+    plan_job,
+    provenance,
+)
+from pipelines.predict.job import new_output
 from tests.support.oracles import grey_values, random_network
 from tests.support.runs import store_volume
 from tilenet.errors import InvalidData
+from tilenet.geometry import Box
 from tilenet.inference import ModelHeader, save_model
 from tilenet.networks import UNetArchitecture
-from tilenet.volumes import Intensity, VolumeReference, identify
+from tilenet.volumes import Intensity, VolumeReference, create_volume, identify, open_volume
 
 SHAPE = (2, 32, 32)
 
@@ -128,3 +139,16 @@ def test_a_prediction_states_where_its_mask_lies(folder: Path) -> None:
     mask, volume = VolumeReference(str(folder / "mask.zarr")).open(), VolumeReference(placed).open()
     assert mask_identity(volume, mask) == {**identify(mask), "offset": [0, -1, -2]}
     assert mask_identity(mask, mask) == identify(mask)
+
+
+@pytest.mark.parametrize("at", [None, (0.0, 0.0, 0.0), (100.0, 44.0, 48.0)])
+def test_a_prediction_lies_where_its_input_does(
+    folder: Path, tmp_path: Path, at: tuple[float, float, float] | None
+) -> None:
+    path = store_volume(tmp_path / "em.zarr", grey_values(SHAPE), voxel_size=SIZE, translation=at)
+    found = dataclasses.replace(job(folder, "em"), volume=VolumeReference(path).open())
+    plan = plan_job(found, Box.of_shape(SHAPE), ClusterOptions(workers=1, memory=2**30))
+    grey = IntensityRule("model").stated(found.header.intensity)
+    record = provenance(found, plan, intensity=grey, facts={}, dtype="uint8")
+    create_volume(str(tmp_path / "out.zarr"), new_output(found, plan, "uint8", record))
+    assert open_volume(str(tmp_path / "out.zarr")).translation == at

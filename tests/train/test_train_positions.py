@@ -191,3 +191,16 @@ def test_finer_labels_are_refused_naming_the_level_that_fits(folder: Path) -> No
         job(folder, "fine")
     volume = job(folder, "fine.zarr/1").volumes[0]
     assert np.array_equal(volume.labels.read(CROP), truth()[CROP.slices])
+
+
+def test_a_raw_volume_that_states_no_voxel_size_where_others_do_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store_volume(folder / "silent.zarr", synthetic_em(SHAPE, seed=3).raw, voxel_size=None)
+    volume = job(folder, "all", also=[f"{path},{folder / 'all.zarr'}"]).volumes[1]
+    said = capsys.readouterr().err
+    assert f"Warning: {path}: No voxel size is stated, and {folder}/all.zarr states (50.0," in said
+    assert "Warning: Raw volumes: Some state a voxel size, and some do not." in said
+    # One of the two states a position, and they are of one shape.
+    assert f"all.zarr: They are taken to lie where {path} does (500, 40, 80 nm and none)." in said
+    assert volume.region == Box.of_shape(SHAPE)
