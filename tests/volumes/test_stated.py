@@ -44,11 +44,15 @@ STATED: dict[str, tuple[dict[str, Any], int, str | None, Any, Any]] = {
         {"voxel_size": [1, 50, 8, 4], "axis_names": ["c^", "z", "y", "x"]},
         4, "czyx", (50, 8, 4), None,
     ),
-    "one unit for all": ({"resolution": [0.05, 0.008, 0.004], "units": "µm"}, 3, None, (50, 8, 4), None),
+    "one unit for all": (
+        {"resolution": [0.05, 0.008, 0.004], "units": "µm"}, 3, None, (50, 8, 4), None,
+    ),
     "a unit for each": (
         {"resolution": [0.05, 8, 40], "units": ["um", "nm", "Å"]}, 3, None, (50, 8, 4), None,
     ),
-    "no units in words": ({"resolution": [50, 8, 4], "units": ["", "", ""]}, 3, None, (50, 8, 4), None),
+    "no units in words": (
+        {"resolution": [50, 8, 4], "units": ["", "", ""]}, 3, None, (50, 8, 4), None,
+    ),
     "HDF5": (
         {"resolution": np.array([50, 8, 4], np.float32), "axes": np.array([b"z", b"y", b"x"])},
         3, "zyx", (50, 8, 4), None,
@@ -63,14 +67,15 @@ STATED: dict[str, tuple[dict[str, Any], int, str | None, Any, Any]] = {
     "axes after OME": ({"axes": [{"name": "y"}, {"name": "x"}]}, 2, "yx", None, None),
     "COSEM": (COSEM, 3, "zyx", (5.24, 4, 4), (2.62, 2, 2)),
     "COSEM, in the order of Fortran": (
-        {"transform": {**COSEM["transform"], "ordering": "F"}}, 3, "xyz", (5.24, 4, 4), (2.62, 2, 2),
+        {"transform": {**COSEM["transform"], "ordering": "F"}},
+        3, "xyz", (5.24, 4, 4), (2.62, 2, 2),
     ),
     "N5 Viewer": (
         {"pixelResolution": {"dimensions": [0.004, 0.008, 0.05], "unit": "um"}},
         3, None, (50, 8, 4), None,
     ),
     "N5 Spark, a level": (
-        {"pixelResolution": {"dimensions": [4, 8, 50], "unit": "nm"}, "downsamplingFactors": [4, 2, 1]},
+        {"pixelResolution": {"dimensions": [4, 8, 50]}, "downsamplingFactors": [4, 2, 1]},
         3, None, (50, 16, 16), None,
     ),
     "Paintera": (

@@ -42,10 +42,10 @@ from .references import VolumeReference as VolumeReference
 from .references import read_finite as read_finite
 from .references import reader as reader
 from .references import writer as writer
-from .survey import check_stored as check_stored
-from .survey import survey as survey
 from .stated import StatedGeometry as StatedGeometry
 from .stated import stated_geometry as stated_geometry
+from .survey import check_stored as check_stored
+from .survey import survey as survey
 from .units import nanometres_per as nanometres_per
 from .volume import WHOLE_KINDS as WHOLE_KINDS
 from .volume import Volume as Volume

@@ -9,6 +9,9 @@ from typing import Any
 
 from tilenet.errors import one_line
 
+#: Names that libraries give to axes of which they know nothing: dim_0, d1, c0^.
+NUMBERED = re.compile(r"[a-z]*_?\d+\^?", re.I)
+
 VoxelSize = tuple[float, float, float]
 
 

@@ -7,7 +7,8 @@ several things; nothing is guessed beyond "the finest level" and "three axes are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +16,15 @@ import zarr
 from natsort import natsorted
 
 from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
+from tilenet.volumes.array_axes import name_axes
 from tilenet.volumes.axis_map import AxisMap
 from tilenet.volumes.listing import lattice
-from tilenet.volumes.ome_metadata import Image, read_image
+from tilenet.volumes.ome_image import Image, read_image
+from tilenet.volumes.stated import StatedGeometry, stated_geometry
 from tilenet.volumes.stores import is_remote, local_path, open_node, recognise
 
 #: Stored objects of an array that are believed: a thousand petabytes in chunks of a megabyte.
 MOST_OBJECTS = 10**12
-
-_DEFAULT_AXES = {2: "yx", 3: "zyx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,10 @@ def find_layout(
         if level is not None:
             cure = "Leave out --level, or give the path of the group"
             raise UnreadableVolume(location, f"is one array and has no level {level!r}", cure)
-        image, path, attributes = _parent_image(location)
-        found = _found(location, node, path, image=image, axes=axes, channel=channel)
-        return replace(found, attributes=attributes)
+        image, path, attributes = _parent_image(location, node)
+        return _found(
+            location, node, path, image=image, beside=attributes, axes=axes, channel=channel
+        )
     return _found_in_group(location, node, level, axes=axes, channel=channel)
 
 
@@ -74,7 +76,9 @@ def _open(location: str) -> zarr.Array[Any] | zarr.Group:
         raise UnreadableVolume(location, problem, kind.cure) from error
 
 
-def _parent_image(location: str) -> tuple[Image | None, str | None, Mapping[str, Any]]:
+def _parent_image(
+    location: str, array: zarr.Array[Any]
+) -> tuple[Image | None, str | None, Mapping[str, Any]]:
     # em.zarr/s1: the group above knows the axes, the voxel size and the provenance of its level s1.
     nothing = None, None, dict[str, Any]()
     if not is_remote(location):
@@ -90,12 +94,14 @@ def _parent_image(location: str) -> tuple[Image | None, str | None, Mapping[str,
         return nothing
     try:
         attributes = attributes_of(parent, node)
-        image = read_image(parent, attributes)
+        image = read_image(parent, attributes, lambda _: array.ndim)
     except (UnreadableVolume, AmbiguousVolume):  # whose cure is the path of an array
         return nothing
-    if image is None or name not in [entry.path for entry in image.levels]:
+    if image is None:
+        return None, None, _of_level(attributes, name)
+    if name not in [entry.path for entry in image.levels]:
         return nothing
-    return image, name, _mapping(attributes.get("tilenet"))
+    return image, name, attributes
 
 
 def _found_in_group(
@@ -107,7 +113,8 @@ def _found_in_group(
     channel: int | None,
 ) -> Found:
     attributes = attributes_of(location, group)
-    image = read_image(location, attributes)
+    beside: Mapping[str, Any] = attributes
+    image = read_image(location, attributes, lambda path: _array(location, path).ndim)
     if image is not None:
         path = _choose_level(location, [entry.path for entry in image.levels], level)
     else:
@@ -115,13 +122,31 @@ def _found_in_group(
         if series is not None:
             below = f"{location.rstrip('/')}/{series}"
             return find_layout(below, level=level, channel=channel, axes=axes)
-        path = _choose_array(location, _names(location, group.array_keys), level)
+        names = _names(location, group.array_keys)
+        path = _choose_array(location, names, level)
+        beside = attributes if len(names) == 1 else _of_level(attributes, path)
+    array = _array(location, path)
+    found = _found(location, array, path, image=image, beside=beside, axes=axes, channel=channel)
+    return replace(found, attributes=_mapping(attributes.get("tilenet")))
+
+
+def _array(location: str, path: str) -> zarr.Array[Any]:
     array = open_node(location, path)
     if not isinstance(array, zarr.Array):
         problem = f"its metadata name a level {path!r} that is not an array"
         raise UnreadableVolume(location, problem, "Mend the group, or give the path of an array")
-    found = _found(location, array, path, image=image, axes=axes, channel=channel)
-    return replace(found, attributes=_mapping(attributes.get("tilenet")))
+    return array
+
+
+def _of_level(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    # What a group says of a level without OME-Zarr's metadata: N5's groups list levels' factors.
+    factors = attributes.get("scales", attributes.get("downsamplingFactors"))
+    level = re.fullmatch(r"s(\d{1,3})", name)
+    if level is None:
+        return {}
+    if isinstance(factors, list) and int(level[1]) < len(factors):
+        return {**attributes, "downsamplingFactors": factors[int(level[1])]}
+    return attributes if name == "s0" else {}
 
 
 def attributes_of(location: str, node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
@@ -201,10 +226,17 @@ def _found(
     path: str | None,
     *,
     image: Image | None,
+    beside: Mapping[str, Any],
     axes: str | None,
     channel: int | None,
 ) -> Found:
-    names = _axes(location, array, image, axes)
+    own = attributes_of(location, array)
+    of_image = image.axes if image is not None else None
+    stated = stated_geometry(own, array.ndim, of_image or (axes and axes.lower()))
+    named = name_axes(location, array, of_image=of_image, stated=stated, given=axes)
+    names = named.letters
+    if image is None and not stated.axes:
+        stated = _sized(own, beside, names, stated)
     sizes = dict(zip(names, array.shape, strict=True))
     if sizes.get("t", 1) != 1:
         cure = "Store one time point per volume"
@@ -222,51 +254,25 @@ def _found(
         cure = "Store whole numbers or floating-point numbers"
         raise UnreadableVolume(location, f"holds values of type {array.dtype}", cure)
     layout = Layout(names, _channel(location, sizes.get("c"), channel), level=path)
-    if image is not None and path is not None:
-        layout = _with_sizes(layout, image, path)
-    return Found(array, layout, {})
+    layout = _with_sizes(layout, image, stated)
+    if not named.as_stated:
+        layout = replace(layout, voxel_size=None, translation=None)
+    layout = replace(layout, notes=(*named.notes, *layout.notes))
+    provenance = _mapping(beside.get("tilenet")) if image is not None else {}
+    return Found(array, layout, provenance)
 
 
-def _axes(
-    location: str, array: zarr.Array[Any], image: Image | None, given: str | None
-) -> tuple[str, ...]:
-    if not 2 <= array.ndim <= 5:
-        problem = f"has {array.ndim} axes (shape {array.shape}), but a volume has 2 to 5"
-        raise UnreadableVolume(location, problem, "Store it as (y, x), (z, y, x) or (c, z, y, x)")
-    if given is not None:
-        names = tuple(given.lower())
-    elif image is not None:
-        names = _letters(image.axes)
-    else:
-        names = _stored_names(location, array) or tuple(_DEFAULT_AXES.get(array.ndim, ""))
-    legal = (
-        len(set(names)) == len(names) and set(names) <= set("tczyx") and {"y", "x"} <= set(names)
-    )
-    if not names or (legal and len(names) != array.ndim):
-        found = f"{array.ndim} axes of sizes {array.shape}"
-        cure = f"Say it: --axes {'tczyx'[-array.ndim :]}"
-        problem = f"has {found}, and nothing says which is which"
-        if names:
-            problem = f"has {found}, but {len(names)} axes are named: {''.join(names)!r}"
-        raise AmbiguousVolume(location, problem, ("t", "c", "z", "y", "x"), cure)
-    if not legal:
-        problem = f"has axes named {''.join(names)!r}, which must be among t, c, z, y, x, each once"
-        raise UnreadableVolume(location, problem, "Say which is which, for example --axes zyx")
-    return names
-
-
-def _stored_names(location: str, array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    names = getattr(array.metadata, "dimension_names", None)
-    if names is None:  # xarray's convention for Zarr v2
-        names = attributes_of(location, array).get("_ARRAY_DIMENSIONS")
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        return None
-    letters = _letters(names)
-    return letters if set(letters) <= set("tczyx") and len(set(letters)) == len(letters) else None
-
-
-def _letters(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name.lower()[:1] for name in names)
+def _sized(
+    own: Mapping[str, Any],
+    beside: Mapping[str, Any],
+    names: tuple[str, ...],
+    stated: StatedGeometry,
+) -> StatedGeometry:
+    # Values are listed in the order of the axes; the group's count where the array's say nothing.
+    found = stated_geometry(own, len(names), names)
+    if found.voxel_size is None and not found.notes:
+        found = stated_geometry(beside, len(names), names)
+    return replace(found, notes=tuple(dict.fromkeys((*stated.notes, *found.notes))))
 
 
 def _channel(location: str, count: int | None, channel: int | None) -> int | None:
@@ -279,26 +285,21 @@ def _channel(location: str, count: int | None, channel: int | None) -> int | Non
     return channel if count is not None else None
 
 
-def _with_sizes(layout: Layout, image: Image, path: str) -> Layout:
-    sizes = {entry.path: _zyx_nm(image.nanometres(entry.scale)) for entry in image.levels}
-    level = next(entry for entry in image.levels if entry.path == path)
-    translation = None
-    if level.translation is not None:
-        translation = _zyx_nm(image.nanometres(level.translation), missing=0.0)
+def _with_sizes(layout: Layout, image: Image | None, stated: StatedGeometry) -> Layout:
+    if image is None or layout.level is None:
+        place = stated.translation
+        return replace(layout, voxel_size=stated.voxel_size, translation=place, notes=stated.notes)
+    level = next(entry for entry in image.levels if entry.path == layout.level)
+    sizes = {entry.path: entry.voxel_size for entry in image.levels}
+    size, place, notes = level.voxel_size, level.translation, (*image.notes, *level.notes)
+    if size is None and stated.voxel_size is not None:
+        size, place = stated.voxel_size, stated.translation
+        sizes[layout.level] = size
+        notes = (*image.notes, *stated.notes, "Its voxel size is read from its array's attributes.")
     return replace(
-        layout, voxel_size=sizes[path], translation=translation, levels=sizes,
+        layout, voxel_size=size, translation=place, levels=sizes, notes=notes,
         channel_names=image.channel_names,
     )  # fmt: skip
-
-
-def _zyx_nm(
-    by_axis: Mapping[str, float], missing: float = 1.0
-) -> tuple[float, float, float] | None:
-    named = dict(zip(_letters(by_axis), by_axis.values(), strict=True))
-    if "y" not in named or "x" not in named:
-        return None
-    # A single section has no size along z of its own; any serves.
-    return named.get("z", missing), named["y"], named["x"]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -8,13 +8,13 @@ COSEM (``transform``), N5 (``pixelResolution``, ``downsamplingFactors``) and Fij
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tilenet.errors import one_line
 from tilenet.volumes.attribute_values import (
+    NUMBERED,
     VoxelSize,
     are_axes,
     letters_of,
@@ -34,9 +34,6 @@ _SIZES = ("voxel_size", "resolution")
 _OF_N5 = ("n5", "pixelResolution", "downsamplingFactors", "multiScale")
 
 _READ = (*_NAMES, *_SIZES, *_OF_N5, "transform", "offset", "units", "unit", "element_size_um")
-
-#: Names that libraries give to axes of which they know nothing: dim_0, d1, c0^.
-_NUMBERED = re.compile(r"[a-z]*_?\d+\^?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,7 @@ class _Table:
             letters = letters_of(names)
             if are_axes(letters, ndim):
                 read[attribute] = self._in_array_order(attribute, letters)
-            elif not names or not all(_NUMBERED.fullmatch(name) for name in names):
+            elif not names or not all(NUMBERED.fullmatch(name) for name in names):
                 self._pass_over(attribute, "it does not name each axis t, c, z, y or x")
         if len(set(read.values())) > 1:
             said = (f"{say(letters)} in {name!r}" for name, letters in read.items())
