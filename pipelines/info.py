@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -12,25 +13,71 @@ import click
 
 from pipelines.options import source_argument
 from pipelines.predict import table, words
+from tilenet.errors import AmbiguousVolume
+from tilenet.formats import ZarrSource, list_arrays, open_source
 from tilenet.inference import ModelHeader, model_sha256, read_header
-from tilenet.volumes import VolumeReference, survey
-from tilenet.volumes.stores import is_remote
+from tilenet.volumes import Volume, VolumeReference, survey
+from tilenet.volumes.stores import is_remote, recognise
 
 
 @click.command()
 @source_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(source: VolumeReference, as_json: bool) -> None:
-    """Describe SOURCE: a volume, or a model file."""
-    path = Path(source.location)
-    # Not Path.is_file, which raises where a folder above must not be entered.
-    local = not is_remote(source.location)
-    is_model = local and (path.suffix == ".safetensors" or os.path.isfile(path))  # noqa: PTH113
-    facts = model_facts(str(path)) if is_model else volume_facts(source)
+    """Describe SOURCE: a volume, a file or folder that ingest reads, or a model file."""
+    facts = model_facts(source.location) if _is_model(source.location) else source_facts(source)
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))
     else:
         click.echo(table(source.location, {name: words(value) for name, value in facts.items()}))
+
+
+def _is_model(location: str) -> bool:
+    # Not Path.is_file, which raises where a folder above must not be entered.
+    if is_remote(location) or location.endswith(".safetensors"):
+        return not is_remote(location)
+    if Path(location).suffix or not os.path.isfile(location):  # noqa: PTH113
+        return False
+    return recognise(location) is None  # of no name, and no volume
+
+
+def source_facts(source: VolumeReference) -> dict[str, Any]:
+    """List what is said of a volume of any kind, or which arrays a file holds.
+
+    Parameters
+    ----------
+    source : VolumeReference
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    chosen = dataclasses.asdict(source)
+    location = chosen.pop("location")
+    try:
+        opened = open_source(location, **chosen)
+    except AmbiguousVolume:
+        held = list_arrays(location)
+        if len(held) < 2:
+            raise
+        return {"holds": {name: f"{_times(shape)} {type_}" for name, shape, type_ in held}}
+    if isinstance(opened, ZarrSource):
+        return volume_facts(opened.volume)
+    return {
+        "kind": opened.kind,
+        "shape (z, y, x)": list(opened.shape),
+        "channels": 1 if opened.channels is None else list(opened.channels),
+        "type": str(opened.dtype),
+        "voxel size (z, y, x), nm": opened.voxel_size,
+        "position (z, y, x), nm": opened.translation,
+        "stored axes": opened.stored_axes,
+        "notes": list(opened.notes),
+    }
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def model_facts(path: str) -> dict[str, Any]:
@@ -73,23 +120,23 @@ def _outputs(header: ModelHeader) -> list[str]:
     ]
 
 
-def volume_facts(source: VolumeReference) -> dict[str, Any]:
-    """List what a volume's metadata say.
+def volume_facts(volume: Volume) -> dict[str, Any]:
+    """List what the metadata of a Zarr volume say.
 
     Parameters
     ----------
-    source : VolumeReference
+    volume : Volume
 
     Returns
     -------
     dict
         JSON values.
     """
-    volume = source.open()
-    layout = volume.layout
+    layout, count = volume.layout, volume.channels or 1
+    named = len(layout.channel_names) == count > 1
     return {
         "shape (z, y, x)": list(volume.shape),
-        "channels": volume.channels or 1,
+        "channels": list(layout.channel_names) if named else count,
         "type": str(volume.dtype),
         "voxel size (z, y, x), nm": volume.voxel_size,
         "position (z, y, x), nm": volume.translation,

@@ -167,9 +167,9 @@ def test_png_sections(tmp_path: Path) -> None:
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     for name in ("em.tif", "em.h5:/raw", "em.zarr", "em"):
         refused(tmp_path / name, r"does not exist. Check the path. Give a file ending in \.tif")
-    unknown = tmp_path / "em.mrc"
+    unknown = tmp_path / "em.xyz"
     unknown.write_bytes(b"")
-    refused(unknown, r"kind that is not known: \.mrc. .*\.tif, .*\.npz.*sections/\*\.tif")
+    refused(unknown, r"kind that is not known: \.xyz. .*\.tif, .*\.npz.*sections/\*\.tif")
     refused("https://example.org/em.tif", "only Zarr is read there")
 
 

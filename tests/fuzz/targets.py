@@ -102,7 +102,7 @@ def small(shape: tuple[int, ...]) -> Box:
 
 def read_volume(path: Path) -> None:
     reference = VolumeReference(str(path))
-    json.dumps(volume_facts(reference), default=str)
+    json.dumps(volume_facts(reference.open()), default=str)
     volume = reference.open()
     identify(volume)
     volume.read(small(volume.shape))

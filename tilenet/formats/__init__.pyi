@@ -1,3 +1,4 @@
+from .contents import list_arrays as list_arrays
 from .ingest_task import IngestTask as IngestTask
 from .selection import Selection as Selection
 from .selection import translated as translated

@@ -67,6 +67,11 @@ class FileSource:
     channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
 
     @property
+    def kind(self) -> str:
+        found = file_kind(Path(self.path))
+        return "a file" if found is None else found.name
+
+    @property
     def stored_axes(self) -> str:
         return "".join(self.axes.axes)
 
@@ -204,6 +209,11 @@ class StackSource:
     translation: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()  # what was assumed in opening them, a sentence each
     channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
+
+    @property
+    def kind(self) -> str:
+        count, each = len(self.names), self._open(0).kind
+        return f"{count} files, from {self.names[0]} to {self.names[-1]}, the first {each}"
 
     @property
     def stored_axes(self) -> str:

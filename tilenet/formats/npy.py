@@ -40,7 +40,7 @@ class _Compressed:
     def __init__(self, path: str, member: str) -> None:
         self._path, self._member = path, member
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            self._sizes, self._reversed, self._dtype = _header(file)
+            self._sizes, self._reversed, self._dtype = npy_header(file)
             self._start = file.tell()
 
     def stored(self) -> StoredArray:
@@ -62,7 +62,7 @@ class _Compressed:
         return (part.T if self._reversed else part).copy()
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)

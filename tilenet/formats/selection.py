@@ -55,6 +55,10 @@ class Selection:
         return self.source.channels
 
     @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    @property
     def stored_axes(self) -> str:
         return self.source.stored_axes
 

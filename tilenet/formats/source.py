@@ -81,6 +81,10 @@ class Source(Protocol):
         """Names of the channels; None where it is seen as (z, y, x)."""
 
     @property
+    def kind(self) -> str:
+        """What it is stored as, for people."""
+
+    @property
     def stored_axes(self) -> str:
         """Axes of the stored array, of every file of several, a letter each."""
 
@@ -307,6 +311,10 @@ class ZarrSource:
     @property
     def channels(self) -> tuple[str, ...] | None:
         return channel_names(self.volume.channels, self.volume.layout.channel_names)
+
+    @property
+    def kind(self) -> str:
+        return "Zarr"
 
     @property
     def stored_axes(self) -> str:
