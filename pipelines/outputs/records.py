@@ -124,6 +124,12 @@ class Record(_Stored):
     def stored_shape(self) -> list[int] | None:
         """Voxels, (z, y, x), by what it was made of."""
         origin: Table = getattr(self, self.ORIGIN)
+        if "crop" in origin:  # of a padded array
+            try:
+                pairs = zip(origin["crop"]["start"], origin["crop"]["stop"], strict=True)
+                return [stop - start for start, stop in pairs]
+            except (KeyError, TypeError, ValueError):
+                return None
         shape, axes = origin.get("shape"), origin.get("axes")
         if "chunks" in origin and isinstance(shape, list) and isinstance(axes, str):
             by_axis = dict(zip(axes, shape, strict=False))  # a Zarr: stored axes

@@ -31,8 +31,8 @@ from tilenet.formats.files import (
     check_inside,
     open_file,
 )
-from tilenet.geometry import ZYX, Box
-from tilenet.volumes import Volume, identify, open_volume
+from tilenet.geometry import ZYX, Box, zyx
+from tilenet.volumes import Volume, find_layer, identify, open_volume
 from tilenet.volumes.stores import ZARR_FILES, is_remote, local_path, recognise
 
 #: Files that hold an array under a name, written as file:name.
@@ -322,7 +322,8 @@ class ZarrSource:
 
     @property
     def piece_shape(self) -> ZYX:
-        return self.volume.chunk_shape
+        chunk = self.volume.chunk_shape
+        return zyx(min(c, n) for c, n in zip(chunk, self.shape, strict=True))
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)
@@ -333,7 +334,8 @@ class ZarrSource:
 
 
 def _is_zarr(folder: Path) -> bool:
-    return folder.suffix == ".zarr" or any((folder / name).exists() for name in ZARR_FILES)
+    named = folder.suffix == ".zarr" or any((folder / name).exists() for name in ZARR_FILES)
+    return named or find_layer(str(folder)) is not None
 
 
 def _open_zarr(

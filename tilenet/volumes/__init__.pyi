@@ -51,6 +51,7 @@ from .volume import WHOLE_KINDS as WHOLE_KINDS
 from .volume import Volume as Volume
 from .volume import open_volume as open_volume
 from .volume import reopen_for_writing as reopen_for_writing
+from .webknossos import find_layer as find_layer
 from .writability import MAKE_WRITABLE as MAKE_WRITABLE
 from .writability import check_writable as check_writable
 from .writability import remove_partial_files as remove_partial_files

@@ -37,7 +37,7 @@ def name_axes(
     if not 2 <= array.ndim <= 5:
         problem = f"has {array.ndim} axes (shape {array.shape}), but a volume has 2 to 5"
         raise UnreadableVolume(location, problem, "Store it as (y, x), (z, y, x) or (c, z, y, x)")
-    dimensions, notes = _dimensions(array)
+    dimensions, notes = dimension_letters(array)
     own = [letters for letters in (dimensions, stated.axes) if letters is not None]
     known = of_image or next(iter(own), None)
     if given is not None:
@@ -58,7 +58,8 @@ def name_axes(
     return NamedAxes(letters, True, tuple(notes) if of_image or known is None else ())
 
 
-def _dimensions(array: zarr.Array[Any]) -> tuple[tuple[str, ...] | None, list[str]]:
+def dimension_letters(array: zarr.Array[Any]) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Give the letters of an array's dimension names, if they are axes, and what to say of them."""
     names = getattr(array.metadata, "dimension_names", None)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         return None, []

@@ -9,7 +9,7 @@ from typing import Any
 
 from tilenet.errors import UnreadableVolume
 from tilenet.geometry import Box, unravel, zyx
-from tilenet.volumes.listing import lattice
+from tilenet.volumes.listing import lattice, touched
 from tilenet.volumes.stores import stored_sizes
 from tilenet.volumes.volume import Volume
 
@@ -29,18 +29,25 @@ def sampled_shards(volume: Volume) -> dict[str, Box]:
     dict
         Key of a stored object, relative to the array, to the voxels that it holds.
     """
-    counts = lattice(volume.array)
+    crop = volume.layout.crop
+    if crop is None:
+        ranges, origin = [range(n) for n in lattice(volume.array)], zyx((0, 0, 0))
+    else:
+        whole = volume.layout.index(Box.of_shape(volume.shape))
+        ranges, origin = touched(volume.array, whole), crop.start
+    counts = [len(each) for each in ranges]
     total = math.prod(counts)
     chosen = {}
     for pick in sorted({i * total // SAMPLES for i in range(SAMPLES)}):
-        coordinates = unravel(pick, counts)
+        position = unravel(pick, counts)
+        coordinates = tuple(each[i] for each, i in zip(ranges, position, strict=True))
         by_axis = dict(zip(volume.layout.axes, coordinates, strict=True))
         start = zyx(
             by_axis.get(axis, 0) * step
             for axis, step in zip("zyx", volume.write_shape, strict=True)
         )
         stop = zyx(a + n for a, n in zip(start, volume.write_shape, strict=True))
-        box = Box(start, stop).intersect(Box.of_shape(volume.shape))
+        box = Box(start, stop).relative_to(origin).intersect(Box.of_shape(volume.shape))
         chosen[volume.array.metadata.encode_chunk_key(coordinates)] = box
     return chosen
 
@@ -65,7 +72,10 @@ def identify(volume: Volume) -> dict[str, Any]:
         sizes = stored_sizes(volume.array, keys)
     except OSError as error:
         raise UnreadableVolume.unreachable(volume.location, error) from error
+    crop = volume.layout.crop
+    part = {} if crop is None else {"crop": {"start": list(crop.start), "stop": list(crop.stop)}}
     return {
+        **part,
         "shape": list(volume.array.shape),
         "dtype": str(volume.dtype),
         "axes": "".join(volume.layout.axes),

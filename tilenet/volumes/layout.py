@@ -16,12 +16,14 @@ import zarr
 from natsort import natsorted
 
 from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
-from tilenet.volumes.array_axes import name_axes
+from tilenet.geometry import Box, zyx
+from tilenet.volumes.array_axes import dimension_letters, name_axes
 from tilenet.volumes.axis_map import AxisMap
 from tilenet.volumes.listing import lattice
 from tilenet.volumes.ome_image import Image, read_image
 from tilenet.volumes.stated import StatedGeometry, stated_geometry
 from tilenet.volumes.stores import is_remote, local_path, open_node, recognise
+from tilenet.volumes.webknossos import Layer, find_layer
 
 #: Stored objects of an array that are believed: a thousand petabytes in chunks of a megabyte.
 MOST_OBJECTS = 10**12
@@ -40,6 +42,12 @@ class Layout(AxisMap):
     # What was assumed where the metadata are not as they should be, a sentence each, for people.
     notes: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()  # of all channels, where the metadata state them
+    crop: Box | None = None  # the part of the stored array that is the volume; None: all of it
+
+    def index(self, box: Box) -> tuple[slice, ...]:
+        if self.crop is not None:
+            box = box.relative_to(zyx(-n for n in self.crop.start))
+        return AxisMap.index(self, box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +62,47 @@ class Found:
 def find_layout(
     location: str, *, level: str | None, channel: int | None, axes: str | None
 ) -> Found:
+    if not is_remote(location) and (layer := find_layer(location)):
+        return _found_layer(location, layer, level, axes=axes, channel=channel)
+    found = _found_zarr(location, level, axes=axes, channel=channel)
+    # Behind a URL it is looked for only where the axes are those of WEBKNOSSOS.
+    names = found.layout.axes
+    is_theirs = axes is None and names.index("x") < names.index("y")
+    if is_theirs and is_remote(location) and (layer := find_layer(location)):
+        return _found_layer(location, layer, level, axes=axes, channel=channel)
+    return found
+
+
+def _found_layer(
+    location: str, layer: Layer, level: str | None, *, axes: str | None, channel: int | None
+) -> Found:
+    mags = {mag.name: mag for mag in layer.magnifications}
+    if layer.chosen is not None:
+        _refuse_level(location, level)
+    mag = layer.chosen or mags[_choose_level(location, list(mags), level)]
+    array = open_node(mag.location)
+    if not isinstance(array, zarr.Array):
+        problem = f"its magnification {mag.name} is not an array"
+        raise UnreadableVolume(location, problem, "Mend the dataset, or give the path of an array")
+    order = mag.axes or dimension_letters(array)[0] or "cxyz"[-array.ndim :]
+    named, only = axes or "".join(order), mag.channel if channel is None else channel
+    found = _found(location, array, mag.name, image=None, beside={}, axes=named, channel=only)
+    facts = layer.facts(mag, found.layout.along_zyx(array.shape))
+    return replace(found, layout=replace(found.layout, **facts))
+
+
+def _refuse_level(location: str, level: str | None) -> None:
+    if level is not None:
+        cure = "Leave out --level, or give the path of the group"
+        raise UnreadableVolume(location, f"is one array and has no level {level!r}", cure)
+
+
+def _found_zarr(
+    location: str, level: str | None, *, axes: str | None, channel: int | None
+) -> Found:
     node = _open(location)
     if isinstance(node, zarr.Array):
-        if level is not None:
-            cure = "Leave out --level, or give the path of the group"
-            raise UnreadableVolume(location, f"is one array and has no level {level!r}", cure)
+        _refuse_level(location, level)
         image, path, attributes = _parent_image(location, node)
         return _found(
             location, node, path, image=image, beside=attributes, axes=axes, channel=channel

@@ -55,7 +55,8 @@ class Volume:
     @property
     def shape(self) -> ZYX:
         """Voxels, (z, y, x)."""
-        return self.layout.along_zyx(self.array.shape)
+        crop = self.layout.crop
+        return self.layout.along_zyx(self.array.shape) if crop is None else crop.shape
 
     @property
     def channels(self) -> int | None:

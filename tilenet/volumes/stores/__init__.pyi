@@ -23,6 +23,7 @@ from .zarr_access import local_path as local_path
 from .zarr_access import make_store as make_store
 from .zarr_access import open_for_writing as open_for_writing
 from .zarr_access import open_node as open_node
+from .zarr_access import read_object as read_object
 from .zarr_access import seen_from_anywhere as seen_from_anywhere
 from .zarr_access import stored_sizes as stored_sizes
 from .zarr_names import default_buffer_prototype as default_buffer_prototype

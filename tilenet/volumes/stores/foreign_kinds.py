@@ -6,6 +6,7 @@ public and permissive, where there are such.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import zipfile
@@ -15,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tilenet.volumes.stores.zarr_access import is_remote, local_path, make_store
-from tilenet.volumes.stores.zarr_names import default_buffer_prototype, sync
+from tilenet.volumes.stores.zarr_access import is_remote, local_path, read_object
 
 INGEST = "Convert it with 'tilenet ingest'"
 
@@ -162,7 +162,7 @@ def recognise(location: str) -> ForeignKind | None:
     if is_remote(location):
         if (known := by_scheme(location)) is not None:
             return known
-        read = _remote_reader(location)
+        read = functools.partial(_read_or_none, location)
         if any(read(name) is not None for name in ZARR_FILES):
             return None
         return by_suffix(location) or _folder_kind(location, read)
@@ -177,16 +177,11 @@ def recognise(location: str) -> ForeignKind | None:
         return None
 
 
-def _remote_reader(location: str) -> Reader:
-    def read(name: str) -> bytes | None:
-        try:
-            store = make_store(location)
-            found = sync(store.get(name, default_buffer_prototype()))
-        except Exception:  # it is for a message only
-            return None
-        return None if found is None else found.to_bytes()
-
-    return read
+def _read_or_none(location: str, name: str) -> bytes | None:
+    try:
+        return read_object(location, name)
+    except Exception:  # it is for a message only
+        return None
 
 
 def by_scheme(location: str) -> ForeignKind | None:

@@ -30,7 +30,7 @@ from tilenet.volumes.stores.local_store import DurableStore
 from tilenet.volumes.stores.remote_client import SCHEMES, scheme_of
 from tilenet.volumes.stores.remote_store import RemoteStore, open_store
 from tilenet.volumes.stores.urls import refuse_secrets
-from tilenet.volumes.stores.zarr_names import python_pipeline, sync
+from tilenet.volumes.stores.zarr_names import default_buffer_prototype, python_pipeline, sync
 
 #: Chunks in a shard at most: its index, 16 bytes for each, is read as a whole.
 CHUNKS_PER_SHARD = 2**22
@@ -259,6 +259,28 @@ def can_list(store: Store) -> bool:
         False for web servers.
     """
     return not isinstance(store, RemoteStore) or store.can_list
+
+
+def read_object(location: str, name: str) -> bytes | None:
+    """Read one stored object.
+
+    Parameters
+    ----------
+    location : str, path or URL
+    name : str, below it
+
+    Returns
+    -------
+    bytes or None
+        None where it is not there.
+    """
+    if not is_remote(location):
+        try:
+            return (local_path(location) / name).read_bytes()
+        except OSError:  # whoever needs it says why it is not there
+            return None
+    found = sync(make_store(location).get(name, default_buffer_prototype()))
+    return None if found is None else found.to_bytes()
 
 
 def holds_other_than(location: str, known: Iterable[str]) -> bool:
