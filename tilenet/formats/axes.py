@@ -41,6 +41,8 @@ class StoredArray:
     # What was assumed where the file is not as it should be, a sentence each, for people.
     notes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()  # names of the channels, where the file states them
+    # All that the file says of its axes, where it says different things.
+    contradiction: tuple[str, ...] = ()
 
 
 def agree(axes: AxisMap, named: str | None) -> bool:
@@ -49,6 +51,18 @@ def agree(axes: AxisMap, named: str | None) -> bool:
         letter not in "zyx" or letter == name
         for letter, name in zip(named.lower(), axes.axes, strict=True)
     )
+
+
+def overridden(sizes: Sequence[int], named: str | None, given: str | None) -> str | None:
+    """Say that the caller's word counts for the axes, where the file says something else."""
+    if named is None or given is None or len(named) != len(given):
+        return None
+    said = named.lower() if "c" in named.lower() else named.lower().replace("s", "c")
+    other = any(
+        size > 1 and a != b and a in "tczyx"
+        for a, b, size in zip(said, given.lower(), sizes, strict=True)
+    )
+    return f"--axes {given} is used; the file states {named.lower()}." if other else None
 
 
 def readable_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
