@@ -323,7 +323,7 @@ def test_hdf5_datasets_have_to_be_named(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["volumes/raw"] = file["volumes/labels"] = random_values("uint8")
         file.create_group("empty")
-    seen = ("/volumes/labels", "/volumes/raw")
+    seen = ("/volumes/labels: 7 x 33 x 50 uint8", "/volumes/raw: 7 x 33 x 50 uint8")
     for inner, match in [
         ("", r"several datasets .*em\.h5:/volumes/labels"),
         (":/volumes", "has a group at '/volumes'"),

@@ -18,8 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import RegionOutside, TilenetError, UnreadableBlock, UnreadableVolume
-from tilenet.formats.axes import StoredArray, agree, choose_axes, readable_dtype
+from tilenet.errors import (
+    AmbiguousVolume,
+    RegionOutside,
+    TilenetError,
+    UnreadableBlock,
+    UnreadableVolume,
+)
+from tilenet.formats.axes import StoredArray, agree, choose_axes, overridden, readable_dtype
 from tilenet.formats.channel_names import channel_names
 from tilenet.formats.hdf5 import open_hdf5
 from tilenet.formats.npy import open_npy, open_npz
@@ -37,7 +43,7 @@ SAMPLES, SAMPLE_BYTES = 64, 4096
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8")
 PNG = (".png",)
-HDF5 = (".h5", ".hdf5", ".hdf", ".ims", ".mat")
+HDF5 = (".h5", ".hdf5", ".hdf", ".ims", ".mat", ".nwb", ".dream3d")
 
 #: How each kind of file is opened.
 OPENERS: dict[str, Callable[[str, str | None], StoredArray]] = {
@@ -118,7 +124,12 @@ def open_file(
 ) -> FileSource:
     location = path if location is None else location
     stored = _open(path, inner)
+    if stored.contradiction and axes is None:
+        problem = "states its axes in several ways"
+        cure = "Say which is right, for example --axes zyx"
+        raise AmbiguousVolume(location, problem, stored.contradiction, cure)
     chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
+    note = overridden(stored.sizes, stored.names, axes)
     return FileSource(
         location,
         path,
@@ -129,7 +140,7 @@ def open_file(
         dtype=readable_dtype(stored.dtype),
         voxel_size=stored.voxel_size if agree(chosen, stored.names) else None,
         translation=stored.translation if agree(chosen, stored.names) else None,
-        notes=stored.notes,
+        notes=(*stored.notes, *([note] if note else [])),
         channels=channel_names(_channel_count(chosen, stored.sizes), stored.channels),
     )
 

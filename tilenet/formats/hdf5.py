@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.errors import UnreadableVolume
 from tilenet.formats.axes import StoredArray, check_values
-from tilenet.formats.voxel_size import hdf5_voxel_size
+from tilenet.formats.bigdataviewer import bigdataviewer
+from tilenet.formats.hdf5_attributes import stated_axes
+from tilenet.formats.hdf5_datasets import choose_datasets
+from tilenet.formats.hdf5_geometry import stated_geometry_of
+from tilenet.formats.hdf5_programs import (
+    Written,
+    check_is_hdf5,
+    cremi,
+    dream3d,
+    is_matlab,
+    matlab,
+    nwb,
+)
+from tilenet.formats.imaris import imaris, is_imaris
 
 #: Read-only file systems and some network ones refuse locks.
 _LOCKING = "best-effort"
 
 # HDF5 lets in one thread at a time anyhow, and closing a file must not close it under another.
 _lock = threading.Lock()
-
-#: A message lists at most so many datasets.
-_LISTED = 20
 
 
 def open_hdf5(path: str, inner: str | None) -> StoredArray:
@@ -30,53 +41,77 @@ def open_hdf5(path: str, inner: str | None) -> StoredArray:
     except ImportError as error:
         cure = "Install it: pip install 'tilenet[hdf5]'"
         raise UnreadableVolume(path, "is HDF5, which needs the package h5py", cure) from error
+    check_is_hdf5(path)
     with _lock, h5py.File(path, "r", locking=_LOCKING) as file:
-        name = _choose_dataset(path, file, inner)
-        return _stored(path, name, file[name])
+        names, notes = choose_datasets(path, file, inner)
+        return _stored(path, file, names, notes)
 
 
-def _stored(path: str, name: str, dataset: Any) -> StoredArray:
+@dataclass(frozen=True)
+class _Datasets:
+    """Reads a dataset, or several of one shape as channels, as the program means it."""
+
+    path: str
+    names: tuple[str, ...]  # several are counted by an axis before those of each
+    written: Written
+
+    def read(self, ranges: Sequence[slice]) -> npt.NDArray[Any]:
+        import h5py
+
+        # Opened anew every time: an open file could not be written to, by other programs either.
+        with _lock, h5py.File(self.path, "r", locking=_LOCKING) as file:
+            if len(self.names) == 1:
+                return self._part(file[self.names[0]], ranges)
+            return np.stack([self._part(file[n], ranges[1:]) for n in self.names[ranges[0]]])
+
+    def _part(self, dataset: Any, ranges: Sequence[slice]) -> npt.NDArray[Any]:
+        step = -1 if self.written.column_major else 1
+        values = np.asarray(dataset[tuple(ranges)[::step]])
+        values = values.T.copy() if self.written.column_major else values
+        return values if self.written.dtype is None else values.view(self.written.dtype)
+
+
+def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) -> StoredArray:
+    for name in names:
+        _check_dataset(path, name, file[name])
+    dataset = file[names[0]]
+    written = _written(path, file, names[0], dataset)
+    stated = stated_axes(dataset)
+    step = -1 if written.column_major else 1
+    axes = stated.names[::step] if stated.names else written.names
+    sizes = (written.sizes or dataset.shape)[::step]
+    pieces = (dataset.chunks or (1,) * dataset.ndim)[::step]
+    if len(names) > 1:
+        axes, sizes, pieces = f"c{axes}", (len(names), *sizes), (1, *pieces)
+    place = stated_geometry_of(dataset, axes)
+    return StoredArray(
+        sizes,
+        written.dtype or dataset.dtype,
+        tuple(min(p, n) for p, n in zip(pieces, sizes, strict=True)),
+        _Datasets(path, tuple(names), written).read,
+        axes,
+        written.voxel_size or place.voxel_size,
+        written.translation or place.translation,
+        (*notes, *written.notes, *stated.notes, *place.notes),
+        contradiction=stated.contradiction,
+    )
+
+
+def _written(path: str, file: Any, name: str, dataset: Any) -> Written:
+    if is_imaris(file):
+        return imaris(dataset) or Written()
+    if is_matlab(dataset):
+        return matlab(dataset)
+    of_bigdataviewer = bigdataviewer(path, file, name, dataset.dtype)
+    return of_bigdataviewer or cremi(dataset) or nwb(dataset) or dream3d(dataset) or Written()
+
+
+def _check_dataset(path: str, name: str, dataset: Any) -> None:
     location = f"{path}:{name}"
     sizes = (0,) if dataset.shape is None else dataset.shape
     check_values(location, sizes, dataset.dtype)
     _check_filters(location, dataset)
     _check_virtual(location, dataset)
-
-    def read(ranges: Sequence[slice]) -> npt.NDArray[Any]:
-        import h5py
-
-        # Opened anew every time: an open file could not be written to, by other programs either.
-        with _lock, h5py.File(path, "r", locking=_LOCKING) as file:
-            return np.asarray(file[name][tuple(ranges)])
-
-    return StoredArray(
-        dataset.shape,
-        dataset.dtype,
-        dataset.chunks or (1,) * dataset.ndim,
-        read,
-        voxel_size=hdf5_voxel_size(dataset.attrs),
-    )
-
-
-def _choose_dataset(path: str, file: Any, inner: str | None) -> str:
-    import h5py
-
-    found: list[str] = []
-    file.visititems(
-        lambda name, node: found.append(f"/{name}") if isinstance(node, h5py.Dataset) else None
-    )
-    if not found:
-        raise UnreadableVolume(path, "is an HDF5 file without datasets", "Give another file")
-    if not inner and len(found) == 1:
-        return found[0]
-    problem = "holds several datasets"
-    if inner:
-        node = file.get(inner)
-        if isinstance(node, h5py.Dataset):
-            return inner
-        problem = f"has no dataset {inner!r}" if node is None else f"has a group at {inner!r}"
-    seen = (*found[:_LISTED], *(["..."] if len(found) > _LISTED else []))
-    raise AmbiguousVolume(path, problem, seen, f"Name a dataset, for example {path}:{found[0]}")
 
 
 def _check_filters(location: str, dataset: Any) -> None:

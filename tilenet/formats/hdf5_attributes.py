@@ -1,0 +1,149 @@
+"""What the attributes of an HDF5 dataset state of its axes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Attributes, in lower case, that name the axes in the order in which they are stored: of vigra and
+#: ilastik, funlib, NeXus, xarray, and of people.
+NAMING = (
+    "axistags",
+    *("axis_names", "axes_names", "axis_labels", "axislabels"),
+    *("axes", "axis_order", "axisorder", "axes_order"),
+    *("dims", "dim_order", "dimension_order", "dimension_names", "_array_dimensions"),
+)
+
+_WORDS = {
+    **{letter: letter for letter in "tcszyx"},
+    **dict.fromkeys(("channel", "channels"), "c"),
+    **dict.fromkeys(("time", "timepoint", "frame"), "t"),
+}
+
+#: The order of axes of HDF5's own true colour images.
+_INTERLACED = {"INTERLACE_PIXEL": "yxc", "INTERLACE_LINE": "ycx", "INTERLACE_PLANE": "cyx"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatedAxes:
+    """What a dataset says of its axes: a letter each, "?" for a word that is no axis of ours."""
+
+    names: str | None = None
+    contradiction: tuple[str, ...] = ()  # all that it says, where it says different things
+    notes: tuple[str, ...] = ()
+
+
+def stated_axes(dataset: Any) -> StatedAxes:
+    statements: dict[str, str] = {}
+    notes: list[str] = []
+    for source, found in _statements(dataset):
+        if len(found) != dataset.ndim or not all(found):
+            notes.append(
+                f"{source} names the axes {' '.join(found)!r}, which are not the "
+                f"{dataset.ndim} that are stored; it is left out."
+            )
+        else:
+            statements[source] = "".join(map(axis_letter, found))
+            notes += _unknown(source, found, dataset.shape)
+    several = {_significant(names, dataset.shape) for names in statements.values()}
+    if len(several) > 1:
+        said = tuple(f"{source}: {names}" for source, names in statements.items())
+        return StatedAxes(None, said, tuple(notes))
+    return StatedAxes(next(iter(statements.values()), None), (), tuple(notes))
+
+
+def axis_letter(word: str) -> str:
+    """Give t, c, s, z, y or x for the name of an axis, and "?" for another word."""
+    return _WORDS.get(word.lower().rstrip("^").strip(), "?")  # funlib marks channels as "c^"
+
+
+def _significant(names: str, shape: Sequence[int]) -> str:
+    return "".join(name if size > 1 else "-" for name, size in zip(names, shape, strict=True))
+
+
+def _unknown(source: str, found: Sequence[str], shape: Sequence[int]) -> Iterator[str]:
+    letters = list(map(axis_letter, found))
+    unknown = [
+        word
+        for word, letter, size in zip(found, letters, shape, strict=True)
+        if letter == "?" and size > 1
+    ]
+    if len(unknown) == 1 and "z" not in letters:  # which choose_axes takes for the sections
+        yield f"{source} calls an axis {unknown[0]!r}; it is taken as z."
+
+
+def _statements(dataset: Any) -> Iterator[tuple[str, list[str]]]:
+    for name, value in _readable(dataset.attrs):
+        if name.lower() in NAMING and (found := words(value)):
+            yield name, found
+    labels = [dimension.label for dimension in dataset.dims]
+    if any(labels):
+        yield "DIMENSION_LABELS", labels
+    else:
+        scales = [next(iter(d.keys()), "") for d in dataset.dims]
+        if any(axis_letter(name) != "?" for name in scales):
+            yield "dimension scales", scales
+    if text(dataset.attrs.get("IMAGE_SUBCLASS")) == "IMAGE_TRUECOLOR":
+        order = _INTERLACED.get(text(dataset.attrs.get("INTERLACE_MODE")) or "")
+        if order:
+            yield "INTERLACE_MODE", list(order)
+
+
+def _readable(attributes: Any) -> Iterator[tuple[str, Any]]:
+    for name in attributes:
+        try:
+            yield name, attributes[name]
+        except (OSError, TypeError, ValueError):  # of a type that h5py does not know
+            continue
+
+
+def attributes_of(node: Any) -> Mapping[str, Any]:
+    """Read the attributes of a group or dataset that can be read."""
+    return dict(_readable(node.attrs))
+
+
+def text(value: object) -> str | None:
+    """Give a string that is stored as one, or as bytes, or as an array of letters as in Imaris."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "S" and value.dtype.itemsize == 1:
+            value = b"".join(value.ravel().tolist())
+        elif value.size == 1:
+            value = value.ravel()[0]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value) if isinstance(value, str) else None
+
+
+def words(value: object) -> list[str] | None:
+    """Give the words of a list, in whatever form it is stored; None where there are none."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.size > 1:
+        return _of_items(value.tolist())
+    written = text(value)
+    if written is None:
+        return None
+    try:
+        parsed = json.loads(written)
+    except ValueError:
+        parts = re.findall(r"[^\s,:;()\[\]{}'\"]+", written)
+        letters = len(parts) == 1 and all(letter in _WORDS for letter in parts[0].lower())
+        return list(parts[0]) if letters else parts
+    if isinstance(parsed, dict):
+        parsed = parsed.get("axes")
+    return _of_items(parsed) if isinstance(parsed, list) else None
+
+
+def _of_items(items: Iterable[object]) -> list[str] | None:
+    found = []
+    for item in items:
+        if isinstance(item, dict):
+            item = item.get("key", item.get("name"))
+        word = text(item)
+        if word is None:
+            return None
+        found.append(word)
+    return found
