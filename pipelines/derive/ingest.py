@@ -91,7 +91,8 @@ def ingest(
     """Convert SOURCE to the OME-Zarr volume OUTPUT.
 
     SOURCE is a TIFF stack, a folder or a quoted pattern of TIFF or PNG sections, an HDF5 dataset
-    (file.h5:/path), a NumPy file or a Zarr. It is streamed, never held in memory as a whole.
+    (file.h5:/path; also of Imaris, MATLAB 7.3 and BigDataViewer), a NumPy file or a Zarr. It is
+    streamed, never held in memory as a whole.
     Without --channel all channels are stored. The samples of a colour image are no channels, but
     with --axes yxc.
     """

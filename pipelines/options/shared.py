@@ -90,7 +90,7 @@ def input_options(function: F) -> F:
     """
     for option in (
         click.option(
-            "--axes", help="Meaning of the stored axes, e.g. czyx, where nothing says it."
+            "--axes", help="Meaning of the stored axes, e.g. czyx. Wins over what is stated."
         ),
         click.option("--channel", type=click.IntRange(0), help="Channel to read of several."),
         click.option("--level", help="Pyramid level, by path or index; the finest by default."),

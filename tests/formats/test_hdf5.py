@@ -21,6 +21,7 @@ from tests.support.source_checks import (
     refused,
 )
 from tilenet.formats import open_source
+from tilenet.geometry import Box
 
 TRUTH = random_values("uint8")
 SIZES = dict(zip("zyx", SHAPE, strict=True))
@@ -113,11 +114,14 @@ def test_a_stated_section_and_stated_channels(tmp_path: Path) -> None:
     colours = random_values("uint8", (33, 50, 3))
     location = write(tmp_path / "yxc.h5", colours, axistags=tags("yxc"))
     check(open_source(location, channel=2), colours[np.newaxis, ..., 2])
+    all_three = open_source(location).read(Box((0, 0, 0), (1, 33, 50)))
+    np.testing.assert_array_equal(all_three, colours.transpose(2, 0, 1)[:, np.newaxis])
     image = {"CLASS": np.bytes_("IMAGE"), "IMAGE_SUBCLASS": np.bytes_("IMAGE_TRUECOLOR")}
     for interlace, axes in (("PIXEL", (0, 1, 2)), ("LINE", (0, 2, 1)), ("PLANE", (2, 0, 1))):
         mode = np.bytes_(f"INTERLACE_{interlace}")
         values = colours.transpose(axes)
         location = write(tmp_path / "hdf.h5", values, **image, INTERLACE_MODE=mode)
+        ambiguous(location, "has 3 channels.*--channel")
         check(open_source(location, channel=1), colours[np.newaxis, ..., 1])
     location = write(tmp_path / "tyx.h5", TRUTH, axistags=tags("tyx"))
     ambiguous(location, "several time points")
@@ -129,6 +133,12 @@ def test_what_is_given_wins_over_what_is_stated_and_says_so(tmp_path: Path) -> N
     check(source, TRUTH)
     assert source.notes == ("--axes zyx is used; the file states xyz.",)
     assert open_source(location, axes="xyz").notes == ()
+    location = write(tmp_path / "em.h5", TRUTH, axistags=tags("xyz"), resolution=NM)
+    source = open_source(location, axes="zyx")
+    assert (source.voxel_size, source.notes) == (
+        None,
+        ("--axes zyx is used; the file states xyz. Its voxel size and position are left out.",),
+    )
     # An axis of length 1 may be called anything.
     location = write(tmp_path / "em.h5", stored("czyx"), axistags=tags("czyx"))
     assert open_source(location, axes="tzyx").notes == ()

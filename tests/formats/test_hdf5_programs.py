@@ -163,6 +163,9 @@ def imaris(
         said = dict(zip("ZYX", channels[0].shape, strict=True), Unit=unit)
         said |= {"ExtMin0": "-0.1", "ExtMax0": "0.100", "ExtMin1": "0", "ExtMax1": "0.198"}
         said |= {"ExtMin2": "1", "ExtMax2": "1.35", **image}
+        for number in range(len(channels)):
+            stain = file.create_group(f"DataSetInfo/Channel {number}")
+            stain.attrs["Name"] = letters(f"stain {number}")
         info = file.create_group("DataSetInfo/Image")
         for name, value in said.items():
             info.attrs[name] = letters(value)
@@ -187,6 +190,9 @@ def test_channels_of_imaris(tmp_path: Path) -> None:
     location = imaris(tmp_path / "em.ims", channels)
     for number in (0, 2, 10):
         check(open_source(location, channel=number), channels[number])
+    source = open_source(location)
+    assert source.channels == tuple(f"stain {number}" for number in range(11))
+    np.testing.assert_array_equal(source.read(WHOLE), channels)
     named = f"{location}:/DataSet/ResolutionLevel 0/TimePoint 0/Channel 2/Data"
     check(open_source(named), channels[2])
 
@@ -261,11 +267,8 @@ def test_matlab_arrays_that_cannot_be_read(tmp_path: Path) -> None:
         file["em"].attrs["MATLAB_empty"] = np.uint8(1)
     refused(f"{path}:/em", "is empty")
     scipy.io.savemat(path, {"em": TRUTH})
-    refused(path, r"older kind than 7\.3.*-v7\.3")
-    refused(f"{path}:/em", r"older kind than 7\.3.*-v7\.3")
-    path = tmp_path / "old.hdf"
-    path.write_bytes(b"\x0e\x03\x13\x01" + bytes(99))
-    refused(path, r"is HDF4.*h4toh5")
+    for location in (path, f"{path}:/em"):
+        refused(location, r"a MATLAB file of version 7 or older.*-v7\.3")
 
 
 # --- others ----------------------------------------------------------------------------------

@@ -176,6 +176,8 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
 def test_only_zarr_has_levels(tmp_path: Path) -> None:
     np.save(tmp_path / "em.npy", np.zeros((2, 3, 4)))
     refused(tmp_path / "em.npy", "no pyramid level 's1'.*--level", level="s1")
+    h5py.File(tmp_path / "em.h5", "w").close()
+    refused(tmp_path / "em.h5", "level 's1'.*name the dataset of that level", level="s1")
 
 
 def test_a_box_outside_is_refused(tmp_path: Path) -> None:

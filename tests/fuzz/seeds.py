@@ -106,6 +106,7 @@ def images(folder: Path) -> None:
     with h5py.File(folder / "x.h5", "w") as file:
         file.create_dataset("raw", data=data, chunks=(1, 10, 24), compression="gzip")
         file["raw"].attrs["element_size_um"] = [0.05, 0.004, 0.004]
+        file["raw"].attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "zyx"]})
 
 
 def make_seeds(folder: Path) -> None:

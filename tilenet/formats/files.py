@@ -130,6 +130,9 @@ def open_file(
         raise AmbiguousVolume(location, problem, stored.contradiction, cure)
     chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
     note = overridden(stored.sizes, stored.names, axes)
+    agreed = agree(chosen, stored.names)
+    if not agreed and stored.voxel_size is not None:
+        note = f"{note} Its voxel size and position are left out." if note else None
     return FileSource(
         location,
         path,
@@ -138,8 +141,8 @@ def open_file(
         shape=chosen.along_zyx(stored.sizes),
         piece_shape=chosen.along_zyx(stored.pieces),
         dtype=readable_dtype(stored.dtype),
-        voxel_size=stored.voxel_size if agree(chosen, stored.names) else None,
-        translation=stored.translation if agree(chosen, stored.names) else None,
+        voxel_size=stored.voxel_size if agreed else None,
+        translation=stored.translation if agreed else None,
         notes=(*stored.notes, *([note] if note else [])),
         channels=channel_names(_channel_count(chosen, stored.sizes), stored.channels),
     )

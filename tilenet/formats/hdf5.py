@@ -19,14 +19,13 @@ from tilenet.formats.hdf5_datasets import choose_datasets
 from tilenet.formats.hdf5_geometry import stated_geometry_of
 from tilenet.formats.hdf5_programs import (
     Written,
-    check_is_hdf5,
     cremi,
     dream3d,
     is_matlab,
     matlab,
     nwb,
 )
-from tilenet.formats.imaris import imaris, is_imaris
+from tilenet.formats.imaris import imaris, imaris_channel_names, is_imaris
 
 #: Read-only file systems and some network ones refuse locks.
 _LOCKING = "best-effort"
@@ -41,7 +40,6 @@ def open_hdf5(path: str, inner: str | None) -> StoredArray:
     except ImportError as error:
         cure = "Install it: pip install 'tilenet[hdf5]'"
         raise UnreadableVolume(path, "is HDF5, which needs the package h5py", cure) from error
-    check_is_hdf5(path)
     with _lock, h5py.File(path, "r", locking=_LOCKING) as file:
         names, notes = choose_datasets(path, file, inner)
         return _stored(path, file, names, notes)
@@ -93,6 +91,7 @@ def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) ->
         written.voxel_size or place.voxel_size,
         written.translation or place.translation,
         (*notes, *written.notes, *stated.notes, *place.notes),
+        channels=imaris_channel_names(file, names) if len(names) > 1 else (),
         contradiction=stated.contradiction,
     )
 

@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 #: The order of axes of HDF5's own true colour images.
-_INTERLACED = {"INTERLACE_PIXEL": "yxc", "INTERLACE_LINE": "ycx", "INTERLACE_PLANE": "cyx"}
+_INTERLACED = {"INTERLACE_PIXEL": "yxs", "INTERLACE_LINE": "ysx", "INTERLACE_PLANE": "syx"}
 
 
 @dataclass(frozen=True, slots=True)

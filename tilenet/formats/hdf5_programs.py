@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,18 +27,6 @@ class Written:
     # Position of the first voxel's centre, nanometres, (z, y, x).
     translation: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()
-
-
-def check_is_hdf5(path: str) -> None:
-    """Name what lies under the name of an HDF5 file, where it is a relative of it."""
-    with Path(path).open("rb") as file:
-        start = file.read(128)
-    if start.startswith(b"MATLAB 5.0"):
-        cure = "Save it in MATLAB with save(FILE, NAME, '-v7.3'), which writes HDF5"
-        raise UnreadableVolume(path, "is a MATLAB file of an older kind than 7.3", cure)
-    if start.startswith(b"\x0e\x03\x13\x01"):
-        cure = "Convert it: h4toh5 OLD.hdf NEW.h5"
-        raise UnreadableVolume(path, "is HDF4, which is another format than HDF5", cure)
 
 
 # -- MATLAB 7.3 -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Each is filled up to whole chunks, and its group says which part of it is the im
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from natsort import natsorted
@@ -34,6 +34,16 @@ def imaris_channels(file: Any) -> list[str]:
     point = next(iter(points))
     above = f"/{sets[0]}/ResolutionLevel 0/{point}"
     return [f"{above}/{name}/Data" for name in natsorted(points[point])]
+
+
+def imaris_channel_names(file: Any, datasets: Sequence[str]) -> tuple[str, ...]:
+    """Read what a file calls the channels that are stored in some of its datasets."""
+    groups = [name.rpartition("/")[0] for name in datasets]
+    infos = [file.get(f"DataSetInfo/{group.rpartition('/')[2]}") for group in groups]
+    return tuple(
+        "" if info is None else (text(attributes_of(info).get("Name")) or "").strip(" \0")
+        for info in infos
+    )
 
 
 def imaris(dataset: Any) -> Written | None:

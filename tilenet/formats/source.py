@@ -194,6 +194,8 @@ def _check_suffix(location: str, path: Path) -> None:
 def _refuse_level(location: str, level: str | None) -> None:
     if level is not None:
         cure = "Leave out --level; only Zarr volumes have levels"
+        if location.lower().endswith(HDF5):
+            cure = "Leave out --level, and name the dataset of that level, as in FILE.h5:/DATASET"
         raise UnreadableVolume(location, f"has no pyramid level {level!r}", cure)
 
 

@@ -1,14 +1,13 @@
-"""Voxel sizes that TIFF and HDF5 files state, in nanometres; nothing is guessed.
+"""Voxel sizes that TIFF files state, in nanometres; nothing is guessed.
 
-ImageJ's description, OME-XML and the attribute ``element_size_um`` are read. The resolution tags
-of a plain TIFF are not: programs fill them with the dots per inch of a screen.
+ImageJ's description and OME-XML are read. The resolution tags of a plain TIFF are not: programs
+fill them with the dots per inch of a screen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import tifffile
 
@@ -26,16 +25,6 @@ def tiff_voxel_size(file: tifffile.TiffFile) -> VoxelSize | None:
     if file.is_imagej:
         return _from_imagej(file)
     return None
-
-
-def hdf5_voxel_size(attributes: Mapping[str, Any]) -> VoxelSize | None:
-    sizes = attributes.get("element_size_um")
-    if sizes is None:
-        return None
-    try:
-        return _checked(float(size) * 1e3 for size in sizes)
-    except (TypeError, ValueError):
-        return None
 
 
 def _from_imagej(file: tifffile.TiffFile) -> VoxelSize | None:

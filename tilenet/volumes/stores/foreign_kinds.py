@@ -79,8 +79,8 @@ FILES = (
     ForeignKind("a TIFF file", (".tif", ".tiff", ".btf", ".tf8"), magic=(
         (0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))),
     ForeignKind("a PNG image", (".png",), magic=((0, b"\x89PNG"),)),
-    ForeignKind("an HDF5 file", (".h5", ".hdf5", ".hdf", ".ims", ".mat"), magic=(
-        (0, _HDF5), (512, _HDF5))),
+    ForeignKind("an HDF5 file", (".h5", ".hdf5", ".hdf", ".ims", ".mat", ".nwb", ".dream3d"),
+        magic=((0, _HDF5), (512, _HDF5))),
     ForeignKind("a NumPy file", (".npy", ".npz"), magic=((0, b"\x93NUMPY"),)),
     ForeignKind("an MRC file", (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali"),
         _by_numpy("mrcfile", "mrcfile.mmap('em.mrc').data"), ((208, b"MAP "), (208, b"MAP\0"))),
