@@ -14,9 +14,8 @@ import numpy.typing as npt
 from tilenet.errors import UnreadableVolume
 from tilenet.formats.axes import StoredArray, check_values
 from tilenet.formats.bigdataviewer import bigdataviewer
-from tilenet.formats.hdf5_attributes import stated_axes
+from tilenet.formats.hdf5_attributes import stated_axes, stated_size
 from tilenet.formats.hdf5_datasets import choose_datasets
-from tilenet.formats.hdf5_geometry import stated_geometry_of
 from tilenet.formats.hdf5_programs import (
     Written,
     cremi,
@@ -81,7 +80,7 @@ def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) ->
     pieces = (dataset.chunks or (1,) * dataset.ndim)[::step]
     if len(names) > 1:
         axes, sizes, pieces = f"c{axes}", (len(names), *sizes), (1, *pieces)
-    place = stated_geometry_of(dataset, axes)
+    place = stated_size(dataset, axes)
     return StoredArray(
         sizes,
         written.dtype or dataset.dtype,

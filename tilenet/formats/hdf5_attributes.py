@@ -1,14 +1,17 @@
-"""What the attributes of an HDF5 dataset state of its axes."""
+"""What the attributes of an HDF5 dataset state of its axes, its voxel size and its position."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from tilenet.volumes import StatedGeometry, nanometres_per, stated_geometry
 
 #: Attributes, in lower case, that name the axes in the order in which they are stored: of vigra and
 #: ilastik, funlib, NeXus, xarray, and of people.
@@ -18,6 +21,9 @@ NAMING = (
     *("axes", "axis_order", "axisorder", "axes_order"),
     *("dims", "dim_order", "dimension_order", "dimension_names", "_array_dimensions"),
 )
+
+#: Attributes of N5, which lists axes backwards; its library writes HDF5 too.
+_OF_N5 = {"n5", "pixelresolution", "downsamplingfactors", "multiscale"}
 
 _WORDS = {
     **{letter: letter for letter in "tcszyx"},
@@ -41,7 +47,11 @@ class StatedAxes:
 def stated_axes(dataset: Any) -> StatedAxes:
     statements: dict[str, str] = {}
     notes: list[str] = []
+    backwards = not _OF_N5.isdisjoint(map(str.lower, dataset.attrs))
     for source, found in _statements(dataset):
+        if backwards and source.lower() in NAMING and found[0].lower() == "x":
+            found = found[::-1]
+            notes.append(f"{source} is read backwards, as N5 writes it: {' '.join(found)}.")
         if len(found) != dataset.ndim or not all(found):
             notes.append(
                 f"{source} names the axes {' '.join(found)!r}, which are not the "
@@ -92,6 +102,49 @@ def _statements(dataset: Any) -> Iterator[tuple[str, list[str]]]:
         order = _INTERLACED.get(text(dataset.attrs.get("INTERLACE_MODE")) or "")
         if order:
             yield "INTERLACE_MODE", list(order)
+
+
+def stated_size(dataset: Any, axes: str | None) -> StatedGeometry:
+    """Read what a dataset states; ``axes`` are its axes, a letter each, where they are known."""
+    attributes = attributes_of(dataset)
+    tables = {name: value for name, value in attributes.items() if name.lower() not in NAMING}
+    found = stated_geometry(tables, dataset.ndim, axes)
+    size, notes = _of_axistags(attributes)
+    other = found.voxel_size
+    if size is not None and other is not None and not np.allclose(size, other, rtol=1e-4):
+        notes += ("Its voxel size in axistags is another than in its other attributes, which are "
+                  "used.",)  # fmt: skip
+    return replace(found, voxel_size=other or size, notes=(*found.notes, *notes))
+
+
+def _of_axistags(
+    attributes: Mapping[str, Any],
+) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
+    # Of ilastik since 1.4.1: a resolution per axis, 0 if it is not known, and the units beside.
+    tags = _table(attributes.get("axistags")).get("axes")
+    units = _table(attributes.get("axis_units"))
+    sizes: dict[str, float] = {}
+    for tag in tags if isinstance(tags, list) else ():
+        axis, value = (tag.get("key"), tag.get("resolution")) if isinstance(tag, dict) else ("", 0)
+        if axis not in ("z", "y", "x") or not isinstance(value, int | float) or not value > 0:
+            continue
+        unit = units.get(axis)
+        factor = nanometres_per(unit)
+        if factor is None:
+            how = f"in {unit!r}, which is not understood" if unit else "without a unit"
+            return None, (f"axistags states a resolution {how}; it is left out.",)
+        sizes[axis] = float(f"{value * factor:.6g}")
+    if len(sizes) < 3 or not all(map(math.isfinite, sizes.values())):
+        return None, ()
+    return (sizes["z"], sizes["y"], sizes["x"]), ()
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(text(value) or "{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _readable(attributes: Any) -> Iterator[tuple[str, Any]]:
