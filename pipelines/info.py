@@ -15,9 +15,12 @@ from pipelines.options import source_argument
 from pipelines.predict import table, words
 from tilenet.errors import AmbiguousVolume
 from tilenet.formats import ZarrSource, list_arrays, open_source
-from tilenet.inference import ModelHeader, model_sha256, read_header
+from tilenet.inference import ModelHeader, foreign_kind, model_sha256, read_header
 from tilenet.volumes import Volume, VolumeReference, survey
 from tilenet.volumes.stores import is_remote, recognise
+
+#: Ends of names of models, most of them of other programs.
+MODELS = (".safetensors", ".pt", ".pth", ".ckpt", ".pt2", ".onnx", ".keras", ".tflite")
 
 
 @click.command()
@@ -34,8 +37,12 @@ def info(source: VolumeReference, as_json: bool) -> None:
 
 def _is_model(location: str) -> bool:
     # Not Path.is_file, which raises where a folder above must not be entered.
-    if is_remote(location) or location.endswith(".safetensors"):
-        return not is_remote(location)
+    if is_remote(location):
+        return False
+    if Path(location).suffix.lower() in MODELS:
+        return True
+    if os.path.isdir(location):  # noqa: PTH112
+        return foreign_kind(location) is not None
     if Path(location).suffix or not os.path.isfile(location):  # noqa: PTH113
         return False
     return recognise(location) is None  # of no name, and no volume

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from pipelines import cli
 from tests.support.oracles import ARCHITECTURES, random_network
 from tests.whole.test_imports import modules_after
 from tilenet.errors import InvalidData, InvalidModelFile
@@ -207,6 +210,74 @@ def test_a_pickle_is_refused_and_never_loaded(tmp_path: Path) -> None:
     refuse(path, "is not a safetensors file")
     torch.save({"weight": torch.zeros(3)}, path)
     refuse(path, "is not a safetensors file")
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_models_of_pytorch_are_called_by_their_names(tmp_path: Path) -> None:
+    layer, x = torch.nn.Conv2d(1, 1, 3).eval(), torch.zeros(1, 1, 8, 8)
+    path = tmp_path / "foreign.pt"
+    torch.save(layer.state_dict(), path)
+    refuse(path, r"but a PyTorch checkpoint \(.pt, .pth, .ckpt\), which is not read yet")
+    torch.save(layer.state_dict(), path, _use_new_zipfile_serialization=False)
+    refuse(path, r"but a pickle, as old PyTorch checkpoints are \(.pt, .pth\), which is not read")
+    torch.jit.save(torch.jit.trace(layer, x), str(path))  # type: ignore[no-untyped-call]
+    refuse(path, "but a TorchScript model, which is not read yet")
+    torch.jit.save(torch.jit.script(layer), str(path))
+    refuse(path, "but a TorchScript model, which is not read yet")
+    torch.export.save(torch.export.export(layer, (x,)), path)
+    refuse(path, r"but a program of torch.export \(.pt2\), which is not read yet")
+
+
+#: How files of libraries that are not installed here begin: onnx 1.16 (ir_version 8, producer
+#: "pytorch"), Keras 3, TensorFlow 2, bioimage.io 0.5.
+FOREIGN = {
+    "net.onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.3.0:\xaf", "an ONNX model"),
+    "net.keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
+    "net.h5": (b"\x89HDF\r\n\x1a\n" + bytes(88), "an HDF5 file, as Keras models are"),
+    "net.tflite": (b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite model"),
+    "net.zip": (zipped("rdf.yaml", "weights.pt"), "a bioimage.io package"),
+    "rdf.yaml": (b"format_version: 0.5.3\nweights:\n  onnx: {}\n", "a bioimage.io description"),
+    "some.zip": (zipped("notes.txt"), "a zip file, as PyTorch, Keras and bioimage.io write"),
+    "cut.pt": (zipped("a/data.pkl")[:40], "a zip file, .* and a broken one"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_models_of_others_are_called_by_their_names(tmp_path: Path, name: str) -> None:
+    content, kind = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    refuse(tmp_path / name, f"is not a safetensors file, but {kind}.*, which is not read yet")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("saved_model.pb", "a TensorFlow SavedModel"), ("bioimageio.yaml", "a bioimage.io package")],
+)
+def test_folders_of_others_are_called_by_their_names(
+    tmp_path: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    refuse(tmp_path, f"but {kind}, which is not read yet")
+    assert cli.run(["info", str(tmp_path)]) == 1
+    assert f"but {kind}, which is not read yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0580, 0x120808])
+def test_a_safetensors_file_whose_length_looks_like_another_is_one(
+    tmp_path: Path, length: int
+) -> None:
+    path = tmp_path / "cut.safetensors"
+    for rest in (b"", b'{"a":'):
+        path.write_bytes(length.to_bytes(8, "little") + rest)
+        refuse(path, "is not a safetensors file, or is truncated")
 
 
 def test_a_good_file_is_loaded_without_pickle(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from .cuda_determinism import set_arithmetic as set_arithmetic
 from .device_values import DeviceIntensity as DeviceIntensity
 from .device_values import broken as broken
 from .device_values import stored as stored
+from .foreign_models import foreign_kind as foreign_kind
 from .mask import MaskGrid as MaskGrid
 from .mask import place_mask as place_mask
 from .mirror_padding import mirror as mirror

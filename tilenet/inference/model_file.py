@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from safetensors import SafetensorError, safe_open
 
 from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile, one_line
+from tilenet.inference.foreign_models import foreign_kind
 from tilenet.networks import UNetArchitecture
 from tilenet.volumes import Intensity
 from tilenet.volumes.stores import is_remote, write_durably
@@ -232,7 +233,9 @@ def read_header(path: str | Path) -> ModelHeader:
         if is_remote(str(path)):
             raise InvalidModelFile(str(path), "is a URL, and models are read from disk: copy it")
         if not Path(path).is_file():
-            raise InvalidModelFile(str(path), "does not exist or is not a file")
+            kind = foreign_kind(path) if Path(path).is_dir() else None
+            problem = "does not exist or is not a file" if kind is None else _not_read(kind)
+            raise InvalidModelFile(str(path), problem)
         Path(path).open("rb").close()  # safetensors gives another reason when it must not read
     except OSError as error:
         raise InvalidModelFile(str(path), f"cannot be read: {error.strerror or error}") from error
@@ -241,8 +244,9 @@ def read_header(path: str | Path) -> ModelHeader:
             text = (file.metadata() or {}).get("tilenet")
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        kind = foreign_kind(path)
         problem = f"is not a safetensors file, or is truncated ({error})"
-        raise InvalidModelFile(str(path), problem) from error
+        raise InvalidModelFile(str(path), _not_read(kind) if kind else problem) from error
     if text is None:
         raise InvalidModelFile(str(path), "is a safetensors file, but not of tilenet")
     try:
@@ -254,6 +258,10 @@ def read_header(path: str | Path) -> ModelHeader:
         problem = f"has a broken header ({one_line(repr(error))})"
         raise InvalidModelFile(str(path), problem) from error
     return header
+
+
+def _not_read(kind: str) -> str:
+    return f"is not a safetensors file, but {kind}, which is not read yet"
 
 
 def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str, Any]) -> None:
