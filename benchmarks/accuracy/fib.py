@@ -83,7 +83,7 @@ def main(seed: int, device: str, folder: Path, path: Path | None, more: tuple[st
 def segments(command: Commands, prediction: str, threshold: int) -> npt.NDArray[Any]:
     """Give the connected pieces above a threshold."""
     found = command.path(f"found-{threshold}.zarr")
-    command("label", prediction, found, "--threshold", str(threshold), "--overwrite")
+    command("label", prediction, found, "--raw-threshold", str(threshold), "--overwrite")
     return command.read(found)
 
 

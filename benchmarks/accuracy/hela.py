@@ -66,9 +66,8 @@ def main(seeds: int, device: str, folder: Path, path: Path | None, more: tuple[s
                 "predict", held_out, output, "--model", model, "--device", device, "--overwrite"
             )
             found = command.path(f"found-{seed}-{border}.zarr")
-            threshold = str(255 * float(THRESHOLD))
             command(
-                "label", output, found, "--per-section", "--threshold", threshold, "--overwrite"
+                "label", output, found, "--per-section", "--threshold", THRESHOLD, "--overwrite"
             )
             rows.append(judge(masks[test], command.read(found), seed, border))
     report(rows, command.seconds["train"] / 60)

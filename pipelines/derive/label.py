@@ -17,6 +17,7 @@ from pipelines.derive.storage_options import (
     overwrite_option,
     storage_options,
 )
+from pipelines.derive.thresholds import Threshold, sampled_range
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
@@ -36,8 +37,16 @@ from pipelines.outputs import (
 )
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box
-from tilenet.labels import PLANAR, ComponentsTask, JoinTable, LabelRule, LabelTask, id_dtype, join
-from tilenet.networks import UINT8
+from tilenet.labels import (
+    PLANAR,
+    ComponentsTask,
+    JoinTable,
+    LabelRule,
+    LabelTask,
+    SizeRule,
+    id_dtype,
+    join,
+)
 from tilenet.volumes import (
     NewVolume,
     OutputReference,
@@ -56,6 +65,9 @@ from tilenet.volumes import (
 VOXEL_BYTES = 32
 
 
+_SIZE = click.IntRange(min=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Job:
     # What fits together; nothing is written before all of it is known.
@@ -63,6 +75,8 @@ class _Job:
     volume: Volume
     output: str
     rule: LabelRule
+    threshold: Threshold | None
+    sizes: SizeRule
     begun: Volume | None
     chunk: ZYX
     shard: ZYX
@@ -82,12 +96,15 @@ class _Job:
     help="Neighbours that count as adjacent: 4 (default) or 8 per section; 6 (default), 18 or 26.",
 )  # fmt: skip
 @click.option(
-    "--threshold",
-    type=float,
-    help="Stored values above it are foreground; 0. In uint8 p = 0.5 is 127.",
-)
+    "--threshold", type=float,
+    help="Probabilities above it are foreground, 0.5 of predictions; masks: not 0.",
+)  # fmt: skip
+@click.option("--raw-threshold", type=float, help="Stored values above it are foreground.")
 @click.option("--invert", is_flag=True, help="Masks of membranes: voxels not above it instead.")
 @click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
+@click.option("--min-size", type=_SIZE, help="Leave out instances of fewer voxels.")
+@click.option("--max-size", type=_SIZE, help="Leave out instances of more voxels.")
+@click.option("--largest", type=_SIZE, help="Keep only so many, the largest of the volume.")
 @storage_options
 @input_options
 @cluster_options
@@ -99,8 +116,12 @@ def label(
     per_section: bool,
     connectivity: str | None,
     threshold: float | None,
+    raw_threshold: float | None,
     invert: bool,
     by_value: bool,
+    min_size: int | None,
+    max_size: int | None,
+    largest: int | None,
     level: str | None,
     channel: int | None,
     axes: str | None,
@@ -114,13 +135,25 @@ def label(
     depends on the masks alone. Two passes over the volume; a run that was stopped in the second
     goes on where it stopped.
     """
-    rule = label_rule(
-        per_section=per_section, connectivity=connectivity, threshold=threshold, invert=invert,
-        by_value=by_value,
-    )  # fmt: skip
-    source = VolumeReference(masks, level=level, channel=channel, axes=axes)
-    chosen = StorageOptions(**options)
-    summary = run_label(source, output, rule, options=chosen, cluster=cluster, part=part)
+    contradicting = {
+        "--threshold": threshold is not None,
+        "--raw-threshold": raw_threshold is not None,
+        "--invert": invert,
+    }
+    for name in (name for name, is_given in contradicting.items() if by_value and is_given):
+        problem = "contradicts --by-value, which joins equal values whatever they are"
+        raise InvalidData(name, problem, "Leave out one of the two.")
+    rule = label_rule(per_section, connectivity, invert=invert, by_value=by_value)
+    summary = run_label(
+        VolumeReference(masks, level=level, channel=channel, axes=axes),
+        output,
+        rule,
+        options=StorageOptions(**options),
+        cluster=cluster,
+        part=part,
+        threshold=None if by_value else Threshold(probability=threshold, raw=raw_threshold),
+        sizes=SizeRule(min_size=min_size, max_size=max_size, largest=largest),
+    )
     code = summary.finish()
     if part is None and summary.outcome.complete:
         click.echo(f"{output}: {open_volume(output).attributes['instances']:,} instances", err=True)
@@ -128,12 +161,7 @@ def label(
 
 
 def label_rule(
-    *,
-    per_section: bool,
-    connectivity: str | None,
-    threshold: float | None,
-    invert: bool,
-    by_value: bool,
+    per_section: bool, connectivity: str | None, *, invert: bool, by_value: bool
 ) -> LabelRule:
     number = int(connectivity or (4 if per_section else 6))
     if per_section != (number in PLANAR):
@@ -144,15 +172,7 @@ def label_rule(
             else "Leave out --per-section, or choose 4 or 8."
         )
         raise InvalidData("--connectivity", problem, cure)
-    for name, given in (("--threshold", threshold is not None), ("--invert", invert)):
-        if by_value and given:
-            problem = "contradicts --by-value, which joins equal values whatever they are"
-            raise InvalidData(name, problem, "Leave out one of the two.")
-    if threshold is not None and not math.isfinite(threshold):
-        raise InvalidData("--threshold", f"is {threshold}", "Give a finite number.")
-    return LabelRule(
-        connectivity=number, threshold=None if by_value else threshold or 0.0, invert=invert
-    )
+    return LabelRule(connectivity=number, threshold=None if by_value else 0.0, invert=invert)
 
 
 def run_label(
@@ -163,10 +183,17 @@ def run_label(
     options: StorageOptions,
     cluster: ClusterOptions,
     part: Part | None = None,
+    threshold: Threshold | None = None,
+    sizes: SizeRule = SizeRule(),  # noqa: B008 - it cannot be changed
 ) -> Summary:
-    """Label a volume, or go on with an output that was begun; the first pass is part 1's."""
+    """Label a volume, or go on with an output that was begun; the first pass is part 1's.
+
+    ``threshold`` takes the place of the rule's own, by what the masks are.
+    """
     cluster = resolve(cluster)
-    job = _check(source, output, rule, options=options, cluster=cluster)
+    job = _check(
+        source, output, rule, options=options, cluster=cluster, threshold=threshold, sizes=sizes
+    )
     run = OutputRun(
         command="label", output=output, begun=job.begun, grid=job.grid, part=part,
         overwrite=options.overwrite,
@@ -199,13 +226,19 @@ def _check(
     *,
     options: StorageOptions,
     cluster: ClusterOptions,
+    threshold: Threshold | None,
+    sizes: SizeRule,
 ) -> _Job:
     check_apart(output, source.location)
     compressors(options.codec)
     volume = open_input(source)
     _check_masks(volume, rule)
+    if threshold is not None:
+        rule = dataclasses.replace(rule, threshold=threshold.stored(volume))
     check_whole(volume, Box.of_shape(volume.shape))
     begun = find_begun(output, "instances", overwrite=options.overwrite)
+    if threshold is not None and begun is None:  # what was begun goes on
+        threshold.check(volume, sampled_range(volume), sampled=True)
     voxel = volume.dtype.itemsize + VOXEL_BYTES
 
     def needed(block: ZYX) -> int:
@@ -216,10 +249,10 @@ def _check(
         fits=lambda shard: needed(shard) <= task_bytes(cluster),
     )  # fmt: skip
     if begun is not None:
-        record = _record(volume, rule)
+        record = _record(volume, rule, sizes)
         check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
     check_block_memory(cluster, shard, needed, "A shard")
-    return _Job(source, volume, output, rule, begun, chunk, shard, options)
+    return _Job(source, volume, output, rule, threshold, sizes, begun, chunk, shard, options)
 
 
 def _check_masks(volume: Volume, rule: LabelRule) -> None:
@@ -228,23 +261,25 @@ def _check_masks(volume: Volume, rule: LabelRule) -> None:
         problem = f"are of type {volume.dtype}, and equal values mean little there"
         cure = "Give whole numbers with --by-value, or a --threshold."
         raise InvalidData(f"Masks {volume.location}", problem, cure)
-    stored = volume.attributes.get("kind") == "prediction" and volume.dtype == UINT8.name
-    if stored and rule.threshold is not None and 0 <= rule.threshold < 1:
-        problem = f"is among stored values, and {volume.location} holds {UINT8.meaning}"
-        cure = f"Probability 0.5 is --threshold {UINT8.one // 2}."
-        raise InvalidData(f"--threshold {rule.threshold:g}", problem, cure)
 
 
-def _record(volume: Volume, rule: LabelRule) -> Derived:
+def _record(volume: Volume, rule: LabelRule, sizes: SizeRule) -> Derived:
     # Without the number of instances, which the first pass counts.
-    stated = {**dataclasses.asdict(rule), "per_section": rule.per_section}
+    chosen = dataclasses.asdict(sizes) if sizes.chooses else {}
+    stated = {**dataclasses.asdict(rule), "per_section": rule.per_section, **chosen}
     return Derived.of("instances", volume, stated)
 
 
 def _join(job: _Job, runner: Runner) -> JoinTable:
     # The first pass. The output is created only now that the number of its ids is known.
     task = ComponentsTask(source=job.source, rule=job.rule, run=runner.name)
-    table: JoinTable = runner.fold("Components", task, job.grid, lambda _, blocks: join(blocks))
+    table: JoinTable = runner.fold(
+        "Components", task, job.grid, lambda _, blocks: join(blocks, job.sizes)
+    )
+    if job.threshold is not None and job.begun is None:
+        job.threshold.check(job.volume, table.values)
+    if table.left_out:
+        click.echo(f"By their sizes {table.left_out:,} instances are left out.", err=True)
     if job.begun is not None:
         before = {"instances": Instances.from_attributes(job.begun.attributes).instances}
         refuse_if_different(job.output, before, {"instances": table.count})
@@ -252,7 +287,7 @@ def _join(job: _Job, runner: Runner) -> JoinTable:
 
 
 def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
-    stated = {**_record(job.volume, job.rule).to_attributes(), "instances": table.count}
+    stated = {**_record(job.volume, job.rule, job.sizes).to_attributes(), "instances": table.count}
     return NewVolume(
         shape=job.volume.shape,
         dtype=str(id_dtype(table.count)),

@@ -19,13 +19,20 @@ from pipelines.cluster import ClusterOptions
 from pipelines.derive.label import run_label
 from pipelines.derive.storage_options import StorageOptions
 from pipelines.stopping import Stop, Stopped
-from tests.labels.test_components import slow_label
+from tests.labels.test_components import choose, slow_label
 from tests.support.runs import files_below, store_volume
 from tilenet.errors import BlocksFailed, NotEnoughMemory, ResumeRefused
 from tilenet.geometry import ZYX, Box
-from tilenet.labels import LabelRule
+from tilenet.labels import LabelRule, SizeRule, ValueRange
 from tilenet.synthetic import synthetic_em
-from tilenet.volumes import VolumeReference, has_join, open_volume, read_join, write_join
+from tilenet.volumes import (
+    VolumeReference,
+    has_join,
+    open_volume,
+    read_join,
+    replace_attributes,
+    write_join,
+)
 from tilenet.volumes import join_tables as join_store
 
 PLANAR, VOLUMETRIC = LabelRule(connectivity=4), LabelRule(connectivity=6)
@@ -280,6 +287,142 @@ def test_masks_of_membranes_are_labelled_inverted(tmp_path: Path) -> None:
     assert expected.max() > 10
     output = str(tmp_path / "again.zarr")
     assert cli.run(["label", membranes, output, "--per-section", "--invert"]) == 0
+    np.testing.assert_array_equal(stored(output), expected)
+
+
+def prediction(path: Path, values: npt.NDArray[Any], activation: str = "softmax") -> str:
+    """Store values as `predict` would, as far as `label` asks."""
+    location = store_volume(path, values, kind="prediction")
+    said = {"kind": "prediction", "output": {"activation": activation}}
+    replace_attributes(location, said)
+    return location
+
+
+GREY = np.array([[[0, 26, 127, 128, 0, 229, 230, 255]]], np.uint8)
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize(
+    ("options", "ours", "expected"),
+    [
+        ((), True, [0, 0, 0, 1, 0, 2, 2, 2]),  # p > 0.5 is above 127
+        (("--threshold", "0"), True, [0, 1, 1, 1, 0, 2, 2, 2]),
+        (("--threshold", "0.9"), True, [0, 0, 0, 0, 0, 0, 1, 1]),  # 229 / 255 is 0.898
+        (("--threshold", "0.9", "--invert"), True, [1, 1, 1, 1, 1, 1, 0, 0]),
+        (("--threshold", "0.5"), False, [0, 0, 0, 1, 0, 2, 2, 2]),
+        (("--raw-threshold", "26"), True, [0, 0, 1, 1, 0, 2, 2, 2]),
+        (("--raw-threshold", "0"), False, [0, 1, 1, 1, 0, 2, 2, 2]),
+        (("--raw-threshold", "229.5"), False, [0, 0, 0, 0, 0, 0, 1, 1]),
+    ],
+)
+def test_thresholds_are_probabilities_or_stored_values(
+    tmp_path: Path, options: tuple[str, ...], ours: bool, expected: list[int]
+) -> None:
+    output = str(tmp_path / "out.zarr")
+    for values in (GREY, (GREY / np.float32(255)).astype(np.float32)):
+        if values.dtype == np.float32 and "--raw-threshold" in options:
+            continue
+        source = tmp_path / f"{values.dtype}.zarr"
+        path = prediction(source, values) if ours else store_volume(source, values)
+        assert cli.run(["label", path, output, *options, "--overwrite"]) == 0
+        assert stored(output).ravel().tolist() == expected
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize(
+    ("values", "ours", "options", "said"),
+    [
+        (GREY, False, (), "hold several values beside 0 (26 and 255 among them)"),
+        (GREY, False, (), "Give --threshold 0.5 if they are probabilities, --raw-threshold V"),
+        (GREY / 255.0, False, (), "hold several values beside 0"),
+        (GREY, True, ("--threshold", "127"), "--threshold 127: is no probability"),
+        (GREY, True, ("--threshold", "1"), "give --raw-threshold 1"),
+        (GREY, False, ("--threshold", "-0.5"), "give --raw-threshold -0.5"),
+        (GREY, True, ("--threshold", "0.5", "--raw-threshold", "1"), "contradicts --threshold"),
+        (GREY, True, ("--raw-threshold", "inf"), "--raw-threshold: is inf"),
+        (GREY.astype(np.uint16), False, ("--threshold", "0.5"), "holds uint16 values"),
+        (GREY // 255, False, ("--threshold", "0.5"), "hold only 0 and 1"),
+        (GREY / 2.0, False, ("--threshold", "0.5"), "hold values from 13 to 127.5"),
+        (-(GREY > 9).astype(np.int8), False, (), "hold -1, and foreground is what is above 0"),
+        (GREY / 9.0, None, (), "holds scores without bounds"),
+        (GREY, False, ("--by-value", "--raw-threshold", "3"), "contradicts --by-value"),
+        (GREY, True, ("--min-size", "4", "--max-size", "3"), "--max-size: is 3"),
+    ],
+)
+@pytest.mark.parametrize("seen", ["before the work", "in the first pass"])
+def test_masks_whose_values_say_something_else_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    values: npt.NDArray[Any], ours: bool | None, options: tuple[str, ...], said: str, seen: str,
+) -> None:  # fmt: skip
+    if seen == "in the first pass":
+        monkeypatch.setattr("pipelines.derive.label.sampled_range", lambda _: ValueRange())
+    path, output = tmp_path / "masks.zarr", tmp_path / "out.zarr"
+    if ours is False:
+        store_volume(path, values)
+    else:
+        prediction(path, values, "softmax" if ours else "linear")
+    assert cli.run(["label", str(path), str(output), *options]) == 1
+    assert said in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("loop")
+def test_masks_of_any_one_value_and_instances_need_no_threshold(tmp_path: Path) -> None:
+    output = str(tmp_path / "out.zarr")
+    for values in (
+        masks() > 0,
+        (masks() > 0).astype(np.float32),
+        7 * (masks() // 255),
+        0 * masks(),
+    ):
+        source = store_volume(tmp_path / "masks.zarr", np.asarray(values))
+        assert cli.run(["label", source, output, "--overwrite"]) == 0
+        np.testing.assert_array_equal(stored(output), slow_label(values, VOLUMETRIC))
+        shutil.rmtree(source)
+    ids = store_volume(tmp_path / "ids.zarr", slow_label(masks(), PLANAR).astype(np.uint32))
+    replace_attributes(ids, {"kind": "instances"})
+    assert cli.run(["label", ids, output, "--overwrite"]) == 0
+    np.testing.assert_array_equal(stored(output), slow_label(masks(), VOLUMETRIC))
+
+
+@pytest.mark.usefixtures("loop")
+def test_what_was_begun_by_a_stored_threshold_goes_on_under_the_probability(
+    tmp_path: Path,
+) -> None:
+    # As version 0.1.0 stored it: the rule holds no sizes, and 127 is p = 0.5.
+    source = prediction(tmp_path / "masks.zarr", np.repeat(GREY, 32, axis=1))
+    output = tmp_path / "out.zarr"
+    assert cli.run(["label", source, str(output), "--raw-threshold", "127"]) == 0
+    rule = open_volume(str(output)).attributes["rule"]
+    assert rule == {
+        "connectivity": 6, "threshold": 127.0, "invert": False, "per_section": False,
+    }  # fmt: skip
+    whole = stored(output)
+    lose_blocks(output)
+    assert cli.run(["label", source, str(output)]) == 0
+    np.testing.assert_array_equal(stored(output), whole)
+
+
+@pytest.mark.usefixtures("loop")
+def test_sizes_are_stored_and_hold_for_what_was_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = store_volume(tmp_path / "masks.zarr", masks()), tmp_path / "out.zarr"
+    sizes = SizeRule(min_size=60, max_size=2000, largest=7)
+    chosen = ("--per-section", "--min-size", "60", "--max-size", "2000", "--largest", "7")
+    command = ["label", source, str(output), "--chunk", "1,16,16", "--shard", "2,32,16", *chosen]
+    assert cli.run(command) == 0
+    err = capsys.readouterr().err
+    every = slow_label(masks(), PLANAR)
+    expected = choose(every, sizes)
+    assert expected.max() == 7
+    np.testing.assert_array_equal(stored(output), expected)
+    assert f"By their sizes {every.max() - 7} instances are left out" in err
+    assert open_volume(str(output)).attributes["rule"]["largest"] == 7
+    lose_blocks(output)
+    assert cli.run(command[:-2]) == 1
+    assert "rule.largest: stored 7, now None" in capsys.readouterr().err
+    assert cli.run(command) == 0
     np.testing.assert_array_equal(stored(output), expected)
 
 

@@ -22,7 +22,12 @@ from tests.support.runs import store_volume
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.labels import LabelRule, join
-from tilenet.labels.components import BlockComponents, block_components, extend
+from tilenet.labels.components import (
+    BlockComponents,
+    ValueRange,
+    block_components,
+    extend,
+)
 from tilenet.metrics import PairTable
 from tilenet.metrics.pair_table import _pooled
 from tilenet.volumes import VolumeReference
@@ -101,7 +106,8 @@ BLOCKS, ENTRIES, LOADED = 4_000, 25, 2**20
 
 def table(n: int) -> BlockComponents:
     first = np.arange(ENTRIES, dtype=np.int64) + n * ENTRIES
-    return BlockComponents(first, first[:4], np.arange(1, 5, dtype=np.uint32))
+    labels = np.arange(1, 5, dtype=np.uint32)
+    return BlockComponents(first, first[:4], labels, np.ones_like(first), ValueRange(1, 1))
 
 
 def test_memory_of_a_join_is_that_of_its_arrays() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.cluster import ClusterOptions, make_options
 from pipelines.derive.ingest import IngestOptions, run_ingest
-from pipelines.derive.label import label_rule, run_label
+from pipelines.derive.label import run_label
 from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
 from pipelines.info import model_facts, volume_facts
@@ -40,7 +40,7 @@ from tilenet.errors import InvalidRecipe
 from tilenet.formats import open_source
 from tilenet.geometry import BlockGrid, Box
 from tilenet.inference import RateCache, load_model
-from tilenet.labels import WeightRule
+from tilenet.labels import LabelRule, WeightRule
 from tilenet.planning import Costs, Plan
 from tilenet.strict_toml import load, validate
 from tilenet.training import Recipe
@@ -208,8 +208,7 @@ def plan_damaged(path: Path) -> None:
 
 
 def label(path: Path) -> None:
-    rule = label_rule(per_section=False, connectivity=None, threshold=200.0, invert=False,
-                      by_value=False)  # fmt: skip
+    rule = LabelRule(connectivity=6, threshold=200.0)
     options = StorageOptions(chunk=(5, 10, 24), shard=BLOCK)
     source = VolumeReference(str(path.parent / "ours.zarr"))
     run_label(source, str(path), rule, options=options, cluster=LOCAL)

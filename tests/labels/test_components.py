@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import cc3d
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, zyx
-from tilenet.labels import LabelRule, id_dtype, join, label
+from tilenet.labels import LabelRule, SizeRule, id_dtype, join, label
 from tilenet.labels.components import BlockComponents, block_components, extend
 
 
@@ -33,7 +34,7 @@ def slow_label(values: npt.NDArray[Any], rule: LabelRule) -> npt.NDArray[np.int6
 
 
 def label_blocks(
-    values: npt.NDArray[Any], block: ZYX, rule: LabelRule
+    values: npt.NDArray[Any], block: ZYX, rule: LabelRule, sizes: SizeRule | None = None
 ) -> tuple[npt.NDArray[Any], list[BlockComponents]]:
     """Both passes, in a loop."""
     shape = zyx(values.shape)
@@ -41,13 +42,29 @@ def label_blocks(
     seen = [
         block_components(values[extend(box, shape, rule).slices], box, shape, rule) for box in grid
     ]
-    table = join([components for _, components in seen])
+    table = join([components for _, components in seen], sizes)
+    some = values[values != 0].tolist()
+    assert (table.values.lowest, table.values.highest) == (
+        min(some, default=None),
+        max(some, default=None),
+    )
     result = np.zeros(shape, table.ids.dtype)
     for i, (box, (labels, _)) in enumerate(zip(grid, seen, strict=True)):
         ids = np.concatenate([[0], table.ids[table.offsets[i] : table.offsets[i + 1]]])
         result[box.slices] = ids[labels[box.relative_to(box.start).slices]]
     assert table.count == result.max(initial=0)
     return result, [components for _, components in seen]
+
+
+def choose(labels: npt.NDArray[np.int64], sizes: SizeRule) -> npt.NDArray[np.int64]:
+    """Keep instances by their sizes, counted voxel by voxel, and number them anew."""
+    counts = Counter(value for value in labels.ravel().tolist() if value)
+    kept = [v for v in sorted(counts) if (sizes.min_size or 0) <= counts[v]]
+    kept = [v for v in kept if sizes.max_size is None or counts[v] <= sizes.max_size]
+    if sizes.largest is not None:
+        kept = sorted(sorted(kept, key=lambda v: (-counts[v], v))[: sizes.largest])
+    ids = {value: number for number, value in enumerate(kept, 1)}
+    return np.array([ids.get(v, 0) for v in labels.ravel().tolist()]).reshape(labels.shape)
 
 
 @st.composite
@@ -73,6 +90,45 @@ def test_blocks_give_the_labels_of_the_whole(
     found, _ = label_blocks(values, block, rule)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(label(rule.foreground(values), rule)[0], expected)
+
+
+@given(
+    cases(),
+    st.tuples(*(st.integers(1, 5) for _ in range(3))),
+    st.tuples(*(st.none() | st.integers(1, 9) for _ in range(3))),
+)
+def test_sizes_choose_the_same_instances_whatever_the_blocks(
+    case: tuple[npt.NDArray[Any], LabelRule],
+    block: ZYX,
+    numbers: tuple[int | None, int | None, int | None],
+) -> None:
+    values, rule = case
+    low, more, largest = numbers
+    high = None if more is None else (low or 1) + more - 1
+    sizes = SizeRule(min_size=low, max_size=high, largest=largest)
+    found, _ = label_blocks(values, block, rule, sizes)
+    np.testing.assert_array_equal(found, choose(slow_label(values, rule), sizes))
+
+
+def test_rows_of_one_pixel_are_labelled_with_8_neighbours() -> None:
+    values = np.array([[[1, 0, 0, 1]]], np.uint8)
+    rule = LabelRule(connectivity=8)
+    assert label(rule.foreground(values), rule)[0].tolist() == [[[1, 0, 0, 2]]]
+
+
+def test_a_largest_size_below_the_smallest_is_refused() -> None:
+    with pytest.raises(InvalidData, match="--max-size: is 3, and --min-size 4"):
+        SizeRule(min_size=4, max_size=3)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_threshold_that_the_type_lacks_is_compared_exactly(kind: str) -> None:
+    # In float16 and float32 the nearest number is 1 itself.
+    values = np.array([[[0.0, 0.5, 1.0]]], kind)
+    threshold = 1 - 1e-9
+    assert LabelRule(connectivity=6, threshold=threshold).foreground(values).tolist() == [
+        [[False, False, True]]
+    ]
 
 
 def test_a_spiral_through_all_blocks_is_one_instance() -> None:

@@ -24,7 +24,7 @@ from pipelines import cli
 from pipelines.cli import tilenet
 from pipelines.cluster import ClusterOptions
 from pipelines.derive.ingest import IngestOptions, run_ingest
-from pipelines.derive.label import label_rule, run_label
+from pipelines.derive.label import run_label
 from pipelines.derive.storage_options import StorageOptions
 from pipelines.derive.weights import WeightOptions, run_weights
 from pipelines.engine import Outcome, RunOptions, run_on_cluster
@@ -39,7 +39,7 @@ from tilenet.errors import InvalidData, OutputDamaged, TilenetError
 from tilenet.formats import open_source
 from tilenet.geometry import BlockGrid, Box
 from tilenet.inference.recompute_task import Difference, difference
-from tilenet.labels import WeightRule
+from tilenet.labels import LabelRule, WeightRule
 from tilenet.volumes import (
     CODECS,
     Intensity,
@@ -104,9 +104,7 @@ def ingest(folder: Path) -> None:
 
 
 def label(folder: Path) -> None:
-    rule = label_rule(
-        per_section=False, connectivity=None, threshold=200.0, invert=False, by_value=False
-    )
+    rule = LabelRule(connectivity=6, threshold=200.0)
     options = StorageOptions(chunk=(2, 32, 32), shard=(2, 32, 64))
     source = VolumeReference(str(folder / "em.zarr"))
     output = str(folder / "instances.zarr")

@@ -1,7 +1,9 @@
 from .components import PLANAR as PLANAR
 from .components import LabelRule as LabelRule
+from .components import ValueRange as ValueRange
 from .components import label as label
 from .joining import JoinTable as JoinTable
+from .joining import SizeRule as SizeRule
 from .joining import id_dtype as id_dtype
 from .joining import join as join
 from .label_task import ComponentsTask as ComponentsTask

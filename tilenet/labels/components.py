@@ -62,7 +62,7 @@ class LabelRule:
         """Say what is foreground: not 0, and what may be joined has one value."""
         if self.threshold is None:
             return values
-        return np.asarray((values > self.threshold) != self.invert)
+        return np.asarray((values > _lowered(self.threshold, values.dtype)) != self.invert)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,44 @@ class BlockComponents:
     first: npt.NDArray[np.int64]
     contact_voxels: npt.NDArray[np.int64]  # first voxel of every component of a shared region
     contact_labels: npt.NDArray[np.uint32]  # the block's label of that component
+    sizes: npt.NDArray[np.int64]  # voxels of each component within the block itself
+    values: ValueRange  # of the masks
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Smallest and largest of some values that are not 0.
+
+    Parameters
+    ----------
+    lowest, highest : int, float or None
+        None where all values are 0.
+    """
+
+    lowest: float | None = None
+    highest: float | None = None
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any]) -> ValueRange:
+        """Look at an array."""
+        # Whole numbers stay whole: a float cannot tell large ones apart.
+        nonzero = values[values != 0]
+        return cls(nonzero.min().item(), nonzero.max().item()) if nonzero.size else cls()
+
+    def plus(self, other: ValueRange) -> ValueRange:
+        """Give the range of both."""
+        found = [self.lowest, self.highest, other.lowest, other.highest]
+        known = [value for value in found if value is not None]
+        return ValueRange(min(known), max(known)) if known else self
+
+
+def _lowered(threshold: float, dtype: np.dtype[Any]) -> Any:
+    # NumPy compares in the type of the array, to which 0.9999 may be 1: what is above a number is
+    # above the next lower one that the type has.
+    if dtype.kind != "f":
+        return threshold
+    near = dtype.type(threshold)
+    return near if float(near) <= threshold else np.nextafter(near, dtype.type(-np.inf))
 
 
 def extend(box: Box, volume_shape: ZYX, rule: LabelRule) -> Box:
@@ -100,9 +138,10 @@ def label(
         Flat index of the first voxel of each, ascending.
     """
     foreground = np.ascontiguousarray(foreground)
-    if foreground.dtype == bool and rule.connectivity == 26:
+    if foreground.dtype == bool and rule.connectivity in (8, 26):
         # Given bool, cc3d 4.1.1 takes a short cut whose union-find may be allocated too small:
-        # it fails on 3 x 1 x 1 voxels with a hole in the middle.
+        # with 26 it fails on 3 x 1 x 1 voxels with a hole in the middle, with 8 it gives wrong
+        # labels of a single row.
         foreground = foreground.view(np.uint8)
     parts = foreground if rule.per_section else [foreground]
     labels = np.empty(foreground.shape, np.uint32)
@@ -152,9 +191,12 @@ def block_components(
         voxels.append(volume_index(starts, region, volume_shape))
         owners.append(labels[inner].ravel()[starts])
     whole = extend(box, volume_shape, rule)
+    # Each voxel counts in the one block that it lies in.
+    own = labels[box.relative_to(origin).slices]
     return labels, BlockComponents(
-        volume_index(first, whole, volume_shape), np.concatenate(voxels), np.concatenate(owners)
-    )
+        volume_index(first, whole, volume_shape), np.concatenate(voxels), np.concatenate(owners),
+        np.bincount(own.ravel(), minlength=len(first) + 1)[1:], ValueRange.of(values),
+    )  # fmt: skip
 
 
 def shared_regions(box: Box, volume_shape: ZYX, rule: LabelRule) -> Iterator[Box]:

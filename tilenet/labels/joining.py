@@ -12,7 +12,46 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
-from tilenet.labels.components import BlockComponents
+from tilenet.labels.components import BlockComponents, ValueRange
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRule:
+    """Which instances stay, by their voxels in the whole volume; the others become background.
+
+    Parameters
+    ----------
+    min_size, max_size : int or None
+        Voxels that they have at least, and at most.
+    largest : int or None
+        How many stay, of those that the other two leave: the largest; of equal ones those whose
+        first voxel comes first.
+    """
+
+    min_size: int | None = None
+    max_size: int | None = None
+    largest: int | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.min_size or 1, self.max_size
+        if high is not None and high < low:
+            problem = f"is {high}, and --min-size {low}"
+            raise InvalidData("--max-size", problem, "Exchange the two, or leave one out.")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it may leave any out."""
+        return any(n is not None for n in (self.min_size, self.max_size, self.largest))
+
+    def kept(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool]:
+        """Say of each instance, in the order of first voxels, whether it stays."""
+        most = np.iinfo(np.int64).max if self.max_size is None else self.max_size
+        kept = (sizes >= (self.min_size or 1)) & (sizes <= most)
+        if self.largest is not None:
+            chosen = np.flatnonzero(kept)
+            order = np.argsort(-sizes[chosen], kind="stable")
+            kept[chosen[order[self.largest :]]] = False
+        return kept
 
 
 @dataclass(frozen=True)
@@ -21,16 +60,22 @@ class JoinTable:
 
     Parameters
     ----------
-    ids : ndarray, shape (components,), uint32 or uint64, from 1
+    ids : ndarray, shape (components,), uint32 or uint64
+        From 1; 0 of those that are left out.
     offsets : ndarray, shape (blocks + 1,), int64
         ``ids[offsets[i]:offsets[i + 1]]`` are those of block i, by its labels from 1.
     count : int
-        Instances in the volume.
+        Instances in the volume, without those that are left out.
+    left_out : int
+    values : ValueRange
+        Of the masks.
     """
 
     ids: npt.NDArray[np.uint32 | np.uint64]
     offsets: npt.NDArray[np.int64]
     count: int
+    left_out: int
+    values: ValueRange
 
 
 def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:
@@ -48,7 +93,7 @@ def id_dtype(count: int) -> np.dtype[np.uint32 | np.uint64]:
     return np.dtype(np.uint32 if count <= np.iinfo(np.uint32).max else np.uint64)
 
 
-def join(blocks: Iterable[BlockComponents]) -> JoinTable:
+def join(blocks: Iterable[BlockComponents], rule: SizeRule | None = None) -> JoinTable:
     """Join the components of blocks that share a component of a region.
 
     Ids are consecutive from 1 in the order of the instances' first voxels in the volume, so they
@@ -58,6 +103,8 @@ def join(blocks: Iterable[BlockComponents]) -> JoinTable:
     ----------
     blocks : iterable of BlockComponents
         Every block of the volume, in the grid's order; gone through twice, one at a time.
+    rule : SizeRule, optional
+        Leaves instances out, before they get their ids.
 
     Returns
     -------
@@ -67,10 +114,14 @@ def join(blocks: Iterable[BlockComponents]) -> JoinTable:
     # Memory holds these arrays, and never a table per block beside them.
     sizes = np.array([(len(b.first), len(b.contact_voxels)) for b in blocks], np.int64)
     offsets, contacts = np.pad(sizes.reshape(-1, 2).cumsum(axis=0), ((1, 0), (0, 0))).T
-    first = np.empty(offsets[-1], np.int64)
+    first, values = np.empty(offsets[-1], np.int64), ValueRange()
+    parts = np.zeros(offsets[-1] if rule and rule.chooses else 0, np.int64)
     voxels, nodes = np.empty(contacts[-1], np.int64), np.empty(contacts[-1], np.int64)
     for block, start, place in zip(blocks, offsets[:-1], contacts[:-1], strict=True):
         first[start : start + len(block.first)] = block.first
+        if parts.size:
+            parts[start : start + len(block.first)] = block.sizes
+        values = values.plus(block.values)
         touching = slice(place, place + len(block.contact_voxels))
         voxels[touching] = block.contact_voxels
         nodes[touching] = block.contact_labels - 1 + start
@@ -78,7 +129,14 @@ def join(blocks: Iterable[BlockComponents]) -> JoinTable:
     # Different instances have different first voxels.
     distinct, ids = np.unique(first, return_inverse=True)
     count = len(distinct)
-    return JoinTable((ids + 1).astype(id_dtype(count)), offsets, count)
+    if rule is None or not rule.chooses:
+        return JoinTable((ids + 1).astype(id_dtype(count)), offsets, count, 0, values)
+    sizes = np.zeros(count, np.int64)
+    np.add.at(sizes, ids, parts)
+    kept = rule.kept(sizes)
+    numbers = np.where(kept, np.cumsum(kept), 0)
+    stay = int(np.count_nonzero(kept))
+    return JoinTable(numbers[ids].astype(id_dtype(stay)), offsets, stay, count - stay, values)
 
 
 def _lower_to_first(
