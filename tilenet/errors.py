@@ -90,6 +90,10 @@ class InvalidData(TilenetError):
         return f"{self.what}: {self.problem}. {self.cure}"
 
 
+class WrongValues(InvalidData):
+    """Stored values that cannot mean what they should: another try meets the same."""
+
+
 class GeometryError(TilenetError):
     """Base of errors about boxes, sizes and alignment."""
 

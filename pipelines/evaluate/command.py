@@ -15,21 +15,29 @@ import click
 
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.engine import Runner, open_runner
-from pipelines.evaluate.comparison import FIGURES, Comparison, Judgement, describe
+from pipelines.evaluate.comparison import (
+    BY_BLOCK,
+    BY_SECTION,
+    FIGURES,
+    Comparison,
+    Judgement,
+    describe,
+)
+from pipelines.evaluate.figure_choice import class_names, class_threshold, class_values, say_classes
 from pipelines.evaluate.metadata_checks import check_comparison
 from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
-from pipelines.evaluate.voxel_checks import check_label_range
+from pipelines.evaluate.section_sum import SectionSum
+from pipelines.evaluate.skeletons import follow_skeletons
+from pipelines.evaluate.voxel_checks import check_label_range, say_values
 from pipelines.options import OFFSET, REGION, cluster_options, input_options
 from tilenet._version import __version__
 from tilenet.errors import BlocksFailed, InvalidData, NotEnoughMemory
 from tilenet.geometry import ZYX, BlockGrid
 from tilenet.metrics import (
-    IsbiTally,
-    PairTable,
+    PairTally,
     PairTask,
-    SectionTally,
     SectionTask,
-    SegTally,
+    class_scores,
 )
 from tilenet.planning import PROCESS_BYTES
 from tilenet.volumes import VolumeReference, fingerprint
@@ -40,6 +48,9 @@ SECTION_BYTES = 90
 
 #: Bytes per voxel of a block whose pairs are counted, beside what was read.
 PAIR_BYTES = 32
+
+#: The same, where it is asked in which instances the border lies.
+CENTRE_BYTES = 64
 
 #: Blocks after which their tables are added up, and an evaluation ends in which one failed.
 FOLD = 256
@@ -73,7 +84,8 @@ def _read_figures(
 )  # fmt: skip
 @click.option(
     "--figures", callback=_read_figures,
-    help="isbi, seg, volume, or several with commas; by default isbi, or seg,volume of instances.",
+    help="isbi, seg, volume, objects (3-D), objects2d (by section), classes, or several with "
+    "commas; by default isbi, or seg,volume of instances.",
 )  # fmt: skip
 @click.option("--segmentation", is_flag=True, help="PREDICTION is instances, not probabilities.")
 @click.option(
@@ -82,6 +94,19 @@ def _read_figures(
 )  # fmt: skip
 @click.option("--invert", is_flag=True, help="PREDICTION is the probability of membrane.")
 @click.option("--ignore-voxel-size", is_flag=True, help="Compare whatever the voxel sizes are.")
+@click.option("--ignore", type=int, help="Leave out voxels where TRUTH has this value.")
+@click.option(
+    "--boundary", type=click.IntRange(min=0),
+    help="Leave out pixels of TRUTH so near to another label in the section.",
+)  # fmt: skip
+@click.option("--truth-class", type=int, help="Interior is where TRUTH has this value.")
+@click.option(
+    "--border", type=click.IntRange(min=1),
+    help="Objects count neither way whose centre is within so many pixels of an edge in y or x.",
+)  # fmt: skip
+@click.option(
+    "--skeletons", help="SWC file, folder of them, or CSV (id, z, y, x, parent; nm): run length."
+)
 @click.option("--json", "json_path", help="Write figures and curves here; - is stdout.")
 @click.option("--plot", help="Draw the curves over thresholds here (.png, .pdf, .svg).")
 @cluster_options
@@ -108,7 +133,10 @@ def evaluate(
         problem = "draws figures over thresholds, and there are none of instances"
         raise InvalidData(f"--plot {plot}", problem, "Leave it out.")
     click.echo(describe(comparison), err=True)
-    results = run_evaluation(comparison, cluster)
+    run_length = None
+    if comparison.wanted.skeletons is not None:  # soon known, and first what may be refused
+        run_length = follow_skeletons(comparison, comparison.wanted.skeletons)
+    results = dataclasses.replace(run_evaluation(comparison, cluster), run_length=run_length)
     record = json.dumps(to_dict(comparison, results), indent=2)
     click.echo(record if json_path == "-" else figures_text(results.figures))
     if json_path not in (None, "-"):
@@ -146,9 +174,9 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
         The figures that were asked for.
     """
     cluster = resolve(cluster)
-    by_section = [name for name in comparison.figures if name != "volume"]
+    by_section = BY_SECTION & set(comparison.figures)
     depth = _depth(comparison, cluster) if by_section else 1
-    block = _pair_block(comparison, cluster) if "volume" in comparison.figures else None
+    block = _pair_block(comparison, cluster) if BY_BLOCK & set(comparison.figures) else None
     small, name = comparison.region.size <= SMALL, comparison.predicted.location
     with open_runner(cluster, command="evaluate", output=name, small=small) as runner:
         try:
@@ -180,7 +208,9 @@ def _depth(comparison: Comparison, cluster: ClusterOptions) -> int:
 def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
     """Choose blocks of whole shards, or of whole chunks where shards do not fit into memory."""
     volume, true = comparison.predicted, comparison.true.volume
-    voxel = volume.dtype.itemsize + true.dtype.itemsize + PAIR_BYTES
+    voxel = volume.dtype.itemsize * (volume.channels or 1) + true.dtype.itemsize + PAIR_BYTES
+    if comparison.wanted.border is not None:
+        voxel += CENTRE_BYTES
     allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots
     for block in (volume.write_shape, volume.chunk_shape):
         if math.prod(block) * voxel <= allowed:
@@ -196,20 +226,26 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
         prediction=comparison.prediction,
         truth=comparison.truth,
         run=runner.name,
+        rule=wanted.rule,
         isbi="isbi" in comparison.figures,
         seg="seg" in comparison.figures,
         offset=comparison.true.offset,
+        objects="objects2d" in comparison.figures,
+        border=wanted.border,
         threshold=wanted.threshold,
         invert=wanted.invert,
     )
 
-    def add(total: _Sum, values: Iterable[Any]) -> _Sum:
-        return reduce(_Sum.plus, map(_Sum.of, itertools.chain.from_iterable(values)), total)
+    def add(total: SectionSum, values: Iterable[Any]) -> SectionSum:
+        return reduce(
+            SectionSum.plus, map(SectionSum.of, itertools.chain.from_iterable(values)), total
+        )
 
     # Boxes end at multiples of the depth, so that no chunk of that depth is read twice.
     boxes = list(comparison.region.cut(0, depth))
-    total: _Sum = runner.fold("Evaluate", task, boxes, add, start=_Sum(), group=FOLD)
+    total: SectionSum = runner.fold("Evaluate", task, boxes, add, start=SectionSum(), group=FOLD)
     check_label_range(comparison, total.lowest, total.highest)
+    say_values(comparison, total.lowest, total.highest, total.ignored)
     if total.isbi is not None and total.touching:
         click.echo(
             f"Note: {total.touching} pairs of neighbouring pixels have different labels above "
@@ -222,56 +258,51 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
         isbi=total.isbi,
         seg=total.seg if task.seg else None,
         seg_threshold=wanted.threshold,
+        objects2d=total.objects,
     )
 
 
 def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results) -> Results:
+    wanted, figures = comparison.wanted, comparison.figures
     task = PairTask(
         prediction=comparison.prediction,
         truth=comparison.truth,
         run=runner.name,
         offset=comparison.true.offset,
+        region=comparison.region,
+        rule=wanted.rule,
+        centres=wanted.border is not None,
+        classes=class_values(comparison),
+        threshold=class_threshold(comparison),
+        invert=wanted.invert,
     )
     grid = BlockGrid(comparison.predicted.shape, block, comparison.region)
     boxes = [box.intersect(comparison.region) for box in grid]
 
-    def add(total: PairTable | None, values: Iterable[Any]) -> PairTable:
+    def add(total: PairTally | None, values: Iterable[Any]) -> PairTally:
         before = () if total is None else (total,)
-        return PairTable.pooled(itertools.chain(before, values))
+        return PairTally.pooled(itertools.chain(before, values))
 
-    table: PairTable = runner.fold("Evaluate", task, boxes, add, group=FOLD)
-    names = table.true_sizes()[0]
-    lowest, highest = (int(names[0]), int(names[-1])) if names.size else (0, 0)
-    check_label_range(comparison, lowest, highest)
-    return dataclasses.replace(
-        results,
-        volume_seg=table.seg(),
-        adapted_rand=table.adapted_rand(),
-        information=table.variation_of_information(),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sum:
-    # What is known of the sections so far.
-    isbi: IsbiTally | None = None
-    seg: SegTally = dataclasses.field(default_factory=SegTally)
-    lowest: int = 0
-    highest: int = 0
-    touching: int = 0
-
-    @classmethod
-    def of(cls, tally: SectionTally) -> _Sum:
-        return cls(tally.isbi, tally.seg or SegTally(), tally.lowest, tally.highest, tally.touching)
-
-    def plus(self, other: _Sum) -> _Sum:
-        return _Sum(
-            other.isbi if self.isbi is None or other.isbi is None else self.isbi.plus(other.isbi),
-            self.seg.plus(other.seg),
-            min(self.lowest or other.lowest, other.lowest or self.lowest),
-            max(self.highest, other.highest),
-            self.touching + other.touching,
+    tally: PairTally = runner.fold("Evaluate", task, boxes, add, group=FOLD)
+    table = tally.table
+    check_label_range(comparison, tally.lowest, tally.highest)
+    if not BY_SECTION & set(figures):  # else it was said
+        say_values(comparison, tally.lowest, tally.highest, tally.ignored)
+    if "volume" in figures:
+        results = dataclasses.replace(
+            results,
+            volume_seg=table.seg(),
+            adapted_rand=table.adapted_rand(),
+            information=table.variation_of_information(),
         )
+    if "objects" in figures:
+        objects = tally.objects(comparison.region.shape[1:], wanted.border)
+        results = dataclasses.replace(results, objects=objects)
+    if "classes" in figures:
+        scores = tuple(class_scores(table))
+        say_classes(comparison, scores)
+        results = dataclasses.replace(results, classes=scores, names=class_names(comparison))
+    return results
 
 
 def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
@@ -292,5 +323,10 @@ def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
             "offset": list(comparison.true.offset),
         },
         "region": str(comparison.region),
+        "left_out": {
+            name: value
+            for name in ("ignore", "boundary", "truth_class", "border")
+            if (value := getattr(wanted, name)) is not None
+        },
         **results.to_dict(),
     }

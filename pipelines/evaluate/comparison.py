@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilenet.geometry import ZYX, Box
+from tilenet.metrics import TruthRule
 from tilenet.volumes import Placed, Volume, VolumeReference
 
-#: What can be computed: probabilities by section, instances by section, instances in 3-D.
-FIGURES = ("isbi", "seg", "volume")
+#: What can be computed: probabilities by section; instances by section, in 3-D; whole objects in
+#: 3-D, by section; classes.
+FIGURES = ("isbi", "seg", "volume", "objects", "objects2d", "classes")
+
+#: Those that go section by section, and those that go block by block.
+BY_SECTION, BY_BLOCK = {"isbi", "seg", "objects2d"}, {"volume", "objects", "classes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,16 @@ class Judgement:
         First voxel of the truth, in voxels of the prediction; None goes by the positions stated.
     ignore_voxel_size : bool
         Compare whatever the voxel sizes are.
+    ignore : int or None
+        Value of the truth that says nothing.
+    boundary : int or None
+        Pixels so near to another label of the truth are left out.
+    truth_class : int or None
+        Value of the truth that is interior; None: all above 0.
+    border : int or None
+        Pixels from the edges within which centres of objects count neither way.
+    skeletons : str or None
+        File or folder of skeletons, for the expected run length.
     """
 
     figures: tuple[str, ...] | None = None
@@ -42,6 +57,16 @@ class Judgement:
     region: tuple[tuple[int, int], ...] | None = None
     label_offset: ZYX | None = None
     ignore_voxel_size: bool = False
+    ignore: int | None = None
+    boundary: int | None = None
+    truth_class: int | None = None
+    border: int | None = None
+    skeletons: str | None = None
+
+    @property
+    def rule(self) -> TruthRule:
+        """Which voxels of the truth are judged, and what is interior."""
+        return TruthRule(ignore=self.ignore, boundary=self.boundary, interior=self.truth_class)
 
 
 @dataclass(frozen=True, kw_only=True)

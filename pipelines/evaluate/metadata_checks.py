@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
+from pipelines.evaluate.figure_choice import check_truth_values, chosen_figures
+from pipelines.evaluate.origins import say_origins
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
 from pipelines.outputs import check_whole, open_input, same_size, say_notes
@@ -29,10 +31,11 @@ def check_comparison(
     Comparison
         Samples of both have been read.
     """
-    figures = _chosen_figures(wanted)
     predicted, true = open_input(prediction), open_input(truth)
+    figures = chosen_figures(wanted, predicted)
     _check_truth(true)
-    _check_channel(predicted)
+    check_truth_values(true, wanted)
+    _check_channel(predicted, figures)
     placed = _place(predicted, true, wanted)
     _check_kind(predicted, wanted)
     comparison = Comparison(
@@ -49,35 +52,10 @@ def check_comparison(
     check_whole(predicted, comparison.region, cure)
     check_whole(true, placed.inside(comparison.region))
     check_labels(comparison)
-    if not wanted.segmentation:
+    if not wanted.segmentation and predicted.channels is None:
         check_samples(comparison)
+    say_origins(comparison)
     return comparison
-
-
-def _chosen_figures(wanted: Judgement) -> tuple[str, ...]:
-    if wanted.segmentation:
-        _check_segmentation_options(wanted)
-        return wanted.figures or ("seg", "volume")
-    figures = wanted.figures or ("isbi",) + ("seg",) * (wanted.threshold is not None)
-    if "volume" in figures:
-        problem = "compares instances in 3-D, and the prediction is taken for probabilities"
-        cure = "Make instances of it with 'tilenet label', and give those with --segmentation."
-        raise InvalidData("--figures volume", problem, cure)
-    if ("seg" in figures) != (wanted.threshold is not None):
-        problem = "compares instances, and probabilities become instances above a threshold"
-        cure = "Give both --figures seg and --threshold, or neither."
-        raise InvalidData("--figures seg", problem, cure)
-    return figures
-
-
-def _check_segmentation_options(wanted: Judgement) -> None:
-    given = {"--threshold": wanted.threshold is not None, "--invert": wanted.invert}
-    for option in (name for name, is_given in given.items() if is_given):
-        cure = "Leave out either of them."
-        raise InvalidData(option, "is for probabilities, and --segmentation for instances", cure)
-    if "isbi" in (wanted.figures or ()):
-        problem = "are over thresholds of probabilities, and --segmentation means instances"
-        raise InvalidData("--figures isbi", problem, "Give the prediction they were made of.")
 
 
 def _check_truth(true: Volume) -> None:
@@ -91,13 +69,13 @@ def _check_truth(true: Volume) -> None:
         raise InvalidData(what, problem, cure)
 
 
-def _check_channel(predicted: Volume) -> None:
-    if predicted.channels is None:
+def _check_channel(predicted: Volume, figures: tuple[str, ...]) -> None:
+    if predicted.channels is None or figures == ("classes",):
         return
     names = [str(channel.get("name")) for channel in output_channels(predicted)]
     listed = f" ({', '.join(names)})" if names else ""
     problem = f"has {predicted.channels} channels{listed}, and one is compared with the truth"
-    cure = "Choose that of the interior with --channel."
+    cure = "Choose that of the interior with --channel, or compare all with --figures classes."
     raise InvalidData(f"Prediction {predicted.location}", problem, cure)
 
 
@@ -150,7 +128,7 @@ def _check_kind(predicted: Volume, wanted: Judgement) -> None:
         integers = f"{UINT8.name} ({UINT8.meaning})"
         problem = f"holds {dtype} values, and probabilities are {integers} or floating-point"
         raise InvalidData(what, problem, "If it holds instances, say so with --segmentation.")
-    if is_ours:
+    if is_ours and predicted.channels is None:
         _check_class(predicted, what, wanted)
 
 
@@ -160,7 +138,8 @@ def _check_class(predicted: Volume, what: str, wanted: Judgement) -> None:
         raise InvalidData(what, problem, "Predict with a model of softmax or sigmoid outputs.")
     channels = output_channels(predicted)
     index = predicted.layout.channel or 0
-    if index < len(channels) and channels[index].get("label") == 0 and not wanted.invert:
+    is_background = index < len(channels) and channels[index].get("label") == 0
+    if is_background and not wanted.invert and wanted.truth_class is None:
         problem = (
             f"holds the probability of {channels[index].get('name')!r}, which stands for label 0, "
             "and the truth's interior is what is above 0"

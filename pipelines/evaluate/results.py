@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +14,12 @@ from rich.table import Table
 from tilenet.errors import InvalidData
 from tilenet.metrics import (
     AdaptedRand,
+    ClassScore,
     ErrorCurve,
     InformationVariation,
     IsbiTally,
+    ObjectTally,
+    RunLength,
     ScoreCurve,
     SegTally,
     ThresholdCurve,
@@ -60,6 +63,11 @@ class Results:
     volume_seg: SegTally | None = None
     adapted_rand: AdaptedRand | None = None
     information: InformationVariation | None = None
+    objects: ObjectTally | None = None  # in 3-D
+    objects2d: ObjectTally | None = None  # by section
+    run_length: RunLength | None = None  # of skeletons
+    classes: tuple[ClassScore, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)  # of classes, where they are known
 
     @property
     def figures(self) -> list[Figure]:
@@ -86,7 +94,24 @@ class Results:
             ]
         if self.volume_seg is not None:
             found.append(Figure("seg_3d", "SEG, 3-D", self.volume_seg.score, False))
+        for name, tally in self._tallies.items():
+            found += _object_figures(name, tally)
+        if self.run_length is not None:
+            runs = self.run_length
+            title = f"expected run length, of {runs.longest:.0f} nm at most"
+            found.append(Figure("expected_run_length", title, runs.expected, False, unit="nm"))
+        for score in self.classes:
+            title = f"class {self.names.get(score.value, score.value)}"
+            found += [
+                Figure(f"dice_{score.value}", f"Dice, {title}", score.dice, False),
+                Figure(f"iou_{score.value}", f"IoU, {title}", score.iou, False),
+            ]
         return found
+
+    @property
+    def _tallies(self) -> dict[str, ObjectTally]:
+        found = {"objects": self.objects, "objects2d": self.objects2d}
+        return {name: tally for name, tally in found.items() if tally is not None}
 
     def to_dict(self) -> dict[str, Any]:
         tallies = {"seg": self.seg, "seg_3d": self.volume_seg}
@@ -98,9 +123,17 @@ class Results:
                 if tally is not None
             },
         }
-        if self.isbi is not None:
-            curves = _curves(self.isbi)
+        curves: dict[str, Any] = {} if self.isbi is None else _curves(self.isbi)
+        curves |= {name: tally.curve for name, tally in self._tallies.items()}
+        if curves:
             values["curves"] = {name: asdict(curve) for name, curve in curves.items()}
+        for name, tally in self._tallies.items():
+            at = tally.counts[0]
+            values["instances"][name] = {"true": at.tp + at.fn, "matched": at.tp, "wrong": at.fp}
+        if self.run_length is not None:
+            values["skeletons"] = asdict(self.run_length)
+        if self.classes:
+            values["classes"] = [asdict(score) for score in self.classes]
         return values
 
 
@@ -128,6 +161,22 @@ def _isbi_figures(isbi: IsbiTally) -> list[Figure]:
             "v_info_thinned", "V_Info, thinned", isbi.v_info_thinned, False, at["v_info_thinned"]
         ),
     ]
+
+
+def _object_figures(name: str, tally: ObjectTally) -> list[Figure]:
+    curve = tally.curve
+    where = "3-D" if name == "objects" else "by section"
+    found = []
+    for part, values in (
+        ("f1", curve.f_score), ("precision", curve.precision), ("recall", curve.recall),
+    ):  # fmt: skip
+        title = part.upper() if part == "f1" else part
+        half, mean = f"objects, {title} at IoU 0.5, {where}", "  its mean at 0.5 to 0.95"
+        found += [
+            Figure(f"{name}_{part}_50", half, values[0], False),
+            Figure(f"{name}_{part}", mean, math.fsum(values) / len(values), False),
+        ]
+    return found
 
 
 def figures_text(figures: Sequence[Figure]) -> str:

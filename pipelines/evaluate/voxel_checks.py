@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.evaluate.comparison import Comparison, output_channels
+from pipelines.evaluate.figure_choice import INSTANCES
+from pipelines.outputs import say_notes
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
-from tilenet.metrics import is_inverted, label_range, probabilities
+from tilenet.metrics import TruthRule, check_instances, is_inverted, label_range, probabilities
 from tilenet.networks import UINT8
 
 #: Sections looked at before the work, and pixels of each along y and x.
@@ -26,16 +28,24 @@ def check_labels(comparison: Comparison) -> None:
     It is read until that is known, or :data:`SCANNED` voxels.
     """
     lowest = highest = read = 0
-    needs_two = comparison.figures != ("isbi",)
+    needs_two = bool(INSTANCES & set(comparison.figures))
     for box in comparison.region.cut(0, 1):
         if read and read + box.size > SCANNED:
             return  # what could not be seen now is said at the end
         read += box.size
-        low, high = label_range(comparison.true.read(box))
+        low, high = label_range(_plain(comparison, comparison.true.read(box)))
         lowest, highest = min(low or lowest, lowest or low), max(high, highest)
         if highest and not (needs_two and lowest == highest):
             return
     check_label_range(comparison, lowest, highest)
+
+
+def _plain(comparison: Comparison, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Without what is left out at boundaries, of which one section says nothing.
+    wanted = comparison.wanted
+    truth = TruthRule(ignore=wanted.ignore, interior=wanted.truth_class).judged(labels)
+    check_instances(truth.labels, f"Truth {comparison.true.location}")
+    return truth.labels
 
 
 def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None:
@@ -43,12 +53,15 @@ def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None
 
     ``lowest`` and ``highest`` are the smallest and the largest label above 0; 0 when there is none.
     """
-    what = f"Truth {comparison.true.location}"
+    what, interior = f"Truth {comparison.true.location}", comparison.wanted.truth_class
     if highest == 0:
         problem = f"has no label above 0 in {comparison.region}"
         cure = "Choose a --region with labels, or give labels with a positive value inside cells."
+        if interior is not None:
+            problem = f"has no voxel of class {interior} in {comparison.region}"
+            cure = "Choose a --region that has it, or another --truth-class."
         raise InvalidData(what, problem, cure)
-    if lowest == highest and comparison.figures != ("isbi",):
+    if lowest == highest and INSTANCES & set(comparison.figures):
         problem = (
             f"has no value but {lowest} above 0, so it is a mask, and SEG and the figures in 3-D "
             "compare instances"
@@ -56,19 +69,42 @@ def check_label_range(comparison: Comparison, lowest: int, highest: int) -> None
         raise InvalidData(what, problem, "Make instances of it with 'tilenet label' first.")
 
 
+def say_values(comparison: Comparison, lowest: int, highest: int, ignored: int) -> None:
+    """Say on stderr what is doubtful of the values that the truth was found to hold."""
+    wanted, dtype, notes = comparison.wanted, comparison.true.volume.dtype, []
+    if wanted.ignore is not None and ignored == 0:
+        text = f"No voxel is {wanted.ignore} (--ignore); labels above 0 are {lowest} to {highest}."
+        notes.append(text)
+    largest = np.iinfo(dtype).max if dtype.kind in "iu" else None
+    if wanted.truth_class is None and lowest != highest == largest:
+        notes.append(
+            f"It holds {highest}, the largest value of {dtype}, which counts as a label: if it "
+            f"means unlabelled, leave it out with --ignore {highest}."
+        )
+    say_notes(f"Truth {comparison.true.location}", notes)
+
+
 def check_samples(comparison: Comparison) -> None:
     """Refuse a prediction that is no probability, or that of something else than interior."""
     boxes = _sample_boxes(comparison.region)
     stored = np.concatenate([comparison.predicted.read(box) for box in boxes])
     labels = np.concatenate([comparison.true.read(box) for box in boxes])
+    truth = comparison.wanted.rule.judged(labels)
+    if truth.left_out is not None and truth.left_out.all():
+        return  # nothing to be seen here
     what = f"Prediction {comparison.predicted.location}"
     if stored.dtype == UINT8.name and 0 < stored.max() <= 1:
         problem = f"holds only 0 and 1 where it was looked at, and uint8 means {UINT8.meaning}"
         raise InvalidData(
             what, problem, f"Store a mask as 0 and {UINT8.one}, as bool, or as float."
         )
-    _check_not_classes(comparison, labels)
+    if comparison.wanted.truth_class is None:
+        _check_not_classes(comparison, truth.labels)
     proposal = probabilities(stored, invert=comparison.wanted.invert)
+    if truth.left_out is not None:
+        # Pixels alone tell which is which, wherever they lie.
+        proposal = proposal[~truth.left_out][np.newaxis]
+    labels = truth.labels if truth.left_out is None else truth.labels[~truth.left_out][np.newaxis]
     if not (np.isfinite(proposal).all() and 0.0 <= proposal.min() <= proposal.max() <= 1.0):
         problem = "holds values that are not finite or not within 0 to 1"
         raise InvalidData(
@@ -91,7 +127,7 @@ def _check_not_classes(comparison: Comparison, labels: npt.NDArray[Any]) -> None
     if len(found) > 1 and found <= classes:
         named = ", ".join(str(value) for value in sorted(found))
         problem = f"holds the classes {named}, and everything above 0 would count as interior"
-        cure = "Give labels that are above 0 in the predicted class only."
+        cure = "Say with --truth-class which of them was predicted."
         raise InvalidData(f"Truth {comparison.true.location}", problem, cure)
 
 

@@ -160,6 +160,11 @@ class Prediction(Record):
     test_time_augmentation: Any
     output: Output
     numeric_plan: NumericPlan
+    trained_on: list[Table] | None = None  # what the model's file says of its training
+
+    def determinants(self) -> dict[str, Any]:
+        # The model is known by its digest; what it says of itself decides nothing.
+        return self.model_dump(exclude_unset=True, exclude={"trained_on"})
 
     @property
     def stored_type(self) -> str:

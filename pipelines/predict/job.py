@@ -99,6 +99,26 @@ class Job:
     choices: Choices
 
 
+def trained_on(header: ModelHeader) -> list[dict[str, Any]]:
+    """Say which voxels a model was trained on, as its file has it; empty where it does not."""
+    training: Mapping[str, Any] = header.training
+    volumes = training.get("volumes")
+    if not isinstance(volumes, Mapping):
+        return []
+    held_out = ((training.get("recipe") or {}).get("validation") or {}).get("region")
+    text = None
+    if held_out is not None:
+        text = ",".join(f"{axis}={a}:{b}" for axis, (a, b) in zip(AXES, held_out, strict=True))
+    # What is held out is of the first volume.
+    return [
+        {
+            **{name: volume.get(name) for name in ("raw", "labels", "region")},
+            "held_out": text if number == "0" else None,
+        }
+        for number, volume in volumes.items()
+    ]
+
+
 def provenance(
     job: Job, plan: Plan, *, intensity: GreyRule, facts: Mapping[str, Any], dtype: str
 ) -> Prediction:
@@ -124,7 +144,7 @@ def provenance(
     # A model has one activation; what it gives is bounded, or it is not.
     activation, bounded = outputs[0].activation, outputs[0].is_bounded
     averaged_over = f"{activation} {'probabilities' if bounded else 'scores'}"
-    stated = {
+    stated: dict[str, Any] = {
         "kind": "prediction",
         "model_sha256": job.sha256,
         "input": identify(job.volume),
@@ -151,6 +171,8 @@ def provenance(
             **facts,
         },
     }
+    if volumes := trained_on(job.header):
+        stated["trained_on"] = volumes
     return Prediction.from_attributes(stated)
 
 

@@ -18,7 +18,7 @@ from pipelines.engine import Outcome, RunOptions, Task, ending, run_in_loop, run
 from pipelines.engine.blockwise import WINDOW
 from pipelines.stopping import Stop
 from tests.support.runs import Silent, environment
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WrongValues
 from tilenet.geometry import BlockGrid, Box
 from tilenet.worker import BlockReport
 
@@ -121,6 +121,25 @@ def test_a_block_that_fails_is_tried_again_and_the_others_go_on(run: Run, tmp_pa
         problem.partition(" [")[0] for problem in failed.values()
     }
     assert outcome.retried == 4
+
+
+@dataclass(frozen=True)
+class Wrong(Fail):
+    """Fails on some blocks by what is stored there."""
+
+    def __call__(self, box: Box) -> BlockReport:
+        try:
+            return super().__call__(box)
+        except InvalidData as error:
+            raise WrongValues(error.what, error.problem, error.cure) from error
+
+
+def test_values_that_cannot_change_are_not_tried_again(run: Run, tmp_path: Path) -> None:
+    task = Wrong(str(tmp_path), (BLOCKS[0], BLOCKS[5]))
+    outcome = run(task, iter(BLOCKS), options(retries=2))
+    assert {box for box, _ in outcome.failed} == {BLOCKS[0], BLOCKS[5]}
+    assert [task.attempts(box) for box in BLOCKS] == [1] * len(BLOCKS)
+    assert outcome.retried == 0
 
 
 def test_a_block_that_recovers_counts_as_done(run: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,45 @@ def information_variation(labels: Array, segmentation: Array) -> tuple[float, fl
         both - entropy((i for i, _ in pairs), math.log2),
         both - entropy((j for _, j in pairs), math.log2),
     )
+
+
+def near_boundary(labels: Array, distance: int) -> Array:
+    """Pixels of a section that lie so near to one that has another label beside it, by looking."""
+    height, width = labels.shape
+    edges = []
+    for y, x in np.ndindex(height, width):
+        beside = [(y + dy, x + dx) for dy, dx in CROSS]
+        inside = [(a, b) for a, b in beside if 0 <= a < height and 0 <= b < width]
+        if any(labels[place] != labels[y, x] for place in inside):
+            edges.append((y, x))
+    found = np.zeros(labels.shape, bool)
+    for y, x in np.ndindex(height, width):
+        found[y, x] = any((y - b) ** 2 + (x - a) ** 2 <= distance**2 for b, a in edges)
+    return found
+
+
+def objects(
+    truth: Array, proposed: Array, overlap: Fraction, border: int = 0
+) -> tuple[int, int, int]:
+    """Found, wrong and missed objects of a stack (z, y, x), by sets of voxels."""
+    shape = truth.shape[1:]
+
+    def is_beside(voxels: set[tuple[int, ...]]) -> bool:
+        for axis, size in zip((1, 2), shape, strict=True):
+            centre = Fraction(sum(place[axis] for place in voxels), len(voxels)) + Fraction(1, 2)
+            if centre < border or size - centre < border:
+                return True
+        return False
+
+    true_sets, others = pixels_by_value(truth), pixels_by_value(proposed)
+    matched = {
+        (a, b)
+        for a, voxels in true_sets.items()
+        for b, other in others.items()
+        if Fraction(len(voxels & other), len(voxels | other)) > overlap
+    }
+    counted = [a for a, voxels in true_sets.items() if not is_beside(voxels)]
+    found = sum(a in counted for a, _ in matched)
+    taken = {b for _, b in matched}
+    wrong = sum(b not in taken and not is_beside(voxels) for b, voxels in others.items())
+    return found, wrong, len(counted) - found

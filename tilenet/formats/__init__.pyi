@@ -2,6 +2,8 @@ from .contents import list_arrays as list_arrays
 from .ingest_task import IngestTask as IngestTask
 from .selection import Selection as Selection
 from .selection import translated as translated
+from .skeletons import Skeletons as Skeletons
+from .skeletons import read_skeletons as read_skeletons
 from .source import Source as Source
 from .source import ZarrSource as ZarrSource
 from .source import open_source as open_source

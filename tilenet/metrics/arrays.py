@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, WrongValues
 
 Labels = npt.NDArray[np.integer[Any] | np.bool]
 Proposal = npt.NDArray[np.floating[Any] | np.integer[Any] | np.bool]
@@ -58,13 +58,13 @@ def check_probabilities(proposal: Proposal) -> None:
     # NaN passes through both min and max, so two numbers tell about every voxel.
     lowest, highest = float(proposal.min()), float(proposal.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
-        raise InvalidData(
+        raise WrongValues(
             what="proposal",
             problem="it holds NaN or infinite values",
             cure="Give finite probabilities of interior, 0 to 1.",
         )
     if lowest < 0.0 or highest > 1.0:
-        raise InvalidData(
+        raise WrongValues(
             what="proposal",
             problem=f"its values reach from {lowest:g} to {highest:g}, but thresholds are 0 to 1",
             cure="Scale it to probabilities of interior first (divide an 8-bit map by 255).",
@@ -72,6 +72,14 @@ def check_probabilities(proposal: Proposal) -> None:
 
 
 def check_instances(ids: npt.NDArray[Any], name: str) -> None:
+    """Refuse what cannot be numbers of instances.
+
+    Parameters
+    ----------
+    ids : ndarray
+    name : str
+        What the message calls it.
+    """
     if ids.dtype.kind not in "biu":
         raise InvalidData(
             what=name,
@@ -79,8 +87,10 @@ def check_instances(ids: npt.NDArray[Any], name: str) -> None:
             cure="Give 0 for background and a positive integer for each instance.",
         )
     if ids.dtype.kind == "i" and int(ids.min()) < 0:
-        raise InvalidData(
+        lowest = int(ids.min())
+        raise WrongValues(
             what=name,
-            problem=f"it holds the negative value {int(ids.min())}",
-            cure="Give 0 for background and a positive integer for each instance.",
+            problem=f"it holds the negative value {lowest}",
+            cure="Give 0 for background and a positive integer for each instance; in evaluate, "
+            f"--ignore {lowest} leaves such voxels out of every figure.",
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.metrics.arrays import Counted, Labels
+from tilenet.metrics.arrays import Counted, Labels, Mask
 
 #: Rows of tables that are held before they are added up: more of them, the longer the sum is.
 POOLED_ROWS = 2**20
@@ -38,8 +38,12 @@ class PairTable:
     voxels: Counted
 
     @classmethod
-    def of(cls, labels: Labels, segmentation: Labels) -> PairTable:
+    def of(cls, labels: Labels, segmentation: Labels, left_out: Mask | None = None) -> PairTable:
         true, proposed = labels.ravel(), segmentation.ravel()
+        if left_out is not None:
+            true, proposed = labels[~left_out], segmentation[~left_out]
+        if true.size == 0:
+            return cls(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
         # Neighbours along x mostly belong to one pair: runs are sorted, not voxels.
         changes = (true[1:] != true[:-1]) | (proposed[1:] != proposed[:-1])
         starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
@@ -66,8 +70,13 @@ class PairTable:
         inside = self.true > 0
         return _summed(self.true[inside], self.voxels[inside])
 
-    def seg(self) -> SegTally:
-        """Match instances as the SEG score does."""
+    def proposed_sizes(self) -> tuple[_Numbers, Counted]:
+        """Give the proposed instances, ascending, without background, and the voxels of each."""
+        inside = self.proposed > 0
+        return _summed(self.proposed[inside], self.voxels[inside])
+
+    def seg(self, beside: _Numbers | None = None) -> SegTally:
+        """Match instances as the SEG score does, without the true ones that ``beside`` numbers."""
         inside = (self.true > 0) & (self.proposed > 0)
         names, sizes = self.true_sizes()
         true_size = sizes[np.searchsorted(names, self.true[inside])]
@@ -77,6 +86,9 @@ class PairTable:
         # More than half of a true instance: at most one proposed instance can have that.
         matched = 2 * shared > true_size
         union = true_size + proposed_size - shared
+        if beside is not None:
+            matched &= ~np.isin(self.true[inside], beside)
+            names = names[~np.isin(names, beside)]
         return SegTally(math.fsum(shared[matched] / union[matched]), int(matched.sum()), len(names))
 
     def adapted_rand(self) -> AdaptedRand:
@@ -85,7 +97,7 @@ class PairTable:
         paired = inside & (self.proposed > 0)
         missed = self.voxels[inside & (self.proposed == 0)]
         # Divided by all voxels, as the official code has it: next to nothing.
-        single = int(missed.sum()) / int(self.voxels.sum())
+        single = int(missed.sum()) / max(1, int(self.voxels.sum()))
         true = _square_sum(self.true_sizes()[1])
         proposed = _square_sum(_summed(self.proposed[paired], self.voxels[paired])[1]) + single
         both = _square_sum(self.voxels[paired]) + single
@@ -181,6 +193,8 @@ def _pooled(parts: Sequence[PairTable]) -> PairTable:
 
 def _collected(true: _Numbers, proposed: _Numbers, voxels: npt.NDArray[Any]) -> PairTable:
     """Sort pairs, and add up those that are equal."""
+    if true.size == 0:
+        return PairTable(true, proposed, voxels)
     order = np.lexsort((proposed, true))
     true, proposed = true[order], proposed[order]
     is_new = (true[1:] != true[:-1]) | (proposed[1:] != proposed[:-1])

@@ -1,0 +1,57 @@
+"""Where prediction and truth come from, as far as their provenance says: doubts, for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.evaluate.comparison import Comparison
+from pipelines.outputs import say_notes
+from tilenet.geometry import Box, zyx
+from tilenet.volumes import fingerprint
+
+
+def say_origins(comparison: Comparison) -> None:
+    """Say on stderr what makes the figures say less than they seem to."""
+    predicted, true = comparison.predicted, comparison.true
+    if true.location == predicted.location:
+        say_notes(true.location, ["Prediction and truth are the same volume."])
+    elif comparison.true.volume.attributes.get("kind") == "prediction":
+        say_notes(true.location, ["This truth is a prediction that tilenet made."])
+    for box in _trained(comparison):
+        note = f"The model was trained on {box} of this volume, so the figures flatter it there."
+        say_notes(predicted.location, [note])
+
+
+def _trained(comparison: Comparison) -> Iterator[Box]:
+    """Give the parts of the region that the model was trained on."""
+    attributes = comparison.predicted.attributes
+    volumes = attributes.get("trained_on")
+    if not isinstance(volumes, list) or not isinstance(attributes.get("input"), Mapping):
+        return
+    raw, labels = _fingerprint_of(attributes["input"]), fingerprint(comparison.true.volume)
+    for volume in volumes:
+        if not isinstance(volume, Mapping):
+            continue
+        if raw != volume.get("raw") and labels != volume.get("labels"):
+            continue
+        seen, held_out = _box(volume.get("region")), _box(volume.get("held_out"))
+        part = None if seen is None else seen.intersect(comparison.region)
+        if part is not None and part.size and not (held_out and held_out.contains(part)):
+            yield part
+
+
+def _fingerprint_of(identity: Mapping[str, Any]) -> str:
+    # As of the volume itself: tilenet.volumes.fingerprint.
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
+
+
+def _box(text: Any) -> Box | None:
+    numbers = re.fullmatch(r"z=(\d+):(\d+),y=(\d+):(\d+),x=(\d+):(\d+)", str(text))
+    if numbers is None:
+        return None
+    ends = [int(n) for n in numbers.groups()]
+    return Box(zyx(ends[::2]), zyx(ends[1::2]))
