@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,6 +49,15 @@ def chosen_figures(wanted: Judgement, predicted: Volume) -> tuple[str, ...]:
 
 #: What is computed of instances where a border is given.
 _BORDERED = ("seg", "objects2d")
+
+
+def with_threshold(wanted: Judgement, predicted: Volume) -> Judgement:
+    """Make instances of a prediction of ours at the default, where they are asked for."""
+    by_section = {"seg", "objects2d"} & set(wanted.figures or ())
+    is_ours = predicted.attributes.get("kind") == "prediction"
+    if wanted.threshold is None and by_section and is_ours and not wanted.segmentation:
+        return replace(wanted, threshold=DEFAULT_THRESHOLD)
+    return wanted
 
 
 def _check_segmentation(figures: tuple[str, ...], wanted: Judgement) -> None:

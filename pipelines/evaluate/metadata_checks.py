@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
-from pipelines.evaluate.figure_choice import check_truth_values, chosen_figures
+from pipelines.evaluate.figure_choice import check_truth_values, chosen_figures, with_threshold
 from pipelines.evaluate.origins import say_origins
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
@@ -32,6 +32,7 @@ def check_comparison(
         Samples of both have been read.
     """
     predicted, true = open_input(prediction), open_input(truth)
+    wanted = with_threshold(wanted, predicted)
     figures = chosen_figures(wanted, predicted)
     _check_truth(true)
     check_truth_values(true, wanted)

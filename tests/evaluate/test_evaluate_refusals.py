@@ -223,6 +223,19 @@ def test_scores_without_bounds_are_refused(
     assert "scores without bounds" in refused(tmp_path, capsys, path, LABELS, *TWO)
 
 
+def test_probabilities_of_ours_become_instances_at_a_half(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = prediction_of_ours(tmp_path / "p.zarr", GREY, [{"name": "interior", "label": 255}])
+    truth = store_volume(tmp_path / "truth.zarr", LABELS)
+    command = ["evaluate", path, truth, *TWO, "--figures", "seg"]
+    assert cli.run(command) == 0
+    shown = capsys.readouterr().out
+    assert cli.run([*command, "--threshold", "0.5"]) == 0
+    assert shown == capsys.readouterr().out
+    assert "0.5" in shown
+
+
 def test_probabilities_of_ours_are_no_instances(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,8 +77,8 @@ class SectionTask:
     rule: TruthRule
     isbi: bool
     seg: bool
-    offset: ZYX = (0, 0, 0)
     objects: bool = False
+    offset: ZYX = (0, 0, 0)
     threshold: float | None = None
     invert: bool = False
     border: int | None = None
@@ -183,12 +183,12 @@ class PairTask:
     ----------
     prediction, truth : VolumeReference
     run : str
-    offset : tuple of int
-        First voxel of the truth, in voxels of the prediction, (z, y, x).
     region : Box
         All that is compared: what a block sees around itself, and where the border lies.
     rule : TruthRule
         Which voxels are judged.
+    offset : tuple of int
+        First voxel of the truth, in voxels of the prediction, (z, y, x).
     centres : bool
         Say where instances lie.
     classes : tuple of int or None
