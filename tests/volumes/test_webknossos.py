@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,9 @@ def test_shards_are_sampled_where_the_layer_lies(dataset: Path) -> None:
 def test_outputs_of_a_layer_are_sound_and_lie_where_it_does(dataset: Path, tmp_path: Path) -> None:
     options = IngestOptions(chunk=(16, 32, 64), shard=(16, 32, 64))
     run_ingest(open_source(f"{dataset}/color"), str(tmp_path / "em.zarr"), options, LOCAL)
-    rule = label_rule(
-        per_section=False, connectivity=None, threshold=128.0, invert=False, by_value=False
+    rule = replace(
+        label_rule(per_section=False, connectivity=None, invert=False, by_value=False),
+        threshold=128.0,
     )
     stores = StorageOptions(chunk=(16, 32, 64), shard=(16, 32, 64))
     reference = VolumeReference(f"{dataset}/color/1")
