@@ -278,6 +278,20 @@ def test_sizes_are_listed_in_the_order_of_the_axes(tmp_path: Path) -> None:
     check(open_volume(str(tmp_path / "g")), (50, 8, 4), None)
 
 
+def test_sizes_that_fit_the_dimension_names_are_no_doubt(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        str(tmp_path / "a"), data=DATA[None], dimension_names=["channel", "z", "y", "x"]
+    )
+    array.attrs["voxel_size"] = [1, 50, 8, 4]
+    check(open_volume(str(tmp_path / "a")), (50, 8, 4), None)
+
+
+def test_a_group_says_what_its_only_array_does_not(tmp_path: Path) -> None:
+    group = zarr.create_group(str(tmp_path), attributes={"resolution": [50, 8, 4]})
+    group.create_array("raw", data=DATA, attributes={"axis_names": ["z", "y", "x"]})
+    check(open_volume(str(tmp_path)), (50, 8, 4), None)
+
+
 def test_axes_given_against_an_image_are_said(tmp_path: Path) -> None:
     path = write(tmp_path, image(), values=DATA.T)
     volume = open_volume(path, axes="xyz")

@@ -276,11 +276,14 @@ def _found(
 ) -> Found:
     own = attributes_of(location, array)
     of_image = image.axes if image is not None else None
-    stated = stated_geometry(own, array.ndim, of_image or (axes and axes.lower()))
+    stated = stated_geometry(own, array.ndim)
     named = name_axes(location, array, of_image=of_image, stated=stated, given=axes)
     names = named.letters
-    if image is None and not stated.axes:
-        stated = _sized(own, beside, names, stated)
+    # Again, for values are listed in the order of the axes. The group's count where the array
+    # states nothing.
+    stated = stated_geometry(own, array.ndim, names)
+    if image is None and stated.voxel_size is None and not stated.notes:
+        stated = stated_geometry(beside, array.ndim, names)
     sizes = dict(zip(names, array.shape, strict=True))
     if sizes.get("t", 1) != 1:
         cure = "Store one time point per volume"
@@ -304,19 +307,6 @@ def _found(
     layout = replace(layout, notes=(*named.notes, *layout.notes))
     provenance = _mapping(beside.get("tilenet")) if image is not None else {}
     return Found(array, layout, provenance)
-
-
-def _sized(
-    own: Mapping[str, Any],
-    beside: Mapping[str, Any],
-    names: tuple[str, ...],
-    stated: StatedGeometry,
-) -> StatedGeometry:
-    # Values are listed in the order of the axes; the group's count where the array's say nothing.
-    found = stated_geometry(own, len(names), names)
-    if found.voxel_size is None and not found.notes:
-        found = stated_geometry(beside, len(names), names)
-    return replace(found, notes=tuple(dict.fromkeys((*stated.notes, *found.notes))))
 
 
 def _channel(location: str, count: int | None, channel: int | None) -> int | None:
