@@ -39,8 +39,8 @@ def validate(model: type[M], values: Mapping[str, Any], where: str, refusal: Ref
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(model, e["loc"], e["msg"], e["input"]) for e in error.errors()]
-        raise refusal(where, tuple(map(brief, problems))) from error
+        problems = (_problem(model, e["loc"], e["msg"], e["input"]) for e in error.errors())
+        raise refusal(where, tuple(problems)) from error
 
 
 def brief(text: str) -> str:
@@ -64,7 +64,7 @@ def _problem(model: type[BaseModel], place: Sequence[int | str], message: str, v
     if not name:  # said of several keys at once
         return message
     if "Extra inputs" not in message:
-        return f"{name} = {value!r}: {message[:1].lower()}{message[1:]}"
+        return f"{name} = {brief(repr(value))}: {message[:1].lower()}{message[1:]}"
     part: Any = model if len(place) == 1 else model.model_fields[str(place[0])].annotation
     known = list(part.model_fields)
     near = difflib.get_close_matches(str(place[-1]), known, n=1)

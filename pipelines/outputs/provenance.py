@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipelines.outputs.records import KINDS, Record
-from tilenet.errors import InvalidData, OutputExists
+from tilenet.errors import InvalidData, OutputExists, one_line
 from tilenet.volumes import Bounds, Volume, attributes_of
 from tilenet.volumes.stores import open_node
 
@@ -72,9 +72,9 @@ def _words(entry: Mapping[str, Any]) -> str:
     name = ".".join(map(str, entry["loc"]))
     if entry["type"] == "missing":
         return f"{name} is missing"
-    value = repr(entry["input"])
+    value = one_line(repr(entry["input"]), 60)
     problem = entry["msg"].split(" or instance of ")[0]  # a class of ours says nothing to a user
-    return f"{name} = {value[:60]}: {problem[:1].lower()}{problem[1:]}"
+    return f"{name} = {value}: {problem[:1].lower()}{problem[1:]}"
 
 
 def bounds_of(volume: Volume) -> Bounds | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -72,6 +73,39 @@ def ome04(path: Path) -> None:
     group.attrs.put({"multiscales": [{**image, "version": "0.4"}]})
 
 
+def near_ome(folder: Path) -> None:
+    """OME-Zarr 0.3, 0.6 and OpenOrganelle's, and an array with attributes of funlib and N5."""
+    sizes = {"type": "scale", "scale": [50.0, 4.0, 4.0]}
+    moves = {"type": "translation", "translation": [25.0, 2.0, 2.0]}
+    steps = {"type": "sequence", "transformations": [sizes, moves], "output": {"name": "a"}}
+    system = {"name": "a", "axes": [{"name": n, "type": "space", "unit": "um"} for n in "zyx"]}
+    place: dict[str, Any] = {
+        "axes": list("zyx"), "units": ["nm"] * 3, "scale": [50, 4, 4], "translate": [0, 2, 2],
+    }  # fmt: skip
+    images: dict[str, dict[str, Any]] = {
+        "0.3": {"axes": list("zyx"), "datasets": [{"path": "s0"}]},
+        "0.6": {
+            "coordinateSystems": [system],
+            "datasets": [{"path": "s0", "coordinateTransformations": [steps]}],
+        },
+        "0.4": {"datasets": [{"path": "s0", "transform": place}]},
+    }
+    for version, image in images.items():
+        group = zarr.create_group(folder / f"near{version}.zarr", zarr_format=2)
+        group.create_array("s0", data=values(), chunks=(2, 10, 24))
+        group.attrs["multiscales"] = [{"version": version, **image}]
+    stated = zarr.create_array(
+        folder / "stated.zarr", data=values(), chunks=(2, 10, 24), zarr_format=2
+    )
+    stated.attrs.update(
+        {
+            "transform": place, "voxel_size": [50, 4, 4], "offset": [0, 8, 8], "units": ["nm"] * 3,
+            "axis_names": list("zyx"), "downsamplingFactors": [1, 1, 1],
+            "pixelResolution": {"dimensions": [4, 4, 50], "unit": "nm"},
+        }
+    )  # fmt: skip
+
+
 def arrays(folder: Path) -> None:
     """Plain arrays: Zarr v3 and v2, of chunks and of codecs that are read in other ways."""
     for name, form, dtype in (("v3", 3, "uint8"), ("v2", 2, "uint8"), ("big", 3, ">u2")):
@@ -113,6 +147,7 @@ def make_seeds(folder: Path) -> None:
     """Write them all; the outputs of commands are written by the targets that go on with them."""
     ours(folder / "ours.zarr")
     ome04(folder / "ome04.zarr")
+    near_ome(folder)
     arrays(folder)
     images(folder)
     network = random_network(ARCHITECTURES["planar"])

@@ -232,6 +232,10 @@ def ingest_zarr(path: Path) -> None:
         run_ingest(source, str(output), IngestOptions(chunk=BLOCK, shard=BLOCK), LOCAL)
 
 
+def is_attributes(path: Path) -> bool:
+    return path.name == ".zattrs"
+
+
 def is_shard(path: Path) -> bool:
     return path.suffix == "" and not path.name.startswith(".")
 
@@ -239,6 +243,10 @@ def is_shard(path: Path) -> bool:
 TARGETS: dict[str, Target] = {
     "OME-Zarr 0.5": Target("ours.zarr", read_volume, 12, lambda p: p.suffix == ".json"),
     "OME-Zarr 0.4": Target("ome04.zarr", read_plain, 10),
+    "OME-Zarr 0.3": Target("near0.3.zarr", read_plain, 2, is_attributes),
+    "OME-Zarr 0.6": Target("near0.6.zarr", read_plain, 3, is_attributes),
+    "OpenOrganelle": Target("near0.4.zarr", read_plain, 3, is_attributes),
+    "attributes": Target("stated.zarr", read_plain, 3, is_attributes),
     "Zarr v3": Target("v3.zarr", read_plain, 8),
     "Zarr v2": Target("v2.zarr", read_plain, 8),
     "Zarr, big-endian": Target("big.zarr", read_plain, 4),

@@ -82,6 +82,11 @@ STATED: dict[str, tuple[dict[str, Any], int, str | None, Any, Any]] = {
         {"multiScale": True, "resolution": [4, 8, 50], "offset": [1, 2, 3]},
         3, None, (50, 8, 4), (3, 2, 1),
     ),
+    "funlib beside N5": (
+        {"axis_names": ["z", "y", "x"], "voxel_size": [50, 8, 4], "offset": [1, 2, 3],
+         "pixelResolution": {"dimensions": [4, 8, 50], "unit": "nm"}},
+        3, "zyx", (50, 8, 4), (1, 2, 3),
+    ),
     "N5, with axes": (
         {"axes": ["x", "y", "z", "c"], "units": ["um", "um", "um", ""], "multiScale": True,
          "resolution": [0.004, 0.008, 0.05, 1]},

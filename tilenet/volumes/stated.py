@@ -89,6 +89,7 @@ class _Table:
         self.values = {name: plain(attributes[name]) for name in _READ if name in attributes}
         self.notes: list[str] = []
         self.contradiction: tuple[str, ...] = ()
+        self.listed: tuple[str, ...] | None = None  # the axes that are named, in their own order
         self.of_n5 = any(name in self.values for name in _OF_N5)
         transform = self.values.get("transform")
         self.transform: dict[str, Any] = transform if isinstance(transform, dict) else {}
@@ -129,6 +130,8 @@ class _Table:
             names = names_in(value)
             letters = letters_of(names)
             if are_axes(letters, ndim):
+                if attribute != "transform":  # which has lists of its own
+                    self.listed = self.listed or letters
                 read[attribute] = self._in_array_order(attribute, letters)
             elif not names or not all(NUMBERED.fullmatch(name) for name in names):
                 self._pass_over(attribute, "it does not name each axis t, c, z, y or x")
@@ -151,6 +154,8 @@ class _Table:
 
     def _order(self, ndim: int, axes: Sequence[str] | None) -> tuple[str, ...]:
         # In which order values are listed, one per axis.
+        if self.listed is not None:
+            return self.listed
         known = self.names or (None if axes is None else tuple(axes))
         known = known or tuple("zyx"[-ndim:])
         return known[::-1] if self.of_n5 else known
@@ -165,7 +170,7 @@ class _Table:
         if letters is None or not values:
             self._pass_over(name, "it does not list a number for each of z, y and x")
             return None
-        if self.of_n5:
+        if self.of_n5 and self.listed is None:
             said = say(letter for letter in letters if letter in "zyx")
             self.notes.append(f"Its attribute {name!r} is taken in the order {said}, as N5 has it.")
         units = self._units(self.values.get("units", self.values.get("unit")), letters)

@@ -277,14 +277,14 @@ def open_volume(
     Parameters
     ----------
     location : str
-        Local path or URL of an OME-Zarr group (0.5 or 0.4), of one of its levels, or of a plain
-        Zarr array (v3 or v2).
+        Local path or URL of an OME-Zarr group (0.1 to 0.5, and what is plain of 0.6), of one of its
+        levels, or of a plain Zarr array (v3 or v2).
     level : str, optional
         Path or index of a pyramid level; the finest by default.
     channel : int, optional
         Channel to read; without it all channels are.
     axes : str, optional
-        Meaning of the stored axes, for example "czyx", where the metadata do not say.
+        Meaning of the stored axes, for example "czyx", where the metadata do not say or are wrong.
 
     Returns
     -------
