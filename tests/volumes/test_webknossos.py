@@ -138,6 +138,18 @@ def test_magnifications_are_levels(tmp_path: Path) -> None:
         open_volume(f"{root}/color", level="9")
 
 
+def test_layers_may_be_channels_of_one_array(tmp_path: Path) -> None:
+    root = tmp_path / "em"
+    both = np.zeros((2, 64, 64, 128), np.uint8)
+    both[(slice(None), *Box(START, zyx(np.add(START, SHAPE))).slices)] = TRUTH, 255 - TRUTH
+    zarr.create_array(root / "both" / "0", data=both.transpose(0, 3, 2, 1))
+    mags = [{"mag": [1, 1, 1], "path": "./both/0", "channelIndex": i} for i in range(2)]
+    describe(root, *[layer(f"channel{i}", mags=mags[i : i + 1]) for i in range(2)])
+    np.testing.assert_array_equal(stored(open_volume(f"{root}/channel1")), 255 - TRUTH)
+    np.testing.assert_array_equal(stored(open_volume(f"{root}/channel1", channel=0)), TRUTH)
+    np.testing.assert_array_equal(stored(open_volume(f"{root}/both/0")), [TRUTH, 255 - TRUTH])
+
+
 def test_several_layers_are_not_chosen_from(dataset: Path) -> None:
     describe(dataset, layer(), layer("segmentation"))
     write(dataset, "segmentation")

@@ -11,7 +11,7 @@ import json
 import math
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume, one_line
@@ -125,9 +125,13 @@ def _layer_in(root: str, text: bytes, below: str) -> Layer | None:
         layers = {str(layer["name"]): layer for layer in stated["dataLayers"]}
         if not below:
             below = _only(root, tuple(layers))
+        found = {name: tuple(_magnifications(root, name, layers[name])) for name in layers}
+        here = [mag for mags in found.values() for mag in mags if mag.location == f"{root}/{below}"]
         for name, layer in layers.items():
-            mags = tuple(_magnifications(root, name, layer))
-            chosen = [mag for mag in mags if mag.location == f"{root}/{below}"]
+            mags = found[name]
+            # An array that several layers share, a channel each, is no layer's own.
+            own = [mag for mag in here if mag in mags]
+            chosen = [replace(mag, channel=None) if len(here) > 1 else mag for mag in own]
             if below == name or chosen:
                 _check_format(f"{root}/{below}", layer)
                 if not mags:
