@@ -109,6 +109,23 @@ def test_what_is_doubtful_of_the_stored_input_is_refused_when_strict(
     assert str(refused.value).startswith(note.removeprefix("Warning: "))
 
 
+def test_a_unit_that_is_not_understood_is_refused_when_strict(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store_volume(folder / "furlongs.zarr", grey_values(SHAPE), voxel_size=SIZE)
+    group = zarr.open_group(path, mode="r+")
+    stated: Any = group.attrs.asdict()
+    for axis in stated["ome"]["multiscales"][0]["axes"]:
+        axis["unit"] = "furlong"
+    group.attrs.put(stated)
+    job(folder, "furlongs")
+    said = capsys.readouterr().err
+    assert "furlong" in said.splitlines()[0]
+    assert "No voxel size is stated, and the model was trained on" in said
+    with pytest.raises(InvalidData, match=r"furlong.*--strict"):
+        job(folder, "furlongs", strict=True)
+
+
 @pytest.mark.parametrize("command", ["predict", "plan"])
 def test_both_commands_refuse_before_any_work(
     folder: Path, capsys: pytest.CaptureFixture[str], command: str

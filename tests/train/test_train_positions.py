@@ -204,3 +204,21 @@ def test_a_raw_volume_that_states_no_voxel_size_where_others_do_is_said(
     # One of the two states a position, and they are of one shape.
     assert f"all.zarr: They are taken to lie where {path} does (500, 40, 80 nm and none)." in said
     assert volume.region == Box.of_shape(SHAPE)
+
+
+def test_labels_as_cremi_states_them_lie_where_their_offset_says(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A resolution of both, an offset of the labels alone: the raw volume begins at 0.
+    stored = {"raw": synthetic_em(SHAPE, seed=3).raw, "ids": truth()[CROP.slices]}
+    group = zarr.create_group(str(folder / "cremi.zarr"), zarr_format=2)
+    for name, values in stored.items():
+        group.create_array(name, data=values).attrs["resolution"] = [50, 4, 4]
+    group["ids"].attrs["offset"] = [100, 80, 96]
+    source, labels = (VolumeReference(str(folder / "cremi.zarr" / name)) for name in stored)
+    options = TrainingOptions(output=str(folder / "m.safetensors"), changes=PLAIN)
+    volume = prepare(source, labels, options).volumes[0]
+    assert volume.region == CROP
+    assert np.array_equal(volume.labels.read(CROP), truth()[CROP.slices])
+    said = "raw states no position, so it is taken to begin at 0."
+    assert said in capsys.readouterr().err
