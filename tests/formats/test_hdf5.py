@@ -169,6 +169,17 @@ def test_statements_that_are_not_understood(tmp_path: Path) -> None:
         assert open_source(write(tmp_path / "em.h5", TRUTH, dims=value)).notes == ()
 
 
+def test_axes_that_a_group_states_for_its_datasets(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "em.h5", "w") as file:
+        file["entry/raw"] = stored("xyz")
+        file["entry/own"] = TRUTH
+        file["entry/own"].attrs["axes"] = "zyx"
+        file["entry"].attrs["axes"] = ["x", "y", "z"]
+        file.attrs["axis_order"] = "y,x"
+    check(open_source(f"{tmp_path}/em.h5:/entry/raw"), TRUTH)
+    check(open_source(f"{tmp_path}/em.h5:/entry/own"), TRUTH)
+
+
 # --- voxel sizes and positions ---------------------------------------------------------------
 
 NM = (50.0, 6.0, 4.0)
@@ -283,3 +294,17 @@ def test_links_are_followed_and_named_where_they_lead_nowhere(tmp_path: Path) ->
     check(open_source(f"{tmp_path}/em.h5"), TRUTH)
     (tmp_path / "part.h5").unlink()
     refused(f"{tmp_path}/em.h5:/whole", r"a link to part\.h5, which is missing")
+
+
+def test_what_is_not_stored_is_refused_or_counted(tmp_path: Path) -> None:
+    path = tmp_path / "em.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("none", SHAPE, "u1", chunks=(1, 33, 50), fillvalue=9)
+        file.create_dataset("late", SHAPE, "u1")
+        file.create_dataset("some", SHAPE, "u1", chunks=(1, 33, 50))[:3] = 1
+        file.create_dataset("most", SHAPE, "u1", chunks=(1, 33, 50))[:4] = 1
+    refused(f"{path}:/none", "never written, so that every voxel would read as 9")
+    refused(f"{path}:/late", "never written")
+    note = "3 of 7 chunks are stored; what is not reads as 0."
+    assert open_source(f"{path}:/some").notes == (note,)
+    assert open_source(f"{path}:/most").notes == ()

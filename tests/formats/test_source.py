@@ -212,6 +212,8 @@ def test_axes_that_could_mean_several_things(tmp_path: Path) -> None:
     ambiguous(path, "has several time points", axes="tzyx")
     tifffile.imwrite(path, values[0], photometric="minisblack", metadata={"axes": "TYX"})
     ambiguous(path, "if these are sections: --axes zyx")
+    note = "--axes zyx is used; the file states tyx."
+    assert open_source(str(path), axes="zyx").notes == (note,)
     tifffile.imwrite(path, values, photometric="minisblack")
     ambiguous(path, r"unknown meaning \(q=3, q=4, y=5, x=6\).*--axes czyx")
     for axes, match in [("zyx", "4 axes, but --axes names 3"), ("tcyx", "several time points")]:

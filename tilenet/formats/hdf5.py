@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from tilenet.formats.imaris import imaris, imaris_channel_names, is_imaris
 
 #: Read-only file systems and some network ones refuse locks.
 _LOCKING = "best-effort"
+
+#: A smaller share of stored chunks is few.
+FEW = 0.5
 
 # HDF5 lets in one thread at a time anyhow, and closing a file must not close it under another.
 _lock = threading.Lock()
@@ -73,6 +77,7 @@ def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) ->
         _check_dataset(path, name, file[name])
     dataset = file[names[0]]
     written = _written(path, file, names[0], dataset)
+    few = _few_chunks(dataset, written.sizes or dataset.shape)
     stated = stated_axes(dataset)
     step = -1 if written.column_major else 1
     axes = stated.names[::step] if stated.names else written.names
@@ -89,7 +94,7 @@ def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) ->
         axes,
         written.voxel_size or place.voxel_size,
         written.translation or place.translation,
-        (*notes, *written.notes, *stated.notes, *place.notes),
+        (*notes, *few, *written.notes, *stated.notes, *place.notes),
         channels=imaris_channel_names(file, names) if len(names) > 1 else (),
         contradiction=stated.contradiction,
     )
@@ -110,6 +115,22 @@ def _check_dataset(path: str, name: str, dataset: Any) -> None:
     check_values(location, sizes, dataset.dtype)
     _check_filters(location, dataset)
     _check_virtual(location, dataset)
+    kept_elsewhere = dataset.is_virtual or dataset.external
+    if not kept_elsewhere and dataset.id.get_storage_size() == 0:
+        fill = dataset.fillvalue
+        problem = f"was never written, so that every voxel would read as {fill}"
+        raise UnreadableVolume(location, problem, f"Write it again, also if all are {fill}")
+
+
+def _few_chunks(dataset: Any, sizes: Sequence[int]) -> Sequence[str]:
+    if dataset.chunks is None or dataset.is_virtual:
+        return ()
+    total = math.prod(math.ceil(n / c) for n, c in zip(sizes, dataset.chunks, strict=True))
+    found = dataset.id.get_num_chunks()
+    if found >= FEW * total:
+        return ()
+    rest = f"what is not reads as {dataset.fillvalue}"
+    return (f"{found:,} of {total:,} chunks are stored; {rest}.",)
 
 
 def _check_filters(location: str, dataset: Any) -> None:

@@ -60,6 +60,8 @@ def stated_axes(dataset: Any) -> StatedAxes:
         else:
             statements[source] = "".join(map(axis_letter, found))
             notes += _unknown(source, found, dataset.shape)
+    if not statements and not notes:
+        statements = dict(_of_groups(dataset))
     several = {_significant(names, dataset.shape) for names in statements.values()}
     if len(several) > 1:
         said = tuple(f"{source}: {names}" for source, names in statements.items())
@@ -145,6 +147,16 @@ def _table(value: object) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _of_groups(dataset: Any) -> Iterator[tuple[str, str]]:
+    # What is said of a whole group holds for those of its datasets that it fits.
+    for group in (dataset.parent, dataset.file):
+        for name, value in _readable(group.attrs):
+            found = words(value) if name.lower() in NAMING else None
+            letters = "".join(map(axis_letter, found or ()))
+            if len(letters) == dataset.ndim and {"y", "x"} <= set(letters):
+                yield f"{name} of {group.name}", letters
 
 
 def _readable(attributes: Any) -> Iterator[tuple[str, Any]]:
