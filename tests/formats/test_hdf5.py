@@ -165,7 +165,7 @@ def test_statements_that_are_not_understood(tmp_path: Path) -> None:
     assert source.notes == ("axes calls an axis 'theta'; it is taken as z.",)
     scan = "scan_y, scan_x, detector_y"
     ambiguous(write(tmp_path / "em.h5", TRUTH, axis_order=scan), "axes of unknown meaning")
-    for value in (np.arange(3), h5py.Empty("f"), "{", ""):
+    for value in (np.arange(3), h5py.Empty("f"), "{", "", ["d0", "d1", "dim_2"]):
         assert open_source(write(tmp_path / "em.h5", TRUTH, dims=value)).notes == ()
 
 

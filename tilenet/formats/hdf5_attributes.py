@@ -25,6 +25,9 @@ NAMING = (
 #: Attributes of N5, which lists axes backwards; its library writes HDF5 too.
 _OF_N5 = {"n5", "pixelresolution", "downsamplingfactors", "multiscale"}
 
+#: Names that libraries give to axes of which they know nothing: dim_0, d1, c0^.
+_NUMBERED = re.compile(r"[a-z_]*\d+\^?", re.I)
+
 _WORDS = {
     **{letter: letter for letter in "tcszyx"},
     **dict.fromkeys(("channel", "channels"), "c"),
@@ -49,6 +52,8 @@ def stated_axes(dataset: Any) -> StatedAxes:
     notes: list[str] = []
     backwards = not _OF_N5.isdisjoint(map(str.lower, dataset.attrs))
     for source, found in _statements(dataset):
+        if all(_NUMBERED.fullmatch(word) for word in found):
+            continue
         if backwards and source.lower() in NAMING and found[0].lower() == "x":
             found = found[::-1]
             notes.append(f"{source} is read backwards, as N5 writes it: {' '.join(found)}.")
