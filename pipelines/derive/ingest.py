@@ -77,6 +77,10 @@ class IngestOptions(StorageOptions):
               help="Type to store; a value that it cannot hold exactly is refused.")  # fmt: skip
 @storage_options
 @input_options
+@click.option("--series", type=click.IntRange(0), help="Image to read of several in a TIFF file.")
+@click.option("--missing", type=click.Choice(["skip", "repeat", "blank"]),
+              help="What stands for sections whose numbers are missing in a folder: nothing, "
+              "the section before, or zeros.")  # fmt: skip
 @cluster_options
 @overwrite_option
 def ingest(
@@ -85,6 +89,8 @@ def ingest(
     level: str | None,
     channel: int | None,
     axes: str | None,
+    series: int | None,
+    missing: str | None,
     cluster: ClusterOptions,
     **options: Any,
 ) -> int:
@@ -97,7 +103,9 @@ def ingest(
     with --axes yxc.
     """
     chosen = IngestOptions(**options)
-    opened = open_source(source, axes=axes, channel=channel, level=level)
+    opened = open_source(
+        source, axes=axes, channel=channel, level=level, series=series, missing=missing
+    )
     say_notes(opened.location, opened.notes)
     click.echo(describe_source(select(opened, chosen), chosen), err=True)
     return run_ingest(opened, output, chosen, cluster).finish()

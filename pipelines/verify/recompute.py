@@ -72,11 +72,7 @@ def basis_flaws(output: Volume, basis: Basis) -> Iterator[Flaw]:
     if basis.mask is not None:
         now["mask"] = _mask_now(open_input(basis.mask), basis.source, record)
     if basis.source is not None and isinstance(record, Ingested):
-        seen = dataclasses.asdict(basis.source)
-        source = open_source(seen.pop("location"), **seen)
-        if isinstance(source, ZarrSource):
-            say_stored(source.volume)
-        now["source"] = source.identity()
+        now["source"] = _source_identity(basis.source, record.source)
     elif basis.source is not None:
         now["input"] = identify(open_input(basis.source))
     said = record.to_attributes()
@@ -91,6 +87,16 @@ def _mask_now(
     # Where it lies cannot be known without the input.
     said = getattr(record, "mask", None) or {}
     return identify(mask) | {name: said[name] for name in ("offset",) if name in said}
+
+
+def _source_identity(source: VolumeReference, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Recognise a source, opened as the stored identity says that it was."""
+    seen = dataclasses.asdict(source)
+    how, *_ = said.get("missing", ["skip"])
+    opened = open_source(seen.pop("location"), series=said.get("series"), missing=how, **seen)
+    if isinstance(opened, ZarrSource):
+        say_stored(opened.volume)
+    return opened.identity()
 
 
 def _differences(

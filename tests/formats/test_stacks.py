@@ -23,7 +23,7 @@ from tilenet.geometry import Box
 
 Array = npt.NDArray[Any]
 
-NUMBERS = (1, 2, 9, 10, 11, 100)
+NUMBERS = (8, 9, 10, 11, 12, 13)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_sections_come_in_natural_order(tmp_path: Path, truth: Array, suffix: st
         check(source, truth)
         assert source.piece_shape == (1, 33, 50)
     some = open_source(str(tmp_path / f"sections/s1*{suffix}"))
-    check(some, truth[[0, 3, 4, 5]])
+    check(some, truth[2:])
     assert some.identity() != source.identity()
 
 
@@ -84,7 +84,7 @@ def test_a_relative_location_still_means_the_same_elsewhere(
 
 
 def test_files_of_several_sections_follow_each_other(tmp_path: Path, truth: Array) -> None:
-    for name, part in {"a1.tif": truth[:3], "a2.tif": truth[3], "a10.tif": truth[4:]}.items():
+    for name, part in {"a8.tif": truth[:3], "a9.tif": truth[3], "a10.tif": truth[4:]}.items():
         tifffile.imwrite(tmp_path / name, part, photometric="minisblack")
     check(open_source(str(tmp_path)), truth)
 
@@ -111,7 +111,7 @@ def test_files_must_agree(tmp_path: Path, truth: Array) -> None:
     for section in (truth[0, 1:], truth[0].astype(np.uint16)):
         tifffile.imwrite(odd, section)
         with pytest.raises(
-            UnreadableVolume, match=r"s10\.tif: has sections of .*/s1\.tif"
+            UnreadableVolume, match=r"s10\.tif: has sections of .*/s8\.tif"
         ) as caught:
             open_source(f"{tmp_path}/sections")
         assert caught.value.path == str(odd)
@@ -132,12 +132,12 @@ def test_folders_without_one_kind_of_sections(tmp_path: Path, truth: Array) -> N
 def test_a_file_that_changes_or_goes_is_reported(tmp_path: Path, truth: Array) -> None:
     write_sections(tmp_path / "sections", truth, ".tif")
     source = open_source(f"{tmp_path}/sections")
-    changed = tmp_path / "sections" / "s2.tif"
+    changed = tmp_path / "sections" / "s9.tif"
     tifffile.imwrite(changed, truth[:2])
-    with pytest.raises(UnreadableBlock, match=r"s2\.tif: .* changed since"):
+    with pytest.raises(UnreadableBlock, match=r"s9\.tif: .* changed since"):
         source.read(Box((0, 0, 0), (3, 5, 5)))
     changed.unlink()
-    with pytest.raises(UnreadableVolume, match=r"s2\.tif: cannot be opened"):
+    with pytest.raises(UnreadableVolume, match=r"s9\.tif: cannot be opened"):
         source.read(Box((0, 0, 0), (3, 5, 5)))
     assert np.array_equal(source.read(Box((2, 0, 0), (6, 33, 50))), truth[2:])
 

@@ -43,6 +43,7 @@ class StoredArray:
     channels: tuple[str, ...] = ()  # names of the channels, where the file states them
     # All that the file says of its axes, where it says different things.
     contradiction: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # all that it is read from, where that is not the file alone
 
 
 def agree(axes: AxisMap, named: str | None) -> bool:

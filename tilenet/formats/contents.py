@@ -9,6 +9,7 @@ import tifffile
 
 from tilenet.formats.files import HDF5, TIFF
 from tilenet.formats.npy import npy_header
+from tilenet.formats.tiff_images import list_images
 
 #: Name, shape and data type.
 Held = tuple[str, tuple[int, ...], str]
@@ -36,7 +37,10 @@ def list_arrays(path: str) -> list[Held]:
         return _npz(path)
     if suffix in TIFF:
         with tifffile.TiffFile(path) as file:
-            return [(str(i), image.shape, str(image.dtype)) for i, image in enumerate(file.series)]
+            images = list_images(file.series)
+            return [
+                (str(i), image.sizes, str(image.series.dtype)) for i, image in enumerate(images)
+            ]
     return []
 
 

@@ -1,4 +1,4 @@
-"""Files, and stacks of files along z, read box by box.
+"""Files, read box by box.
 
 Sources hold places and facts only, so that they can be pickled. Every process opens the files
 that it reads when it first needs them, and keeps the latest :data:`MAX_OPEN` open.
@@ -71,6 +71,8 @@ class FileSource:
     translation: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()  # what was assumed in opening it, a sentence each
     channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
+    series: int | None = None  # which of several images of a TIFF file, as the user gave it
+    files: tuple[str, ...] = ()  # all that it is read from, where that is not the file alone
 
     @property
     def kind(self) -> str:
@@ -84,7 +86,7 @@ class FileSource:
     def read(self, box: Box) -> npt.NDArray[Any]:
         check_inside(box, self.shape)
         try:
-            stored = _open(self.path, self.inner)
+            stored = _open(self.path, self.inner, self.series)
             count = None if self.channels is None else len(self.channels)
             if (self.axes.along_zyx(stored.sizes), _channel_count(self.axes, stored.sizes)) != (
                 self.shape, count,
@@ -110,7 +112,8 @@ class FileSource:
             "axes": self.stored_axes,
             "channel": self.axes.channel,
             "inner": self.inner,
-            "sha256_of_samples": fingerprint([self.path]),
+            **identity_of_series(self.series),
+            "sha256_of_samples": fingerprint(self.files or [self.path]),
         }
 
 
@@ -121,9 +124,10 @@ def open_file(
     location: str | None = None,
     axes: str | None = None,
     channel: int | None = None,
+    series: int | None = None,
 ) -> FileSource:
     location = path if location is None else location
-    stored = _open(path, inner)
+    stored = _open(path, inner, series)
     if stored.contradiction and axes is None:
         problem = "states its axes in several ways"
         cure = "Say which is right, for example --axes zyx"
@@ -145,6 +149,8 @@ def open_file(
         translation=stored.translation if agreed else None,
         notes=(*stored.notes, *([note] if note else [])),
         channels=channel_names(_channel_count(chosen, stored.sizes), stored.channels),
+        series=series,
+        files=stored.files,
     )
 
 
@@ -157,7 +163,13 @@ def identity_of_channels(channels: tuple[str, ...] | None) -> dict[str, int]:
     return {} if channels is None else {"channels": len(channels)}
 
 
-def _open(path: str, inner: str | None) -> StoredArray:
+def identity_of_series(series: int | None) -> dict[str, int]:
+    return {} if series is None else {"series": series}
+
+
+def _open(path: str, inner: str | None, series: int | None) -> StoredArray:
+    if series is not None:
+        inner = str(series)  # the only name that images in a TIFF file have
     try:
         found = Path(path).stat()
     except OSError as error:
@@ -202,69 +214,3 @@ def fingerprint(paths: Sequence[str]) -> str:
             file.seek(position - ends[which] + sizes[which])
             digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class StackSource:
-    """Files one after the other along z."""
-
-    location: str  # what the user called it
-    folder: str  # absolute path that all the names are relative to
-    names: tuple[str, ...]  # the files, in order
-    stops: tuple[int, ...]  # for each file, the first section that is not in it or in one before it
-    shape: ZYX  # voxels of the volume
-    piece_shape: ZYX  # voxels of what is decoded as one piece
-    dtype: np.dtype[Any]  # of the values that :meth:`read` gives
-    # Nanometres, (z, y, x), when all files say the same.
-    voxel_size: tuple[float, float, float] | None
-    axes: str | None  # meaning of the axes in each file, as the user gave it
-    channel: int | None  # channel to read
-    # Nanometres, (z, y, x), of the first file.
-    translation: tuple[float, float, float] | None = None
-    notes: tuple[str, ...] = ()  # what was assumed in opening them, a sentence each
-    channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
-
-    @property
-    def kind(self) -> str:
-        count, each = len(self.names), self._open(0).kind
-        return f"{count} files, from {self.names[0]} to {self.names[-1]}, the first {each}"
-
-    @property
-    def stored_axes(self) -> str:
-        return self._open(0).stored_axes
-
-    def read(self, box: Box) -> npt.NDArray[Any]:
-        check_inside(box, self.shape)
-        leading = () if self.channels is None else (len(self.channels),)
-        out = np.empty((*leading, *box.shape), self.dtype)
-        for index in range(bisect_right(self.stops, box.start[0]), len(self.stops)):
-            start = self.stops[index - 1] if index else 0
-            if start >= box.stop[0]:
-                break
-            whole = Box((start, 0, 0), (self.stops[index], *self.shape[1:]))
-            part = whole.intersect(box)
-            values = self._open_part(index, whole).read(part.relative_to((start, 0, 0)))
-            out[(..., *part.relative_to(box.start).slices)] = values
-        return out
-
-    def _open_part(self, index: int, whole: Box) -> FileSource:
-        part = self._open(index)
-        changed = part.shape != whole.shape or part.dtype != self.dtype
-        if changed or len(part.channels or ()) != len(self.channels or ()):
-            problem = "the file has changed since it was opened"
-            raise UnreadableBlock(part.path, str(whole), problem)
-        return part
-
-    def _open(self, index: int) -> FileSource:
-        path = str(Path(self.folder) / self.names[index])
-        return open_file(path, axes=self.axes, channel=self.channel)
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            **identity_of_channels(self.channels),
-            "shape": list(self.shape),
-            "dtype": str(self.dtype),
-            "axes": self.axes,
-            "channel": self.channel,
-            "sha256_of_samples": fingerprint([str(Path(self.folder) / n) for n in self.names]),
-        }

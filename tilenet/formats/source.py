@@ -7,9 +7,7 @@ the whole volume is never in memory.
 from __future__ import annotations
 
 import glob
-import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,11 +24,10 @@ from tilenet.formats.files import (
     OPENERS,
     PNG,
     TIFF,
-    FileSource,
-    StackSource,
     check_inside,
     open_file,
 )
+from tilenet.formats.stacks import open_stack
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.volumes import Volume, find_layer, identify, open_volume
 from tilenet.volumes.stores import ZARR_FILES, is_remote, local_path, recognise
@@ -105,6 +102,8 @@ def open_source(
     axes: str | None = None,
     channel: int | None = None,
     level: str | None = None,
+    series: int | None = None,
+    missing: str | None = None,
 ) -> Source:
     """Open a volume of any kind for reading.
 
@@ -121,6 +120,11 @@ def open_source(
         The channel to read; without it all are, but for the samples of a colour image.
     level : str, optional
         Path or index of a pyramid level of a Zarr; the finest by default.
+    series : int, optional
+        Which of several images a TIFF file holds, counted from 0.
+    missing : {"skip", "repeat", "blank"}, optional
+        What stands for sections that are missing in the numbers of a stack's files: nothing, the
+        section before or zeros. Without it a stack with gaps is refused.
 
     Returns
     -------
@@ -137,9 +141,13 @@ def open_source(
     name, inner = (match["path"], match["inner"]) if match else (location, None)
     if is_remote(location):
         _refuse_remote_file(location, name)
+        _refuse_series(location, series)
         return _open_zarr(location, axes=axes, channel=channel, level=level)
     try:
-        return _open_local(location, name, inner, axes=axes, channel=channel, level=level)
+        return _open_local(
+            location, name, inner,
+            axes=axes, channel=channel, level=level, series=series, missing=missing,
+        )  # fmt: skip
     except PermissionError as error:
         raise UnreadableVolume.unreachable(location, error) from error
 
@@ -152,17 +160,28 @@ def _open_local(
     axes: str | None,
     channel: int | None,
     level: str | None,
+    series: int | None,
+    missing: str | None,
 ) -> Source:
     path = _absolute(name)
     if path.is_dir() and _is_zarr(path):
+        _refuse_series(location, series)
         return _open_zarr(str(path), axes=axes, channel=channel, level=level)
     if path.is_file():
         _check_suffix(location, path)
         _refuse_level(location, level)
-        return open_file(str(path), inner, location=location, axes=axes, channel=channel)
+        if path.suffix.lower() not in TIFF:
+            _refuse_series(location, series)
+        return open_file(
+            str(path), inner, location=location, axes=axes, channel=channel, series=series
+        )
     sections = _section_files(location, path)
     _refuse_level(location, level)
-    return _open_stack(location, sections, axes=axes, channel=channel)
+    if sections[0].suffix.lower() not in TIFF:
+        _refuse_series(location, series)
+    return open_stack(
+        location, sections, axes=axes, channel=channel, series=series, missing=missing
+    )
 
 
 def _absolute(name: str) -> Path:
@@ -199,6 +218,12 @@ def _refuse_level(location: str, level: str | None) -> None:
         raise UnreadableVolume(location, f"has no pyramid level {level!r}", cure)
 
 
+def _refuse_series(location: str, series: int | None) -> None:
+    if series is not None:
+        cure = "Leave out --series; only TIFF files have several images"
+        raise UnreadableVolume(location, f"has no image number {series}", cure)
+
+
 # -- stacks of files ------------------------------------------------------------------------------
 
 
@@ -230,46 +255,6 @@ def _refuse_kind(location: str) -> None:
     kind = recognise(location)
     if kind is not None and not kind.is_ingested:
         raise UnreadableVolume(location, f"is {kind.name}, which is not read", kind.cure)
-
-
-def _open_stack(
-    location: str, paths: Sequence[Path], *, axes: str | None, channel: int | None
-) -> StackSource:
-    parts = [open_file(str(path), axes=axes, channel=channel) for path in paths]
-    first = parts[0]
-    for part in parts:
-        _check_alike(first, part)
-    folder = os.path.commonpath([path.parent for path in paths])
-    stops = np.cumsum([part.shape[0] for part in parts]).tolist()
-    same_size = all(part.voxel_size == first.voxel_size for part in parts)
-    return StackSource(
-        location,
-        folder,
-        tuple(str(path.relative_to(folder)) for path in paths),
-        tuple(stops),
-        shape=(stops[-1], *first.shape[1:]),
-        piece_shape=first.piece_shape,
-        dtype=first.dtype,
-        voxel_size=first.voxel_size if same_size else None,
-        axes=axes,
-        channel=channel,
-        translation=first.translation,
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        channels=first.channels,
-    )
-
-
-def _check_alike(first: FileSource, part: FileSource) -> None:
-    if _sections(part) == _sections(first):
-        return
-    seen, wanted = _sections(part), _sections(first)
-    problem = f"has sections of {seen}, but {first.path}, which comes first, has {wanted}"
-    raise UnreadableVolume(part.path, problem, "Give sections of one size and data type")
-
-
-def _sections(part: FileSource) -> str:
-    channels = "" if part.channels is None else f" of {len(part.channels)} channels"
-    return f"{part.shape[1]} x {part.shape[2]} (y, x) {part.dtype}{channels}"
 
 
 # -- Zarr -----------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""Voxel sizes and positions that TIFF files state, in nanometres; nothing is guessed.
+
+ImageJ's description, OME-XML and the header of Zeiss LSM are read. The resolution tags of a plain
+TIFF are not: programs fill them with the dots per inch of a screen.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tifffile
+
+from tilenet.volumes import nanometres_per
+
+#: Nanometres, (z, y, x).
+_Triple = tuple[float, float, float]
+
+#: What is stated along the axes z, y and x: a value, if any, and its unit.
+_Stated = Mapping[str, tuple[float | None, object]]
+
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+_X_RESOLUTION, _Y_RESOLUTION = 282, 283
+
+#: What programs write for a unit that they do not know.
+_NO_UNIT = ("", "pixel", "pixels", "px", "reference frame", "none", "null")
+
+_SCREEN = "It states its voxel size in inches, as programs do that know only the dots of a screen."
+_STAGE = "It states the position of the microscope's stage, which is taken as its first voxel's."
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a file lie, as far as it says so."""
+
+    voxel_size: _Triple | None = None
+    translation: _Triple | None = None  # of the first voxel's centre
+    notes: tuple[str, ...] = ()
+
+
+def tiff_geometry(file: tifffile.TiffFile, index: int) -> Geometry:
+    """Read what a file says of the image with that index."""
+    if file.is_ome:
+        return _from_ome(file.ome_metadata or "", index, len(file.series))
+    if file.is_imagej:
+        return _from_imagej(file)
+    if file.is_lsm:
+        metadata = file.lsm_metadata or {}
+        sizes = {axis: (_number(metadata.get(f"VoxelSize{axis.upper()}")), "m") for axis in "zyx"}
+        size, notes = _voxel_size(sizes)
+        return Geometry(size, notes=notes)
+    return Geometry()
+
+
+def _from_imagej(file: tifffile.TiffFile) -> Geometry:
+    metadata = file.imagej_metadata or {}
+    # ImageJ writes characters beyond ASCII as \u and four digits.
+    units = {
+        axis: _ESCAPED.sub(
+            lambda found: chr(int(found[1], 16)),
+            str(metadata.get(f"{axis}unit", metadata.get("unit", ""))),
+        )
+        for axis in "zyx"
+    }
+    tags = file.pages.first.tags
+    depth = _number(metadata.get("spacing"))
+    values = {
+        "z": None if depth is None else abs(depth),  # so does ImageJ
+        "y": _per_pixel(tags.valueof(_Y_RESOLUTION)),
+        "x": _per_pixel(tags.valueof(_X_RESOLUTION)),
+    }
+    size, notes = _voxel_size({axis: (values[axis], units[axis]) for axis in "zyx"})
+    if size is not None and any(unit.startswith("in") for unit in units.values()):
+        notes = (*notes, _SCREEN)
+    if depth is None and notes:
+        notes = (*notes, "Fiji writes no spacing of sections where it is 1.")
+    origins = [_number(metadata.get(f"{axis}origin")) for axis in "zyx"]
+    if size is None or not any(origins):
+        return Geometry(size, notes=notes)
+    if metadata.get("inverty") is True:
+        note = "It states a position with y upward, which is not read."
+        return Geometry(size, notes=(*notes, note))
+    # An origin is the voxel, counted from 0, whose position is 0.
+    z, y, x = (0.0 - (n or 0.0) * nm for n, nm in zip(origins, size, strict=True))
+    return Geometry(size, (z, y, x), notes)
+
+
+def _per_pixel(resolution: object) -> float | None:
+    if not isinstance(resolution, tuple) or len(resolution) != 2 or not resolution[0]:
+        return None
+    return _number(resolution[1] / resolution[0])
+
+
+def _from_ome(xml: str, index: int, count: int) -> Geometry:
+    try:
+        images = tifffile.xml2dict(xml)["OME"]["Image"]
+        images = images if isinstance(images, list) else [images]
+        if len(images) != count:  # tifffile passes over images without data
+            return Geometry()
+        pixels = images[index]["Pixels"]
+        planes = pixels.get("Plane", [])
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return Geometry()
+    size, notes = _voxel_size(_of_ome(pixels, "PhysicalSize", "\u00b5m"))
+    planes = planes if isinstance(planes, list) else [planes]
+    of_first = [plane for plane in planes if not any(plane.get(f"The{a}", 0) for a in "ZCT")]
+    first: Mapping[str, Any] = of_first[0] if of_first else {}
+    translation, others = _position(_of_ome(first, "Position", "reference frame"))
+    return Geometry(size, translation, (*notes, *others))
+
+
+def _of_ome(element: Mapping[str, Any], name: str, unit: str) -> _Stated:
+    return {
+        axis.lower(): (
+            _number(element.get(f"{name}{axis}")),
+            element.get(f"{name}{axis}Unit", unit),
+        )
+        for axis in "ZYX"
+    }
+
+
+def _voxel_size(stated: _Stated) -> tuple[_Triple | None, tuple[str, ...]]:
+    positive = {
+        axis: (value if value is not None and value > 0 else None, unit)
+        for axis, (value, unit) in stated.items()
+    }
+    found, notes = _nanometres("voxel size", positive)
+    # TIFF stores resolutions as fractions; six digits bring back the number that was meant.
+    return _triple(found, 6), notes
+
+
+def _position(stated: _Stated) -> tuple[_Triple | None, tuple[str, ...]]:
+    found, notes = _nanometres("position", stated)
+    if not found and not notes and any(value for value, _ in stated.values()):
+        notes = ("Its position is in no unit of length and is not used.",)
+    at = _triple(found, 12)
+    return at, (*notes, _STAGE) if at is not None and any(at) else notes
+
+
+def _nanometres(what: str, stated: _Stated) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Convert what is stated in a unit of length, and say what is in none."""
+    found, notes = {}, []
+    for axis, (value, unit) in stated.items():
+        factor = nanometres_per(unit)
+        if value is not None and factor is not None:
+            found[axis] = value * factor
+        elif value is not None and str(unit or "").strip().lower() not in _NO_UNIT:
+            notes.append(f'Its {what} along {axis} is in "{unit}", a unit that is not known.')
+    if found and len(found) < len(stated):
+        known = ", ".join(f"{axis} {nm:.6g}" for axis, nm in found.items())
+        missing = ", ".join(axis for axis in stated if axis not in found)
+        notes.append(f"Its {what} is stated in part and is not used: {known} nm, not {missing}.")
+    return found, tuple(notes)
+
+
+def _triple(found: Mapping[str, float], digits: int) -> _Triple | None:
+    if len(found) < 3:
+        return None
+    z, y, x = (float(f"{found[axis]:.{digits}g}") for axis in "zyx")
+    return z, y, x
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
