@@ -63,7 +63,7 @@ def source_facts(source: VolumeReference) -> dict[str, Any]:
     chosen = dataclasses.asdict(source)
     location = chosen.pop("location")
     try:
-        opened = open_source(location, **chosen)
+        opened = open_source(location, missing="skip", **chosen)
     except AmbiguousVolume:
         held = list_arrays(location)
         if len(held) < 2:

@@ -11,20 +11,23 @@ import numpy.typing as npt
 import pytest
 import tifffile
 import zarr
+from click.testing import CliRunner
 
 from pipelines.cluster import ClusterOptions
 from pipelines.derive.ingest import IngestOptions, run_ingest
+from pipelines.derive.ingest import ingest as command
 from pipelines.outputs import problems
 from pipelines.verify.command import run_verify
 from pipelines.verify.recompute import Basis
 from tests.volumes.test_volume_open import write_image
-from tilenet.errors import RegionOutside, ResumeRefused
+from tilenet.errors import AmbiguousVolume, RegionOutside, ResumeRefused
 from tilenet.formats import open_source
 from tilenet.geometry import Box
 from tilenet.volumes import Volume, VolumeReference, open_volume
 
 LOCAL = ClusterOptions(workers=1, slots=1, memory=2 * 2**30)
 SHAPE = (6, 20, 36)
+OPENING = ("axes", "channel", "series", "missing")
 SIZES: dict[str, Any] = {"chunk": (2, 8, 16), "shard": (4, 16, 16)}
 TRUTH = np.random.default_rng(3).integers(0, 256, (2, *SHAPE)).astype(np.uint8)
 
@@ -37,7 +40,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ingest(source: Path, output: Path, **options: Any) -> Volume:
-    given = {name: options.pop(name) for name in ("axes", "channel") if name in options}
+    given = {name: options.pop(name) for name in OPENING if name in options}
     opened = open_source(str(source), **given)
     run_ingest(opened, str(output), IngestOptions(**SIZES, **options), LOCAL).finish()
     return open_volume(str(output))
@@ -82,6 +85,62 @@ def test_a_volume_of_channels_goes_on_and_is_verified(tmp_path: Path) -> None:
         assert (report.flaws == []) == sound
     with pytest.raises(ResumeRefused, match=r"source\.channel"):
         ingest(source, output, axes="czyx", channel=0)
+
+
+# -- sections and images of TIFF files ----------------------------------------------------------
+
+
+def sections(folder: Path, numbers: tuple[int, ...]) -> Path:
+    (folder / "sections").mkdir()
+    for number in numbers:
+        tifffile.imwrite(folder / "sections" / f"s{number}.tif", TRUTH[0, number])
+    return folder / "sections"
+
+
+@pytest.mark.parametrize(
+    ("missing", "read"), [("skip", [0, 1, 4]), ("repeat", [0, 1, 1, 1, 4]), ("blank", [0, 1, 4])]
+)
+def test_missing_sections_are_stored_as_told_and_verified(
+    tmp_path: Path, missing: str, read: list[int]
+) -> None:
+    source, output = sections(tmp_path, (0, 1, 4)), tmp_path / "em.zarr"
+    with pytest.raises(AmbiguousVolume, match="missing: 2 to 3"):
+        ingest(source, output)
+    values = stored(ingest(source, output, missing=missing))
+    expected = TRUTH[0, read] if missing != "blank" else np.zeros((5, *SHAPE[1:]), np.uint8)
+    if missing == "blank":
+        expected[[0, 1, 4]] = TRUTH[0, read]
+    np.testing.assert_array_equal(values, expected)
+    basis = Basis(source=VolumeReference(str(source)))
+    assert run_verify(str(output), basis=basis, cluster=LOCAL).flaws == []
+    if missing != "skip":
+        with pytest.raises(ResumeRefused, match=r"source\."):
+            ingest(source, output, missing="blank" if missing == "repeat" else "repeat")
+    tifffile.imwrite(source / "s2.tif", TRUTH[0, 2])
+    assert run_verify(str(output), basis=basis, cluster=LOCAL).flaws != []
+
+
+def test_one_of_several_images_is_stored_and_verified(tmp_path: Path) -> None:
+    source, output = tmp_path / "em.tif", tmp_path / "em.zarr"
+    with tifffile.TiffWriter(source) as file:
+        file.write(TRUTH[0, :, :4, :4], photometric="minisblack")
+        file.write(TRUTH[0], photometric="minisblack")
+    np.testing.assert_array_equal(stored(ingest(source, output, series=1)), TRUTH[0])
+    basis = Basis(source=VolumeReference(str(source)))
+    assert run_verify(str(output), basis=basis, cluster=LOCAL).flaws == []
+    with pytest.raises(ResumeRefused, match=r"source\.series"):
+        ingest(source, output, series=0)
+
+
+def test_the_command_hands_on_series_and_missing(tmp_path: Path) -> None:
+    source = sections(tmp_path, (0, 1, 4))
+    for given, match in ((["--series", "3"], "has no image 3"), ([], "missing: 2 to 3")):
+        called = CliRunner().invoke(command, [str(source), f"{tmp_path}/em.zarr", *given])
+        assert isinstance(called.exception, AmbiguousVolume)
+        assert match in str(called.exception)
+    given = ["--missing", "blank", "--level", "0"]
+    called = CliRunner().invoke(command, [str(source), f"{tmp_path}/em.zarr", *given])
+    assert "has no pyramid level" in str(called.exception)
 
 
 # -- regions and positions ----------------------------------------------------------------------
