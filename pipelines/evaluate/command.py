@@ -25,6 +25,7 @@ from pipelines.evaluate.comparison import (
 )
 from pipelines.evaluate.figure_choice import class_names, class_threshold, class_values, say_classes
 from pipelines.evaluate.metadata_checks import check_comparison
+from pipelines.evaluate.mistakes import draw_mistakes, locate
 from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
 from pipelines.evaluate.section_sum import SectionSum
 from pipelines.evaluate.skeletons import follow_skeletons
@@ -49,8 +50,8 @@ SECTION_BYTES = 90
 #: Bytes per voxel of a block whose pairs are counted, beside what was read.
 PAIR_BYTES = 32
 
-#: The same, where it is asked in which instances the border lies.
-CENTRE_BYTES = 64
+#: The same on top, where the centres of instances are wanted; and classes.
+CENTRE_BYTES, CLASS_BYTES = 64, 16
 
 #: Blocks after which their tables are added up, and an evaluation ends in which one failed.
 FOLD = 256
@@ -107,6 +108,7 @@ def _read_figures(
 @click.option(
     "--skeletons", help="SWC file, folder of them, or CSV (id, z, y, x, parent; nm): run length."
 )
+@click.option("--mistakes", help="Draw the largest splits and mergers here (.png).")
 @click.option("--json", "json_path", help="Write figures and curves here; - is stdout.")
 @click.option("--plot", help="Draw the curves over thresholds here (.png, .pdf, .svg).")
 @cluster_options
@@ -127,7 +129,7 @@ def evaluate(
     """
     how_to_open = {name: options.pop(name) for name in ("level", "channel", "axes")}
     reference = VolumeReference(prediction, **how_to_open)
-    _check_outputs(json_path, plot)
+    _check_outputs(json_path, plot, options["mistakes"])
     comparison = check_comparison(reference, VolumeReference(truth), Judgement(**options))
     if plot is not None and "isbi" not in comparison.figures:
         problem = "draws figures over thresholds, and there are none of instances"
@@ -141,14 +143,18 @@ def evaluate(
     click.echo(record if json_path == "-" else figures_text(results.figures))
     if json_path not in (None, "-"):
         Path(json_path).write_text(record + "\n")
+    if results.mistakes is not None and comparison.wanted.mistakes is not None:
+        draw_mistakes(comparison, results.mistakes, comparison.wanted.mistakes)
     if plot is not None and results.isbi is not None:
         title = f"{Path(prediction).name} against {Path(truth).name}, {comparison.region}"
         draw_curves(results.isbi, plot, title)
     return 0
 
 
-def _check_outputs(json_path: str | None, plot: str | None) -> None:
-    for path in (json_path, plot):
+def _check_outputs(json_path: str | None, plot: str | None, mistakes: str | None) -> None:
+    if mistakes is not None and not mistakes.lower().endswith(".png"):
+        raise InvalidData(f"--mistakes {mistakes}", "is no picture", "End it in .png.")
+    for path in (json_path, plot, mistakes):
         if path in (None, "-"):
             continue
         if not Path(path).absolute().parent.is_dir():
@@ -176,7 +182,8 @@ def run_evaluation(comparison: Comparison, cluster: ClusterOptions) -> Results:
     cluster = resolve(cluster)
     by_section = BY_SECTION & set(comparison.figures)
     depth = _depth(comparison, cluster) if by_section else 1
-    block = _pair_block(comparison, cluster) if BY_BLOCK & set(comparison.figures) else None
+    by_block = BY_BLOCK & set(comparison.figures) or comparison.wanted.mistakes is not None
+    block = _pair_block(comparison, cluster) if by_block else None
     small, name = comparison.region.size <= SMALL, comparison.predicted.location
     with open_runner(cluster, command="evaluate", output=name, small=small) as runner:
         try:
@@ -209,8 +216,8 @@ def _pair_block(comparison: Comparison, cluster: ClusterOptions) -> ZYX:
     """Choose blocks of whole shards, or of whole chunks where shards do not fit into memory."""
     volume, true = comparison.predicted, comparison.true.volume
     voxel = volume.dtype.itemsize * (volume.channels or 1) + true.dtype.itemsize + PAIR_BYTES
-    if comparison.wanted.border is not None:
-        voxel += CENTRE_BYTES
+    voxel += CENTRE_BYTES * (comparison.wanted.border is not None)
+    voxel += CLASS_BYTES * ("classes" in comparison.figures)
     allowed = (cluster.memory - PROCESS_BYTES) / cluster.slots
     for block in (volume.write_shape, volume.chunk_shape):
         if math.prod(block) * voxel <= allowed:
@@ -302,6 +309,9 @@ def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results)
         scores = tuple(class_scores(table))
         say_classes(comparison, scores)
         results = dataclasses.replace(results, classes=scores, names=class_names(comparison))
+    if wanted.mistakes is not None:
+        seen = locate(comparison, runner, boxes, table)
+        results = dataclasses.replace(results, mistakes=seen)
     return results
 
 
@@ -323,10 +333,6 @@ def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
             "offset": list(comparison.true.offset),
         },
         "region": str(comparison.region),
-        "left_out": {
-            name: value
-            for name in ("ignore", "boundary", "truth_class", "border")
-            if (value := getattr(wanted, name)) is not None
-        },
+        "left_out": wanted.left_out,
         **results.to_dict(),
     }

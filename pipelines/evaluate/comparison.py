@@ -48,6 +48,8 @@ class Judgement:
         Pixels from the edges within which centres of objects count neither way.
     skeletons : str or None
         File or folder of skeletons, for the expected run length.
+    mistakes : str or None
+        Where the largest splits and mergers are drawn.
     """
 
     figures: tuple[str, ...] | None = None
@@ -62,6 +64,13 @@ class Judgement:
     truth_class: int | None = None
     border: int | None = None
     skeletons: str | None = None
+    mistakes: str | None = None
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What the user said of what is judged, by the names of the options."""
+        names = ("ignore", "boundary", "truth_class", "border")
+        return {name: n for name in names if (n := getattr(self, name)) is not None}
 
     @property
     def rule(self) -> TruthRule:
@@ -104,7 +113,9 @@ def describe(comparison: Comparison) -> str:
         kind += ", inverted: 1 - p is interior"
     true = comparison.true
     lies = f", which lies at {true.box}" if true.box != Box.of_shape(predicted.shape) else ""
+    options = [f"--{name.replace('_', '-')} {n}" for name, n in wanted.left_out.items()]
+    said = f" ({', '.join(options)})" if options else ""
     return (
         f"{predicted.location} ({dtype}, {kind}) against {true.location} "
-        f"({true.volume.dtype}){lies}, {comparison.region}: {', '.join(comparison.figures)}"
+        f"({true.volume.dtype}){lies}, {comparison.region}: {', '.join(comparison.figures)}{said}"
     )

@@ -38,9 +38,10 @@ def chosen_figures(wanted: Judgement, predicted: Volume) -> tuple[str, ...]:
         figures = wanted.figures or ("isbi",) + ("seg",) * (wanted.threshold is not None)
         _check_probabilities(figures, wanted)
     _check_border(figures, wanted)
-    if wanted.skeletons is not None and not wanted.segmentation:
-        problem = "are followed through instances, and the prediction is taken for probabilities"
-        raise InvalidData("--skeletons", problem, "Give instances, with --segmentation.")
+    for option, given in (("--skeletons", wanted.skeletons), ("--mistakes", wanted.mistakes)):
+        if given is not None and not wanted.segmentation:
+            problem = "is for instances, and the prediction is taken for probabilities"
+            raise InvalidData(option, problem, "Give instances, with --segmentation.")
     if wanted.truth_class is not None and INSTANCES & set(figures):
         problem = "makes a mask of the truth, and figures of instances need instances"
         raise InvalidData("--truth-class", problem, "Take --figures isbi, classes, or both.")

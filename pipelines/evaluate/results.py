@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.evaluate.mistakes import Seen
 from tilenet.errors import InvalidData
 from tilenet.metrics import (
     AdaptedRand,
@@ -66,6 +67,7 @@ class Results:
     objects: ObjectTally | None = None  # in 3-D
     objects2d: ObjectTally | None = None  # by section
     run_length: RunLength | None = None  # of skeletons
+    mistakes: tuple[Seen, ...] | None = None  # the largest splits and mergers
     classes: tuple[ClassScore, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)  # of classes, where they are known
 
@@ -132,6 +134,8 @@ class Results:
             values["instances"][name] = {"true": at.tp + at.fn, "matched": at.tp, "wrong": at.fp}
         if self.run_length is not None:
             values["skeletons"] = asdict(self.run_length)
+        if self.mistakes is not None:
+            values["mistakes"] = [seen.to_dict() for seen in self.mistakes]
         if self.classes:
             values["classes"] = [asdict(score) for score in self.classes]
         return values

@@ -61,6 +61,8 @@ def _by_chunk(
     voxels: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64], volume: Volume
 ) -> list[tuple[Box, npt.NDArray[np.int64]]]:
     """Group nodes by the chunk that they lie in, each group with the box that holds it."""
+    if not nodes.size:
+        return []
     chunks, group = np.unique(
         voxels[nodes] // np.array(volume.chunk_shape), axis=0, return_inverse=True
     )

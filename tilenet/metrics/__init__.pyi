@@ -28,3 +28,8 @@ from .polarity import is_inverted as is_inverted
 from .run_length import RunLength as RunLength
 from .run_length import run_length as run_length
 from .truth_rule import TruthRule as TruthRule
+from .worst import Mistake as Mistake
+from .worst import Sight as Sight
+from .worst import SightTask as SightTask
+from .worst import best_sights as best_sights
+from .worst import largest_mistakes as largest_mistakes

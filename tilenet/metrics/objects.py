@@ -45,7 +45,7 @@ class ObjectTally:
         Methods 16:1247, for the overlaps).
         """
         inside = (table.true > 0) & (table.proposed > 0)
-        true, proposed, shared = (a[inside] for a in (table.true, table.proposed, table.voxels))
+        true, proposed, shared = table.true[inside], table.proposed[inside], table.voxels[inside]
         names, sizes = table.true_sizes()
         others, other_sizes = table.proposed_sizes()
         union = sizes[np.searchsorted(names, true)] - shared
