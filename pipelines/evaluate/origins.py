@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from pipelines.evaluate.comparison import Comparison
 from pipelines.outputs import say_notes
 from tilenet.geometry import Box, zyx
-from tilenet.volumes import fingerprint
+from tilenet.volumes import digest_of, fingerprint
 
 
 def say_origins(comparison: Comparison) -> None:
@@ -32,7 +30,7 @@ def _trained(comparison: Comparison) -> Iterator[Box]:
     volumes = attributes.get("trained_on")
     if not isinstance(volumes, list) or not isinstance(attributes.get("input"), Mapping):
         return
-    raw, labels = _fingerprint_of(attributes["input"]), fingerprint(comparison.true.volume)
+    raw, labels = digest_of(attributes["input"]), fingerprint(comparison.true.volume)
     for volume in volumes:
         if not isinstance(volume, Mapping):
             continue
@@ -42,11 +40,6 @@ def _trained(comparison: Comparison) -> Iterator[Box]:
         part = None if seen is None else seen.intersect(comparison.region)
         if part is not None and part.size and not (held_out and held_out.contains(part)):
             yield part
-
-
-def _fingerprint_of(identity: Mapping[str, Any]) -> str:
-    # As of the volume itself: tilenet.volumes.fingerprint.
-    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
 
 
 def _box(text: Any) -> Box | None:

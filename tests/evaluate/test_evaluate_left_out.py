@@ -251,7 +251,7 @@ def test_voxels_that_the_model_was_trained_on_are_said(
         attributes = {"kind": "prediction", "input": identify(raw)}
         replace_attributes(path, {**attributes, "trained_on": [{"raw": "0"} | trained | known]})
         part = () if region is None else ("--region", region)
-        assert cli.run(["evaluate", path, true, *part]) == 0
+        assert cli.run(["evaluate", path, true, "--figures", "classes", *part]) == 0
         err = capsys.readouterr().err
         assert (said in err) if said and known else ("trained" not in err)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -30,6 +30,7 @@ def stacks(draw: st.DrawFn) -> tuple[Array, Array]:
     return labels, proposed.astype(np.uint16) * 3
 
 
+@settings(max_examples=40)
 @given(stacks=stacks(), border=st.integers(0, 3), cut=st.integers(1, 6), axis=st.integers(0, 2))
 def test_objects_are_those_of_sets_of_voxels_whatever_the_blocks(
     stacks: tuple[Array, Array], border: int, cut: int, axis: int
@@ -93,6 +94,7 @@ def test_pixels_near_a_boundary_are_those_found_by_looking(labels: Array, distan
     assert truth.ignored == (labels == -1).sum()
 
 
+@settings(max_examples=20)
 @given(stacks=stacks())
 def test_classes_are_counted_voxel_by_voxel(stacks: tuple[Array, Array]) -> None:
     labels, proposed = stacks[0], stacks[1] // 3

@@ -9,6 +9,7 @@ from .grey_values import Intensity as Intensity
 from .grey_values import Moments as Moments
 from .grey_values import check_finite as check_finite
 from .identity import SAMPLES as SAMPLES
+from .identity import digest_of as digest_of
 from .identity import fingerprint as fingerprint
 from .identity import identify as identify
 from .identity import sampled_shards as sampled_shards

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tilenet.errors import UnreadableVolume
@@ -99,5 +100,21 @@ def fingerprint(volume: Volume) -> str:
     str
         SHA-256 of :func:`identify`, hexadecimal.
     """
-    text = json.dumps(identify(volume), sort_keys=True)
+    return digest_of(identify(volume))
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """Give the fingerprint of a volume of which only the identity is known.
+
+    Parameters
+    ----------
+    identity : mapping
+        As :func:`identify` gives it, or as an output states it of its input.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    text = json.dumps(dict(identity), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
