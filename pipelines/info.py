@@ -16,7 +16,7 @@ from pipelines.predict import table, words
 from tilenet.errors import AmbiguousVolume
 from tilenet.formats import ZarrSource, list_arrays, open_source
 from tilenet.inference import ModelHeader, foreign_kind, model_sha256, read_header
-from tilenet.volumes import Volume, VolumeReference, survey
+from tilenet.volumes import OwnStatistics, Volume, VolumeReference, survey
 from tilenet.volumes.stores import is_remote, recognise
 
 #: Ends of names of models, most of them of other programs.
@@ -113,11 +113,15 @@ def model_facts(path: str) -> dict[str, Any]:
         "halo (z, y, x)": list(architecture.halo),
         "alignment (z, y, x)": list(architecture.alignment),
         "receptive field (z, y, x)": list(architecture.receptive_field),
-        "intensity": header.intensity.to_dict(),
+        "intensity": header.intensity.to_dict() if header.own is None else _own(header.own),
         "voxel size (z, y, x), nm": header.voxel_size,
         "training": dict(header.training),
         "sha256": model_sha256(path),
     }
+
+
+def _own(rule: OwnStatistics) -> dict[str, Any]:
+    return {"rule": "volume", **rule.to_dict()}
 
 
 def _outputs(header: ModelHeader) -> list[str]:

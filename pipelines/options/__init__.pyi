@@ -9,5 +9,6 @@ from .shared import F as F
 from .shared import Region as Region
 from .shared import check_device as check_device
 from .shared import input_options as input_options
+from .shared import percentiles as percentiles
 from .shared import region_box as region_box
 from .shared import source_argument as source_argument

@@ -12,7 +12,7 @@ import click
 from pipelines.options.axis_values import AxisValues
 from tilenet.errors import RegionOutside
 from tilenet.geometry import ZYX, Box, zyx
-from tilenet.volumes import VolumeReference
+from tilenet.volumes import VolumeReference, check_clip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -153,3 +153,30 @@ def check_device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", value):
         raise click.BadParameter(f"{value!r} is not cpu, cuda or cuda:N")
     return value
+
+
+def percentiles(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, float] | None:
+    """Read two percentiles to clip at.
+
+    Parameters
+    ----------
+    ctx, param : object
+        Given by Click.
+    value : str or None
+        LOW,HIGH.
+
+    Returns
+    -------
+    (float, float) or None
+        From 0 to 100, the lower first.
+    """
+    if value is None:
+        return None
+    try:
+        low, high = (float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH: 0.1,99.9") from None
+    check_clip((low, high))
+    return low, high

@@ -87,6 +87,16 @@ class GreyRule(_Stored):
     rule: str
     void: GreyValue
     numbers: Table
+    # Percentiles, where they were given.
+    clip: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """The two at which grey values were clipped."""
+        if self.clip is None:
+            return None
+        low, high = self.clip
+        return low, high
 
     @property
     def intensity(self) -> Intensity:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipelines.outputs import (
     Prediction,
     check_apart,
@@ -51,6 +53,7 @@ def check_job(
     volume = open_input(source, strict=choices.strict)
     _check_channels(volume, header, model)
     check_choices(model, header, choices)
+    choices = replace(choices, intensity=choices.intensity.of_model(header))
     if not choices.ignore_voxel_size:
         _check_voxel_size(volume, header, strict=choices.strict)
         _check_square_voxels(volume, choices)

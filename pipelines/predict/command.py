@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from operator import add
 from typing import Any
 
 import click
 
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.engine import Runner
-from pipelines.options import Region, cluster_options, region_box, source_argument
+from pipelines.options import (
+    Region,
+    cluster_options,
+    percentiles,
+    region_box,
+    source_argument,
+)
 from pipelines.outputs import (
     OutputRun,
     Part,
@@ -22,7 +29,11 @@ from pipelines.outputs import (
     with_others,
 )
 from pipelines.predict.checks import check_inputs, check_job, find_prediction
-from pipelines.predict.intensity_rule import IntensityRule, grey_value_warning
+from pipelines.predict.intensity_rule import (
+    IntensityRule,
+    grey_value_warning,
+    unclipped_warning,
+)
 from pipelines.predict.job import Choices, Job, execution, new_output, predict_task, provenance
 from pipelines.predict.options import prediction_options
 from pipelines.predict.plan_text import plan_text
@@ -33,13 +44,15 @@ from tilenet.geometry import BlockGrid
 from tilenet.inference import PredictTask
 from tilenet.planning import Costs, Plan
 from tilenet.volumes import (
+    GreyTask,
+    HistogramCount,
     Intensity,
-    Moments,
-    MomentsTask,
+    MomentsCount,
     NewVolume,
     OutputReference,
     Volume,
     VolumeReference,
+    own_intensity,
 )
 
 
@@ -53,21 +66,25 @@ from tilenet.volumes import (
     help="Grey values: model, volume, MEAN,STD or window:LOW,HIGH.",
 )  # fmt: skip
 @click.option("--void", type=float, help="Grey value outside the specimen (--intensity volume).")
+@click.option(
+    "--clip", callback=percentiles,
+    help="Percentiles to clip at (--intensity volume): 0.1,99.9.",
+)  # fmt: skip
 @click.option("--invert", is_flag=True, help="Negate the normalised grey values.")
 @cluster_options
 @part_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def predict(
-    choices: Choices, intensity: IntensityRule, void: float | None, invert: bool, overwrite: bool,
-    as_json: bool, **options: Any,
+    choices: Choices, intensity: IntensityRule, void: float | None, invert: bool,
+    clip: tuple[float, float] | None, overwrite: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Predict the volume SOURCE into the Zarr OUTPUT.
 
     The result equals one pass of the network over the whole mirror-padded volume. Interrupted, it
     is continued by the same command; a later run with another --region extends it.
     """
-    rule = dataclasses.replace(intensity, void=void, invert=invert)
+    rule = dataclasses.replace(intensity, void=void, invert=invert, clip=clip)
     chosen = dataclasses.replace(choices, intensity=rule, overwrite=overwrite)
     run = functools.partial(run_prediction, choices=chosen, **options)
     return with_others(run, options["part"]).finish(as_json=as_json)
@@ -113,7 +130,8 @@ def run_prediction(
     cluster = resolve(cluster, choices.device)
     plan = plan_job(job, region_box(region, job.volume.shape), cluster, begun)
     stored = Prediction.from_attributes(begun.attributes).intensity if begun else None
-    known = choices.intensity.known(job.header, stored)
+    rule = job.choices.intensity
+    known = rule.known(job.header, stored)
     run = OutputRun(
         command="predict", output=output, begun=begun, grid=plan.grid, part=part,
         overwrite=choices.overwrite,
@@ -124,6 +142,8 @@ def run_prediction(
         warning := grey_value_warning(job.volume, plan.request.region, known)
     ):
         say_notes(job.volume.location, (warning,), strict=choices.strict)
+    if (unclipped := unclipped_warning(job.header, rule)) is not None:
+        say_notes(job.volume.location, (unclipped,), strict=choices.strict)
     costs = Costs(plan)
     click.echo(plan_text(job, costs), err=True)
     cluster, limits = planned_cluster(cluster, costs)
@@ -162,6 +182,13 @@ def _prepare(
 
 def _measure(job: Job, plan: Plan, runner: Runner) -> Intensity:
     rule, grid = job.choices.intensity, BlockGrid(job.volume.shape, plan.block)
-    task = MomentsTask(source=job.source, run=runner.name, void=rule.void)
-    total: Moments = runner.fold("Grey values", task, grid, lambda _, found: sum(found, Moments()))
-    return dataclasses.replace(total.intensity, invert=rule.invert)
+
+    def fold(count: HistogramCount | MomentsCount) -> Any:
+        task = GreyTask(source=job.source, run=runner.name, count=count)
+        return runner.fold("Grey values", task, grid, lambda _, all_: functools.reduce(add, all_))
+
+    found = own_intensity(fold, rule.own, job.volume.dtype)
+    intensity = dataclasses.replace(found, invert=rule.invert)
+    if warning := grey_value_warning(job.volume, plan.request.region, intensity):
+        say_notes(job.volume.location, (warning,), strict=job.choices.strict)
+    return intensity

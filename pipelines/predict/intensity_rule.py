@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +11,10 @@ from pipelines.outputs import GreyRule
 from tilenet.errors import InvalidData, UnreadableBlock
 from tilenet.geometry import Box, zyx
 from tilenet.inference import ModelHeader
-from tilenet.volumes import Intensity, Volume
+from tilenet.volumes import Intensity, OwnStatistics, Volume, check_clip, is_likely
 
 #: Voxels that are looked at before a prediction, at most.
 LOOKED_AT = (1, 256, 256)
-
-#: Mean and standard deviation of normalised grey values beyond which something is likely wrong:
-#: those of the training volume are 0 and 1.
-LIKELY_MEAN, LIKELY_STD = 5.0, (0.05, 20.0)
 
 
 @dataclass(frozen=True)
@@ -32,26 +29,42 @@ class IntensityRule:
         Grey value outside the specimen, left out of the volume's statistics.
     invert : bool
         Negate the result.
+    clip : (float, float), optional
+        Percentiles at which grey values are clipped for the volume's statistics.
     """
 
     text: str = "model"
     void: float | None = None
     invert: bool = False
+    clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_clip(self.clip)
         if self.text not in ("model", "volume"):
             self._numbers()
 
     def _numbers(self) -> Intensity:
-        kind, _, numbers = self.text.rpartition(":")
-        try:
-            first, second = (float(number) for number in numbers.split(","))
-            if kind not in ("", "window"):
-                raise ValueError(kind)
-        except ValueError as error:
-            cure = "Give model, volume, MEAN,STD or window:LOW,HIGH."
-            raise InvalidData(f"Intensity {self.text!r}", "is not a rule", cure) from error
-        return Intensity.window(first, second) if kind else Intensity(first, second)
+        return Intensity.from_text(self.text, "model, volume")
+
+    def of_model(self, header: ModelHeader) -> IntensityRule:
+        """Give the rule for a model: one that normalises each volume by its own statistics says so.
+
+        What the user says of void and percentiles goes before what the model says.
+        """
+        chosen, own = self, header.own
+        if own is not None and self.text in ("model", "volume"):
+            void = own.void if self.void is None else self.void
+            chosen = replace(self, text="volume", void=void, clip=self.clip or own.clip)
+        if chosen.clip is not None and chosen.text != "volume":
+            problem = f"belongs to a volume's own statistics, and the rule is {self.text!r}"
+            cure = "Say --intensity volume, too, or leave it out."
+            raise InvalidData(f"--clip {chosen.clip[0]:g},{chosen.clip[1]:g}", problem, cure)
+        return chosen
+
+    @property
+    def own(self) -> OwnStatistics:
+        """What the volume's own statistics are."""
+        return OwnStatistics(self.clip, self.void)
 
     def known(self, header: ModelHeader, stored: GreyRule | None) -> Intensity | None:
         """Give the rule's numbers; None where they need a pass over the volume.
@@ -60,7 +73,9 @@ class IntensityRule:
         """
         if self.text == "volume":
             # Computed once: an output that is continued keeps the numbers it was begun with.
-            if stored is None or (stored.rule, stored.void) != ("volume", self.void):
+            if stored is None or stored.rule != "volume":
+                return None
+            if (stored.void, stored.percentiles) != (self.void, self.clip):
                 return None
             numbers = stored.intensity
         else:
@@ -70,7 +85,10 @@ class IntensityRule:
 
     def stated(self, numbers: Intensity) -> GreyRule:
         """State the rule and its numbers."""
-        return GreyRule(rule=self.text, void=self.void, numbers=numbers.to_dict())
+        known: dict[str, Any] = {"rule": self.text, "void": self.void, "numbers": numbers.to_dict()}
+        if self.clip is not None:
+            known["clip"] = list(self.clip)
+        return GreyRule(**known)
 
 
 def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str | None:
@@ -85,10 +103,22 @@ def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str
     with np.errstate(all="ignore"):
         values = intensity.apply(stored, np.float64)
         mean, std = float(values.mean()), float(values.std())
-    if abs(mean) <= LIKELY_MEAN and LIKELY_STD[0] <= std <= LIKELY_STD[1]:
+    if is_likely(mean, std):
         return None
     return (
         f"In the middle ({box}), grey values have mean {mean:.3g} "
         f"and standard deviation {std:.3g} when normalised; the network was trained on 0 and 1. "
         "If that is not void there, see --intensity."
+    )
+
+
+def unclipped_warning(header: ModelHeader, rule: IntensityRule) -> str | None:
+    """Say so where a network that was trained on clipped grey values is given others."""
+    low, high = header.intensity.low, header.intensity.high
+    if low is None or high is None or rule.text != "volume" or rule.clip is not None:
+        return None
+    return (
+        f"The model was trained on grey values clipped at {low:g} and {high:g}, and the "
+        "volume's own statistics are of all values. Say --clip with the percentiles of the "
+        "training."
     )

@@ -9,10 +9,19 @@ from typing import Any
 import click
 
 from pipelines.cluster import default_workers
-from pipelines.options import BOX, OFFSET, REGION, SHAPE, check_device, source_argument
+from pipelines.options import (
+    BOX,
+    OFFSET,
+    REGION,
+    SHAPE,
+    check_device,
+    percentiles,
+    source_argument,
+)
 from pipelines.outputs import check_folder
 from pipelines.stopping import Stop, Stopped, stop_on_signals
-from pipelines.train.job import TrainingJob, prepare, recipe_names
+from pipelines.train.findings import say_findings
+from pipelines.train.job import prepare, recipe_names
 from pipelines.train.progress import check_log
 from pipelines.train.run import TrainingRun
 from pipelines.train.torchrun import join_ranks
@@ -37,7 +46,13 @@ CHANGES = {
     "binary": "targets.binary",
     "gap": "targets.gap",
     "ignore": "targets.ignore",
+    "background": "targets.background",
+    "classes": "targets.classes",
     "names": "targets.names",
+    "intensity": "intensity.rule",
+    "clip": "intensity.clip",
+    "void": "intensity.void",
+    "positions": "sampling.positions",
     "validation": "validation.region",
     "every": "validation.every",
 }
@@ -79,7 +94,22 @@ CHANGES = {
 @click.option("--binary", is_flag=True, default=None, help="Labels are instances.")
 @click.option("--gap", type=click.IntRange(0), help="Background made between instances, voxels.")
 @click.option("--ignore", type=int, help="Label value that says nothing; may be negative.")
+@click.option("--background", type=int, help="Label value around instances (--binary); 0.")
+@click.option(
+    "--classes", type=click.IntRange(2), help="Number of label values; more than 8 need it."
+)
 @click.option("--names", help="Names of the classes, ascending by label value: membrane,interior.")
+@click.option(
+    "--intensity",
+    help="Grey values: pooled, volume (each by its own statistics), MEAN,STD or window:LOW,HIGH; "
+    "pooled.",
+)
+@click.option("--clip", callback=percentiles, help="Percentiles to clip grey values at: 0.1,99.9.")
+@click.option("--void", type=float, help="Grey value outside the specimen, left out of statistics.")
+@click.option(
+    "--positions", type=click.Choice(["labelled", "uniform", "class"]),
+    help="Where patches lie; uniform, or labelled with --ignore.",
+)  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, callback=check_device)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores.")
 @click.option("--preview", type=click.Path(), help="Write a picture of patches here; do not train.")
@@ -102,7 +132,9 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
         from pipelines.train.preview import write_preview
 
         check_folder("--preview", preview)
-        click.echo(write_preview(prepare(*references, chosen), Path(preview)))
+        job = prepare(*references, chosen)
+        say_findings(job)
+        click.echo(write_preview(job, Path(preview)))
         return 0
     with stop_on_signals() as stop:
         try:
@@ -154,14 +186,6 @@ def run_training(
     except InterruptedError as error:
         assert stop.signal is not None
         raise Stopped(stop.signal) from error
-    _warn_of_rare_classes(job)
+    say_findings(job)
     with join_ranks(options.device) as (ranks, device):
         return TrainingRun(job, options, ranks, device, stop).go(begun)
-
-
-def _warn_of_rare_classes(job: TrainingJob) -> None:
-    targets, counts = job.recipe.targets, job.statistics.counts
-    cure = "; where instances touch, --gap makes background" if targets.binary else ""
-    for value in job.statistics.rare:
-        text = f"Only {counts[value]} of {sum(counts.values())} voxels are of class {value}"
-        click.echo(f"{text}{'' if targets.gap else cure}.", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -37,6 +37,7 @@ class TrainingJob:
     volumes: Sequence[TrainingVolume]  # what on
     held_out: Box | None  # box of the first volume to validate on
     statistics: Statistics  # of the training regions
+    judged: Mapping[int, int] | None = None  # voxels per label value of the held-out box
 
     @property
     def architecture(self) -> UNetArchitecture:
@@ -79,20 +80,20 @@ def prepare(
     architecture = _check_before(recipe, volumes)
     statistics = measure(
         volumes,
-        recipe.targets,
+        recipe,
         per_section=architecture.is_planar,
-        keep_blocks=recipe.sampling.positions == "class",
         stopped=stopped,
     )
+    judged = None
     if held_out is not None:
-        check_held_out(
+        judged = check_held_out(
             replace(volumes[0], region=held_out, weights=None, context=None),
             recipe.targets,
             values=statistics.values,
             per_section=architecture.is_planar,
             stopped=stopped,
         )
-    job = TrainingJob(recipe, volumes, held_out, statistics)
+    job = TrainingJob(recipe, volumes, held_out, statistics, judged)
     assert job.outputs  # the names fit, or it raises
     return job
 

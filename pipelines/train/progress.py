@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Steps over which the loss that is shown is averaged, as a share of the steps so far.
 RECENT = 0.1
 
+#: Share of the patches that may teach nothing before it is said.
+MANY_EMPTY = 0.1
+
 
 class TrainingReporter:
     """Shows loss, steps per second, share of waiting and time left.
@@ -42,6 +45,7 @@ class TrainingReporter:
     def __init__(self, steps: int, before: int, *, log: str | None, silent: bool) -> None:
         self.steps, self.before, self.silent = steps, before, silent
         self.losses: list[float] = []
+        self.empty: list[float] = []  # shares of the patches of which no voxel counted
         self._log: SummaryWriter | None = None if log is None or silent else open_log(log)
         self._start = self._last = time.monotonic()
         self._bar = Progress(
@@ -72,24 +76,43 @@ class TrainingReporter:
             self._log.close()
 
     @property
-    def recent_loss(self) -> float:
-        """Mean loss of the last tenth of the steps of this run."""
-        return float(np.mean(self.losses[-max(1, int(RECENT * len(self.losses))) :]))
+    def recent_loss(self) -> float | None:
+        """Mean loss of the last tenth of the steps of this run; None where no voxel counted."""
+        last = slice(-max(1, int(RECENT * len(self.losses))), None)
+        patches = len(self.empty[last]) - sum(self.empty[last])
+        return float(np.sum(self.losses[last])) / patches if patches else None
+
+    @property
+    def learnt_nothing(self) -> bool:
+        """Whether no voxel counted, in all steps from the first on."""
+        return self.before == 0 and min(self.empty, default=0) == 1
 
     def step(self, step: Step) -> None:
         self.losses.append(step.loss)
+        self.empty.append(step.empty)
         if self._log is not None:
             for name in ("loss", "rate", "waiting"):
                 self._log.add_scalar(f"training/{name}", getattr(step, name), step.done)
         now = time.monotonic()
         rate = len(self.losses) / max(1e-9, now - self._start)
-        facts = f"loss {self.recent_loss:.3f}, {rate:.2f} steps/s, waiting {step.waiting:.0%}"
+        loss = "not known" if self.recent_loss is None else f"{self.recent_loss:.3f}"
+        facts = f"loss {loss}, {rate:.2f} steps/s, waiting {step.waiting:.0%}"
         self._bar.update(self._task, completed=step.done, facts=facts)
         due = now - self._last >= LINE_SECONDS or step.done == self.steps
         if due and self._bar.disable and not self.silent:
             self._last = now
             left = clock((self.steps - step.done) / rate)
             self.note(f"Train: {step.done}/{self.steps} steps, {facts}, {left} left")
+
+    def finish(self) -> None:
+        """Say so where many patches taught nothing."""
+        share = float(np.mean(self.empty)) if self.empty else 0.0
+        if share > MANY_EMPTY:
+            self.note(
+                f"Warning: {share:.0%} of the patches held no voxel that counts, labelled and of a "
+                "weight above 0, and taught nothing. For patches where labels are, give a recipe "
+                'with sampling.positions = "labelled".'
+            )
 
     def validation(self, done: int, result: ValidationResult, *, best: bool) -> None:
         self.note(f"Validation after {done} steps: {result}{' (best so far)' if best else ''}")

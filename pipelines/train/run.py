@@ -12,9 +12,10 @@ from pipelines.stopping import Stop, Stopped
 from pipelines.train.job import TrainingJob
 from pipelines.train.progress import TrainingReporter
 from pipelines.train.training_options import TrainingOptions
-from tilenet.errors import InvalidModelFile, TrainingDiverged
+from tilenet.errors import InvalidData, InvalidModelFile, TrainingDiverged
 from tilenet.inference import ModelHeader, read_header, save_model
 from tilenet.networks import ARITHMETIC
+from tilenet.training import GreyValues
 
 if TYPE_CHECKING:
     from tilenet.inference import UNet
@@ -27,6 +28,9 @@ def _determining(recipe: dict[str, Any]) -> dict[str, Any]:
     for part, name in (("optimization", "checkpoint_every"), ("sampling", "readers")):
         del kept[part][name]
     del kept["sampling"]["queue"]
+    # Older versions had no such part.
+    if kept["intensity"] == GreyValues().model_dump(mode="json"):
+        del kept["intensity"]
     return kept
 
 
@@ -89,11 +93,13 @@ class TrainingRun:
                 ):
                     reporter.step(step)
                     self.loss = reporter.recent_loss
+                    self._check_learning(step.done, reporter)
                     unfinished = step.done < chosen.steps
                     stopped = self.ranks.any(bool(self.stop)) and unfinished
                     self._after(step.done, reporter, stopped)
                     if stopped:
                         break
+                reporter.finish()
             except TrainingDiverged as error:
                 self._keep_last_good(reporter, error.step)
                 raise
@@ -116,6 +122,15 @@ class TrainingRun:
             return
         if best["value"] < self.record.best.get("value", float("inf")):
             self.record = type(self.record)(self.record.step, self.record.conditions, best)
+
+    def _check_learning(self, done: int, reporter: TrainingReporter) -> None:
+        # Before a model is written: the first weights are no model.
+        chosen, held_out = self.job.recipe, self.job.held_out
+        judged = held_out is not None and done % chosen.validation.every == 0
+        if (judged or done == chosen.optimization.steps) and reporter.learnt_nothing:
+            problem = f"saw no voxel that counts, labelled and of a weight above 0, in {done} steps"
+            cure = 'Give a recipe with sampling.positions = "labelled", or larger patches.'
+            raise InvalidData("The training", problem, cure)
 
     def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
         if self.ranks.rank != 0:
@@ -172,6 +187,7 @@ class TrainingRun:
         header = ModelHeader(
             architecture=self.job.architecture,
             intensity=self.job.statistics.intensity,
+            own=self.job.recipe.intensity.own,
             outputs=self.outputs,
             voxel_size=self.job.volumes[0].raw.voxel_size,
             training=record,

@@ -156,7 +156,7 @@ class Recomputation:
     def stated(self, facts: Mapping[str, Any]) -> Prediction:
         """State what the output's provenance would be if it were made now."""
         said = self.said.intensity
-        rule = IntensityRule(said.rule, said.void)
+        rule = IntensityRule(said.rule, said.void, clip=said.percentiles)
         known = rule.known(self.job.header, said) or self.intensity
         # Which of the two was inverted, the rule or the model, is not stored, only the sum.
         numbers = dataclasses.replace(known, invert=self.intensity.invert)

@@ -301,8 +301,8 @@ def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a later format": (
-        _set("format_version", value=2),
-        "Format version: is 2, and this tilenet reads 1",
+        _set("format_version", value=3),
+        "Format version: is 3, and this tilenet reads up to 2",
     ),
     "no format": (lambda v: v.pop("format_version"), "broken header.*format_version"),
     "no architecture": (lambda v: v.pop("architecture"), "broken header.*architecture"),

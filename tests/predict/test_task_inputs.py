@@ -21,7 +21,7 @@ from tilenet.errors import NonFiniteValues, UnreadableBlock
 from tilenet.geometry import Box
 from tilenet.inference import PredictTask
 from tilenet.networks import UNetArchitecture
-from tilenet.volumes import Intensity, MomentsTask, VolumeReference, open_volume
+from tilenet.volumes import GreyTask, Intensity, VolumeReference, open_volume
 
 SHAPE = (4, 32, 32)
 WHOLE = Box.of_shape(SHAPE)
@@ -107,8 +107,8 @@ def test_statistics_are_of_numbers_and_of_all_that_was_stored(tmp_path: Path) ->
     source = VolumeReference(store_volume(tmp_path / "em.zarr", values, chunk=(1, 32, 32)))
     (tmp_path / "em.zarr" / "0" / "c" / "1" / "0" / "0").unlink()
     with pytest.raises(UnreadableBlock, match="c/1/0/0: is missing"):
-        MomentsTask(source=source, run="gone")(WHOLE)
+        GreyTask(source=source, run="gone")(WHOLE)
     values[1, 2, 3] = np.nan
     other = VolumeReference(store_volume(tmp_path / "nan.zarr", values, chunk=(1, 32, 32)))
     with pytest.raises(NonFiniteValues):
-        MomentsTask(source=other, run="nan")(WHOLE)
+        GreyTask(source=other, run="nan")(WHOLE)

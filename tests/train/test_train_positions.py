@@ -17,7 +17,7 @@ from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
 from tilenet.training import identities
-from tilenet.training.volumes import IGNORED
+from tilenet.training.label_values import IGNORED
 from tilenet.volumes import VolumeReference
 
 SHAPE = (6, 64, 80)

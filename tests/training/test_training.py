@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bodies": em.instances,
         "weights": 10 * cells.astype(np.float32),
         "flat": np.zeros_like(cells),
-        "real": cells.astype(np.float32),
+        "real": 0.5 * cells.astype(np.float32),
         "small": cells[:4],
         "many": (np.arange(72) * np.ones((6, 64, 1))).astype(np.uint8),
         "partly": np.where(np.arange(72) < 36, cells, 7).astype(np.uint8),
@@ -201,7 +201,8 @@ def test_without_a_weight_map_classes_are_balanced(folder: Path) -> None:
 
 
 def test_ignored_voxels_weigh_nothing(folder: Path) -> None:
-    prepared = job(folder, "partly", changes={**PLAIN, "targets.ignore": 7})
+    changes = {**PLAIN, "targets.ignore": 7, "sampling.positions": "uniform"}
+    prepared = job(folder, "partly", changes=changes)
     assert 7 not in prepared.statistics.counts
     drawn = patches(prepared)
     for index in range(10):
@@ -455,7 +456,7 @@ def test_validation_holds_a_few_sections_at_a_time(
     ("words", "options"),
     [
         ("have the shape (4, 64, 72)", {"labels": "small"}),
-        ("are of type float32, and a class or an instance is a whole", {"labels": "real"}),
+        ("hold the value 0.5, and a class or an instance is a whole", {"labels": "real"}),
         ("hold the value 0 only", {"labels": "flat"}),
         ("instances, not classes", {"labels": "many"}),
         ("have voxels of (50.0, 8.0, 8.0) nm", {"labels": "coarse"}),

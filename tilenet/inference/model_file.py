@@ -21,14 +21,15 @@ from safetensors import SafetensorError, safe_open
 from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile, one_line
 from tilenet.inference.foreign_models import foreign_kind
 from tilenet.networks import UNetArchitecture
-from tilenet.volumes import Intensity
+from tilenet.volumes import Intensity, OwnStatistics
 from tilenet.volumes.stores import is_remote, write_durably
 
 if TYPE_CHECKING:
     from tilenet.inference.unet import UNet
 
-#: Raised by one whenever an older tilenet could not read what we write.
-FORMAT_VERSION = 1
+#: Raised by one whenever an older tilenet could not read what we write. A file states the lowest
+#: that can hold it: 2 are models by which every volume is normalised by its own statistics.
+FORMAT_VERSION = 2
 
 #: What reading a header raises that is not what it ought to be.
 _BROKEN_HEADER = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -73,12 +74,16 @@ class ModelHeader:
     ----------
     architecture : UNetArchitecture
     intensity : Intensity
+        Of the training volumes; of the first where each has its own.
     outputs : tuple of OutputChannel, one per output channel of the network
         All of one activation: no model has several so far.
     voxel_size : tuple of float or None
         Of the training volume, nanometres, (z, y, x).
     training : mapping
         Record of the training, for people.
+    own : OwnStatistics or None
+        Set where every volume is normalised by its own statistics, so that the intensity is not
+        that of a new one.
     """
 
     architecture: UNetArchitecture
@@ -86,6 +91,7 @@ class ModelHeader:
     outputs: tuple[OutputChannel, ...] = (OutputChannel("background"), OutputChannel("foreground"))
     voxel_size: tuple[float, float, float] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    own: OwnStatistics | None = None
 
     def __post_init__(self) -> None:
         if len(self.outputs) != self.architecture.out_channels:
@@ -131,7 +137,7 @@ class ModelHeader:
 
     def to_json(self) -> str:
         values = {
-            "format_version": FORMAT_VERSION,
+            "format_version": 1 if self.own is None else 2,
             "architecture": self.architecture.to_dict(),
             "intensity": self.intensity.to_dict(),
             "outputs": [{"name": o.name, "label": o.label} for o in self.outputs],
@@ -139,14 +145,16 @@ class ModelHeader:
             "voxel_size": self.voxel_size,
             "training": dict(self.training),
         }
+        if self.own is not None:
+            values["own_statistics"] = self.own.to_dict()
         return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         values = json.loads(text)
         version = values["format_version"]
-        if version != FORMAT_VERSION:
-            problem = f"is {version}, and this tilenet reads {FORMAT_VERSION}"
+        if version not in range(1, FORMAT_VERSION + 1):
+            problem = f"is {version}, and this tilenet reads up to {FORMAT_VERSION}"
             raise InvalidData("Format version", problem, "Use the tilenet that wrote it.")
         size = values["voxel_size"]
         return cls(
@@ -158,6 +166,7 @@ class ModelHeader:
             ),
             voxel_size=None if size is None else cast(Any, tuple(float(v) for v in size)),
             training=dict(values["training"]),
+            own=OwnStatistics.from_dict(values["own_statistics"]) if version == 2 else None,
         )
 
 

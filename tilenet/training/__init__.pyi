@@ -9,12 +9,15 @@ from .loop import State as State
 from .loop import Step as Step
 from .loop import make_state as make_state
 from .loop import train as train
+from .recipe import GreyValues as GreyValues
 from .recipe import Recipe as Recipe
 from .sampling import Patch as Patch
 from .sampling import Patches as Patches
 from .statistics import Statistics as Statistics
+from .statistics import VolumeStatistics as VolumeStatistics
 from .statistics import check_held_out as check_held_out
 from .statistics import holds_same as holds_same
+from .statistics import label_range as label_range
 from .statistics import measure as measure
 from .validation import ValidationResult as ValidationResult
 from .validation import validate as validate

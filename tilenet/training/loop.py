@@ -86,12 +86,15 @@ class Step:
     loss, rate, waiting : float
         Mean over the patches of all processes, learning rate, and the share of the time so far that
         the loop waited for patches.
+    empty : float
+        Share of the patches of which no voxel counts: ignored, or of weight 0. Their loss is 0.
     """
 
     done: int
     loss: float
     rate: float
     waiting: float
+    empty: float = 0.0
 
 
 def make_state(network: UNet, optimization: Optimization) -> State:
@@ -182,20 +185,21 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad()
-        loss = torch.zeros((), device=device)
+        sums = torch.zeros(2, device=device)  # losses, and patches of which no voxel counts
         for i in range(optimization.batch):
             sample = next(samples)
             _seed_dropout(optimization.seed, sample.index)
             together = i == optimization.batch - 1 or ranks.count == 1
             with contextlib.nullcontext() if together else model.no_sync():  # type: ignore[operator]
-                loss += _backward(model, patches.augmented(sample, device), optimization)
-        loss = ranks.mean(loss)
+                sums += _backward(model, patches.augmented(sample, device), optimization)
+        loss, empty = ranks.mean(sums)
         _update(state, loss, optimization)
         waiting = ahead.waited / (time.perf_counter() - start)
-        yield Step(state.step, float(loss), rate, waiting)
+        yield Step(state.step, float(loss), rate, waiting, float(empty) / optimization.batch)
 
 
 def _backward(model: nn.Module, patch: Patch, optimization: Optimization) -> Tensor:
+    # Loss, and whether no voxel counted.
     device = patch.x.device.type
     precision = optimization.precision or ("bfloat16" if device == "cuda" else "float32")
     # bfloat16 has the range of float32, so the loss needs no scaling.
@@ -203,7 +207,7 @@ def _backward(model: nn.Module, patch: Patch, optimization: Optimization) -> Ten
         scores = model(patch.x)
     loss = weighted_loss(scores, patch) / optimization.batch
     loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
+    return torch.stack([loss.detach(), (patch.weights.sum() == 0).to(loss.dtype)])
 
 
 def _update(state: State, loss: Tensor, optimization: Optimization) -> None:

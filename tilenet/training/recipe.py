@@ -11,8 +11,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, zyx
 from tilenet.networks import UNetArchitecture
+from tilenet.volumes import Intensity, OwnStatistics
 
 #: Output voxels per patch that are aimed at where the recipe says nothing, (z, y, x).
 DEFAULT_PATCH: dict[str, ZYX] = {
@@ -136,12 +138,17 @@ class Optimization(_Part):
 class Targets(_Part):
     """What label values mean."""
 
-    # Labels are instances: learn inside (every value that is not 0) against outside.
+    # Labels are instances: learn inside (every value that is not the background) against outside.
     binary: bool = False
+    # Label value that is the background, where instances are labelled; 0, but cleft annotations of
+    # CREMI have 2^64 - 1.
+    background: int | None = None
     # Voxels of background made where two instances touch, as in the paper's DIC-HeLa labels.
     gap: int = Field(default=0, ge=0)
     # Label value that says nothing: these voxels have weight 0.
     ignore: int | None = None
+    # How many label values are classes: more than 8 are taken for instances where nothing says it.
+    classes: int | None = Field(default=None, ge=2, le=1024)
     # Names of the classes, ascending by label value.
     names: tuple[str, ...] | None = None
 
@@ -149,16 +156,75 @@ class Targets(_Part):
     def _check(self) -> Self:
         if self.gap and not self.binary:
             raise ValueError("a gap is made between instances, so binary = true belongs to it")
+        if self.background is not None and not self.binary:
+            raise ValueError(
+                f"background {self.background} lies around instances, so binary = true belongs to "
+                "it; without it every label value is a class"
+            )
+        if self.background is not None and self.background == self.ignore:
+            raise ValueError(f"{self.ignore} cannot be both the background and ignored")
         if self.names is not None and len(set(self.names)) < len(self.names):
             raise ValueError(f"names {', '.join(self.names)}: name each class once")
+        known = 2 if self.binary else len(self.names) if self.names is not None else self.classes
+        if self.classes is not None and self.classes != known:
+            whose = "binary = true makes" if self.binary else "names has"
+            raise ValueError(f"classes = {self.classes}, but {whose} {known}")
         return self
+
+    @property
+    def expected(self) -> int | None:
+        """Classes that there are to be, if the recipe says so."""
+        return self.classes or (None if self.names is None else len(self.names))
+
+
+class GreyValues(_Part):
+    """How grey values are normalised."""
+
+    # By mean and standard deviation of all training volumes together (pooled), or of each volume
+    # (volume), or MEAN,STD, or window:LOW,HIGH. The model stores numbers, or the rule "volume".
+    rule: str = "pooled"
+    # Percentiles at which grey values are clipped, before mean and standard deviation are taken;
+    # the model stores the grey values that they are.
+    clip: tuple[float, float] | None = None
+    # Grey value outside the specimen, left out of mean, standard deviation and percentiles.
+    void: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            OwnStatistics(self.clip, self.void)
+            if self.rule in ("pooled", "volume"):
+                return self
+            assert self.numbers is not None
+        except InvalidData as error:
+            raise ValueError(str(error)) from error
+        if self.clip is not None or self.void is not None:
+            raise ValueError(
+                f"clip and void belong to statistics, and the rule {self.rule} has none: leave them"
+                " out"
+            )
+        return self
+
+    @property
+    def numbers(self) -> Intensity | None:
+        """The rule where it is given as numbers."""
+        if self.rule in ("pooled", "volume"):
+            return None
+        return Intensity.from_text(self.rule, "pooled, volume")
+
+    @property
+    def own(self) -> OwnStatistics | None:
+        """The rule where each volume has its own numbers."""
+        return OwnStatistics(self.clip, self.void) if self.rule == "volume" else None
 
 
 class Sampling(_Part):
     """Where patches come from."""
 
-    # Every place alike; or around voxels of each class alike, for rare classes.
-    positions: Literal["uniform", "class"] = "uniform"
+    # Every place alike (uniform); around labelled voxels, for sparse labels (labelled); or around
+    # voxels of each class alike, for rare classes (class). Where a label value is ignored the
+    # default is labelled, else uniform.
+    positions: Literal["labelled", "uniform", "class"] | None = None
     # Threads that read ahead.
     readers: int = Field(default=2, ge=1)
     # Patches read ahead at most.
@@ -215,6 +281,7 @@ class Recipe(_Part):
     network : Network
     optimization : Optimization
     targets : Targets
+    intensity : GreyValues
     sampling : Sampling
     augmentation : Augmentation
     validation : Validation
@@ -223,9 +290,19 @@ class Recipe(_Part):
     network: Network = Network()
     optimization: Optimization = Optimization()
     targets: Targets = Targets()
+    intensity: GreyValues = GreyValues()
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
     validation: Validation = Validation()
+
+    @model_validator(mode="after")
+    def _choose_positions(self) -> Self:
+        # Here, so that what is stored says what was done.
+        if self.sampling.positions is None:
+            positions = "uniform" if self.targets.ignore is None else "labelled"
+            chosen = self.sampling.model_copy(update={"positions": positions})
+            self.__dict__["sampling"] = chosen  # the recipe is frozen
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON values, of which the same recipe can be made."""

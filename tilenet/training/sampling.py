@@ -29,9 +29,10 @@ from tilenet.training.augmentation import (
     reach,
     resample,
 )
+from tilenet.training.label_values import IGNORED
 from tilenet.training.recipe import Recipe
 from tilenet.training.statistics import Statistics
-from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
+from tilenet.training.volumes import TrainingVolume, target_values
 from tilenet.volumes import read_finite
 
 _Point = tuple[float, float, float]
@@ -118,7 +119,7 @@ class Patches:
         grey_box, targets_box = (self._needed(centre, n) for n in (self.input_shape, self.patch))
         return Sample(
             index=index,
-            grey=self._grey(volume, grey_box),
+            grey=self._grey(number, grey_box),
             targets=self._targets(volume, targets_box),
             grey_centre=_relative(centre, grey_box),
             targets_centre=_relative(centre, targets_box),
@@ -152,6 +153,8 @@ class Patches:
         # First output voxel of the patch. Every volume as often as it has room for patches.
         if self.recipe.sampling.positions == "class":
             return self._near_class(rng)
+        if self.recipe.sampling.positions == "labelled":
+            return self._near_label(rng)
         room = [math.prod(stop - a for a, stop in self._starts(v)) for v in self.volumes]
         number = int(rng.choice(len(room), p=np.array(room) / sum(room)))
         starts = self._starts(self.volumes[number])
@@ -174,6 +177,32 @@ class Patches:
         )
         return number, start
 
+    @functools.cached_property
+    def _labelled(self) -> npt.NDArray[np.int64]:
+        # Labelled voxels up to the end of each section.
+        return np.cumsum([voxels for _, _, voxels in self.statistics.sections])
+
+    def _near_label(self, rng: np.random.Generator) -> tuple[int, ZYX]:
+        # Every labelled voxel as often, in the middle of the patch as far as the region allows.
+        one = int(rng.integers(self._labelled[-1]))
+        at = int(np.searchsorted(self._labelled, one, side="right"))
+        number, box, voxels = self.statistics.sections[at]
+        volume = self.volumes[number]
+        places = np.argwhere(self._read_targets(volume, box) != IGNORED)
+        chosen = places[one - int(self._labelled[at]) + voxels]
+        start, augmentation = [], self.recipe.augmentation
+        for axis, (first, stop) in enumerate(self._starts(volume)):
+            place, size = int(chosen[axis]) + box.start[axis], self.patch[axis]
+            lowest, highest = first, stop - 1
+            turned = axis > 0 and augmentation.rotation == "any"
+            if turned or augmentation.elastic_std[axis]:
+                # It could be moved out, unless it is about the middle: then the patch overhangs the
+                # region, which is mirrored there.
+                lowest = min(lowest, place - 3 * size // 8)
+                highest = max(highest, place - 5 * size // 8)
+            start.append(min(max(lowest, place - size // 2), highest))
+        return number, zyx(start)
+
     def _starts(self, volume: TrainingVolume) -> list[tuple[int, int]]:
         region = volume.region
         return [
@@ -188,10 +217,11 @@ class Patches:
         start = zyx(math.floor(c - r) for c, r in zip(centre, far, strict=True))
         return Box(start, zyx(math.ceil(c + r) + 1 for c, r in zip(centre, far, strict=True)))
 
-    def _grey(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:
+    def _grey(self, number: int, box: Box) -> npt.NDArray[np.float32]:
+        volume = self.volumes[number]
         # Its faces mirror, as the volume's do: what lies beyond is held out, perhaps.
         stored = read_mirrored(functools.partial(read_finite, volume.raw), box, volume.readable)
-        grey = self.statistics.intensity.apply(stored, np.float32)
+        grey = self.statistics.volumes[number].grey.intensity.apply(stored, np.float32)
         return grey if grey.ndim == 4 else grey[None]
 
     def _targets(self, volume: TrainingVolume, box: Box) -> npt.NDArray[np.float32]:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, Box, zyx
-from tilenet.training.recipe import Targets
-from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
-from tilenet.volumes import Intensity, Moments, Volume, check_finite, fingerprint
+from tilenet.training.label_values import (
+    IGNORED,
+    MOST_CLASSES,
+    check_can_occur,
+    check_classes,
+    not_classes,
+)
+from tilenet.training.normalisation import Normalised, SeenGrey, normalise
+from tilenet.training.recipe import Recipe, Targets
+from tilenet.training.volumes import TrainingVolume, target_values
+from tilenet.training.weight_values import bad_weights, check_weights
+from tilenet.volumes import (
+    Histogram,
+    HistogramCount,
+    Intensity,
+    Moments,
+    Volume,
+    by_value,
+    check_finite,
+    fingerprint,
+)
 from tilenet.volumes.stores import is_remote, local_path
-
-#: More label values than this are instances, not classes.
-MOST_CLASSES = 8
 
 #: Voxels of a block of the pass over the volumes, at most: some 500 MB while it is counted.
 PASS_VOXELS = 2**24
@@ -27,22 +45,57 @@ RARE = 0.001
 
 
 @dataclass(frozen=True)
+class VolumeStatistics:
+    """What one training region holds.
+
+    Parameters
+    ----------
+    raw, labels : str, paths or URLs
+    counts : mapping
+        Voxels per label value, ascending by value.
+    ignored : int, voxels whose label says nothing
+    grey : Normalised
+        How its grey values are normalised.
+    """
+
+    raw: str
+    labels: str
+    counts: Mapping[int, int]
+    ignored: int
+    grey: Normalised
+
+    @property
+    def labelled(self) -> float:
+        """Share of the voxels whose label says something."""
+        known = sum(self.counts.values())
+        return known / (known + self.ignored)
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What is known of the training volumes after one pass over their regions.
 
     Parameters
     ----------
-    intensity : Intensity
-        Mean and standard deviation of the grey values.
     counts : mapping
         Voxels per label value, ascending by value; ignored ones are left out.
+    volumes : sequence of VolumeStatistics
     blocks : sequence of (int, Box, mapping)
-        Volume, box and voxels per label value of every block.
+        Volume, box and voxels per label value of every block; kept for positions by class.
+    sections : sequence of (int, Box, int)
+        Volume, box and labelled voxels of every section of a block that has some; kept for
+        positions where labels are.
     """
 
-    intensity: Intensity
     counts: Mapping[int, int]
+    volumes: Sequence[VolumeStatistics]
     blocks: Sequence[tuple[int, Box, Mapping[int, int]]] = field(default=(), repr=False)
+    sections: Sequence[tuple[int, Box, int]] = field(default=(), repr=False)
+
+    @property
+    def intensity(self) -> Intensity:
+        """How the first volume's grey values are normalised: as those of all, mostly."""
+        return self.volumes[0].grey.intensity
 
     @property
     def values(self) -> list[int]:
@@ -61,12 +114,65 @@ class Statistics:
         return np.asarray(voxels.sum() / (len(voxels) * voxels), np.float32)
 
 
+class _Tally:
+    # What a pass over one volume finds.
+
+    def __init__(self, volume: TrainingVolume, recipe: Recipe, per_section: bool) -> None:
+        self.volume, self.recipe, self.per_section = volume, recipe, per_section
+        self.counts, self.ignored = dict[int, int](), 0
+        self.parts: list[Moments] = []
+        self.histogram: Histogram | None = None
+        self.blocks: list[tuple[Box, Mapping[int, int]]] = []
+        self.sections: list[tuple[Box, int]] = []
+        self._weighty = volume.weights is None
+
+    def add(self, box: Box) -> dict[int, int]:
+        raw, void = self.volume.raw, self.recipe.intensity.void
+        grey = raw.read(box)
+        check_finite(grey, raw.location, box)
+        self.parts.append(Moments.of(grey, void))
+        counted = HistogramCount(by_value(raw.dtype), void)(grey)
+        self.histogram = counted if self.histogram is None else self.histogram + counted
+        seen = _targets(self.volume, box, self.recipe.targets, self.per_section)
+        known = seen != IGNORED
+        self._weighty |= check_weights(self.volume, box, known)
+        found = _count(seen)
+        _add(self.counts, found)
+        self.ignored += known.size - int(known.sum())
+        if self.recipe.sampling.positions == "class":
+            self.blocks.append((box, found))
+        if self.recipe.sampling.positions == "labelled":
+            for z, voxels in enumerate(known.sum((1, 2)).tolist(), box.start[0]):
+                section = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+                self.sections += [(section, voxels)] if voxels else []
+        return found
+
+    def check(self) -> None:
+        if not self.counts:
+            where = f"Labels {self.volume.labels.location}"
+            cure = "Leave the volume out, or take a region that holds labelled voxels."
+            raise InvalidData(where, "hold ignored voxels only", cure)
+        if not self._weighty:
+            problem = "are 0 wherever a voxel has a class, so nothing would be learnt"
+            raise bad_weights(self.volume, self.volume.region, problem)
+
+    @property
+    def grey(self) -> SeenGrey:
+        assert self.histogram is not None
+        fold = functools.partial(_again, self.volume)
+        return SeenGrey(self.volume.raw.location, self.parts, self.histogram, fold)
+
+    def result(self, grey: Normalised) -> VolumeStatistics:
+        counts = dict(sorted(self.counts.items()))
+        raw, labels = self.volume.raw.location, self.volume.labels.location
+        return VolumeStatistics(raw, labels, counts, self.ignored, grey)
+
+
 def measure(
     volumes: Sequence[TrainingVolume],
-    targets: Targets,
+    recipe: Recipe,
     *,
     per_section: bool,
-    keep_blocks: bool = True,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Statistics:
     """Pass once over the training regions, block by block.
@@ -74,10 +180,10 @@ def measure(
     Parameters
     ----------
     volumes : sequence of TrainingVolume
-    targets : Targets
-    per_section, keep_blocks : bool
-        Gaps are made in each section alone; the counts of every block are kept, to find rare
-        classes by.
+    recipe : Recipe
+        Its targets, positions and rule of grey values.
+    per_section : bool
+        Gaps are made in each section alone.
     stopped : callable
         Asked before every block; true raises InterruptedError.
 
@@ -86,32 +192,29 @@ def measure(
     Statistics
         Of all voxels.
     """
-    moments, counts = Moments(), dict[int, int]()
-    blocks: list[tuple[int, Box, Mapping[int, int]]] = []
-    for number, volume in enumerate(volumes):
-        weighty = volume.weights is None
+    targets = recipe.targets
+    check_can_occur([v.labels.volume for v in volumes], targets)
+    counts, tallies = dict[int, int](), list[_Tally]()
+    for volume in volumes:
+        tallies.append(_Tally(volume, recipe, per_section))
         for box in _blocks(volume, stopped):
-            grey = volume.raw.read(box)
-            check_finite(grey, volume.raw.location, box)
-            moments += Moments.of(grey)
-            seen = _targets(volume, box, targets, per_section)
-            weighty |= _check_weights(volume, box, seen != IGNORED)
-            found = _count(seen)
-            if keep_blocks:
-                blocks.append((number, box, found))
-            _add(counts, found)
-            if len(counts) > MOST_CLASSES:
-                problem = f"hold more than {MOST_CLASSES} values: instances, not classes"
-                cure = "Train on inside against outside with --binary."
-                raise InvalidData(f"Labels {volume.labels.location}", problem, cure)
-        if not weighty:
-            problem = "are 0 wherever a voxel has a class, so nothing would be learnt"
-            raise _bad_weights(volume, volume.region, problem)
-    if len(counts) < 2:
-        held = f"hold the value {next(iter(counts))} only" if counts else "hold ignored voxels only"
-        cure = "Two classes at least are needed in the training region."
-        raise InvalidData(f"Labels {volumes[0].labels.location}", held, cure)
-    return Statistics(moments.intensity, dict(sorted(counts.items())), blocks)
+            _add(counts, tallies[-1].add(box))
+            if len(counts) > max(MOST_CLASSES, targets.expected or 0):
+                raise not_classes(volume.labels.location, targets)
+        tallies[-1].check()
+    counts = dict(sorted(counts.items()))
+    check_classes(volumes[0].labels.location, counts, targets)
+    greys = normalise([tally.grey for tally in tallies], recipe.intensity)
+    return Statistics(
+        counts,
+        [tally.result(grey) for tally, grey in zip(tallies, greys, strict=True)],
+        [(n, box, found) for n, tally in enumerate(tallies) for box, found in tally.blocks],
+        [(n, box, voxels) for n, tally in enumerate(tallies) for box, voxels in tally.sections],
+    )
+
+
+def _again(volume: TrainingVolume, count: Callable[[npt.NDArray[Any]], Any]) -> Any:
+    return functools.reduce(operator.add, (count(volume.raw.read(b)) for b in _blocks(volume)))
 
 
 def check_held_out(
@@ -155,6 +258,23 @@ def check_held_out(
         cure = "Choose a box that holds labelled voxels."
         raise InvalidData(where, "hold ignored voxels only", cure)
     return dict(sorted(counts.items()))
+
+
+def label_range(volume: TrainingVolume) -> tuple[int, int]:
+    """Find the lowest and the highest label of a region, as they are stored.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+
+    Returns
+    -------
+    (int, int)
+        Ignored ones among them.
+    """
+    read = (volume.labels.read(box) for box in _blocks(volume))
+    found = [(int(labels.min()), int(labels.max())) for labels in read]
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def holds_same(volume: TrainingVolume, other: Volume) -> bool:
@@ -210,24 +330,6 @@ def _targets(
     return target_values(
         volume.labels, box, within=volume.region, targets=targets, per_section=per_section
     )
-
-
-def _check_weights(volume: TrainingVolume, box: Box, known: npt.NDArray[np.bool]) -> bool:
-    # Whether any voxel of a known class counts.
-    if volume.weights is None:
-        return False
-    weights = volume.weights.read(box)
-    if not np.isfinite(weights).all():
-        raise _bad_weights(volume, box, "hold NaN or infinite values")
-    if weights.min() < 0:
-        raise _bad_weights(volume, box, f"hold negative values, down to {weights.min():g}")
-    return bool((weights[known] > 0).any())
-
-
-def _bad_weights(volume: TrainingVolume, box: Box, problem: str) -> InvalidData:
-    assert volume.weights is not None
-    where = f"The weights {volume.weights.location} in {box}"
-    return InvalidData(where, problem, "Make them with 'tilenet weights', or correct them.")
 
 
 def _count(seen: npt.NDArray[np.int64]) -> dict[int, int]:

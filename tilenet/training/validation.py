@@ -15,11 +15,12 @@ from tilenet.geometry import Box, zyx
 from tilenet.inference import UNet, read_mirrored
 from tilenet.metrics import IsbiTally, tally_section
 from tilenet.networks import Tile, TileGrid
+from tilenet.training.label_values import IGNORED
 from tilenet.training.loop import weighted_loss
 from tilenet.training.recipe import Targets
 from tilenet.training.sampling import Patch
 from tilenet.training.statistics import Statistics
-from tilenet.training.volumes import IGNORED, TrainingVolume, target_values
+from tilenet.training.volumes import TrainingVolume, target_values
 
 
 @dataclass(frozen=True)

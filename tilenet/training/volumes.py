@@ -13,14 +13,9 @@ from tilenet.errors import InvalidData
 from tilenet.geometry import AXES, ZYX, Box
 from tilenet.labels import gap_margins, separate
 from tilenet.networks import UNetArchitecture
+from tilenet.training.label_values import HIGHEST_VALUE, IGNORED, Meaning, whole_numbers
 from tilenet.training.recipe import Targets
 from tilenet.volumes import Placed, Volume, fingerprint
-
-#: Stored as the class of voxels whose label says nothing.
-IGNORED = -1
-
-#: The highest label value that can be a class; negative ones cannot.
-HIGHEST_VALUE = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,7 @@ class TrainingVolume:
 
     def __post_init__(self) -> None:
         labels = self.labels.volume
-        if labels.dtype.kind not in "uib":
+        if labels.dtype.kind not in "uibf":
             problem = f"are of type {labels.dtype}, and a class or an instance is a whole number"
             cure = "Give integer labels: store them as uint8, say, with 'tilenet ingest'."
             raise InvalidData(f"Labels {labels.location}", problem, cure)
@@ -101,22 +96,24 @@ def _same(first: Sequence[float], second: Sequence[float]) -> bool:
 def target_values(
     labels: Placed, box: Box, *, within: Box, targets: Targets, per_section: bool
 ) -> npt.NDArray[np.int64]:
-    """Read labels as what is learnt: class values, and :data:`IGNORED`.
+    """Read labels as what is learnt: class values, and ``IGNORED``.
 
     Nothing outside of ``within`` is read. Values are 0 and 1 when the targets are binary.
     """
     grown = box.grow(*gap_margins(targets.gap, per_section=per_section)).intersect(within)
-    stored = labels.read(grown)
+    where, meaning = f"Labels {labels.location} in {box}", Meaning.of(targets)
+    stored = meaning.normal(whole_numbers(labels.read(grown), where))
+    ignore = meaning.normal_ignore
     if targets.gap:
-        stored = separate(stored, targets.gap, per_section=per_section, ignore=targets.ignore)
+        stored = separate(stored, targets.gap, per_section=per_section, ignore=ignore)
     inner = stored[box.relative_to(grown.start).slices]
     if targets.binary:
         values: npt.NDArray[np.int64] = (inner != 0).astype(np.int64)
     else:
-        _check_values(inner, f"Labels {labels.location} in {box}", targets.ignore)
+        _check_values(inner, where, ignore)
         values = inner.astype(np.int64)
-    if targets.ignore is not None:
-        values[inner == targets.ignore] = IGNORED
+    if ignore is not None:
+        values[inner == ignore] = IGNORED
     return values
 
 
@@ -129,7 +126,10 @@ def _check_values(labels: npt.NDArray[Any], where: str, ignore: int | None) -> N
         wrong &= labels != ignore
     if wrong.any():
         value = int(labels[wrong][0])
-        cure = f"If it marks what was not labelled, say --ignore {value}; else correct it."
+        cure = (
+            f"If it marks what was not labelled, say --ignore {value}; if it is the background of "
+            f"instances, --binary --background {value}; else correct it."
+        )
         raise InvalidData(where, f"hold the value {value}; classes are 0 to 2^63 - 1", cure)
 
 

@@ -19,6 +19,10 @@ import numpy.typing as npt
 from tilenet.errors import InvalidData, NonFiniteValues
 from tilenet.geometry import Box
 
+#: Mean and standard deviation of normalised grey values beyond which something is likely wrong:
+#: those that a network is trained on are 0 and 1.
+LIKELY_MEAN, LIKELY_STD = 5.0, (0.05, 20.0)
+
 #: Voxels that are widened to float64 at once: 8 MiB, whatever a block holds. The squares of as many
 #: 16-bit integers add up exactly.
 SLICE = 2**20
@@ -76,6 +80,31 @@ class Intensity:
             raise InvalidData(f"Intensity window {low:g},{high:g}", "is empty", cure)
         return cls(low, high - low, low, high, invert)
 
+    @classmethod
+    def from_text(cls, text: str, names: str) -> Self:
+        """Read MEAN,STD or window:LOW,HIGH.
+
+        Parameters
+        ----------
+        text : str
+        names : str
+            What may stand in their place, for the message: "model, volume".
+
+        Returns
+        -------
+        Intensity
+            The rule.
+        """
+        kind, _, numbers = text.rpartition(":")
+        try:
+            first, second = (float(number) for number in numbers.split(","))
+            if kind not in ("", "window"):
+                raise ValueError(kind)
+        except ValueError as error:
+            cure = f"Give {names}, MEAN,STD or window:LOW,HIGH."
+            raise InvalidData(f"Intensity {text!r}", "is not a rule", cure) from error
+        return cls.window(first, second) if kind else cls(first, second)
+
     def apply(
         self, values: npt.NDArray[Any], dtype: npt.DTypeLike = np.float32
     ) -> npt.NDArray[np.floating[Any]]:
@@ -128,6 +157,82 @@ class Intensity:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnStatistics:
+    """The rule that normalises every volume by its own mean and standard deviation.
+
+    Parameters
+    ----------
+    clip : (float, float) or None
+        Percentiles to clip at first; None does not clip.
+    void : float or None
+        Grey value outside the specimen, which does not count.
+    """
+
+    clip: tuple[float, float] | None = None
+    void: float | None = None
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip)
+        if self.void is not None and not math.isfinite(self.void):
+            raise InvalidData(f"Void value {self.void}", "is not finite", "Give a grey value.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values.
+
+        Returns
+        -------
+        dict
+            What :meth:`from_dict` takes.
+        """
+        return {"clip": None if self.clip is None else list(self.clip), "void": self.void}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the fields from JSON values.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        OwnStatistics
+            The rule.
+        """
+        clip = values["clip"]
+        low, high = clip if clip is not None else (0.0, 0.0)
+        return cls(None if clip is None else (float(low), float(high)), values["void"])
+
+
+def check_clip(clip: tuple[float, float] | None) -> None:
+    """Refuse percentiles that are none, or in the wrong order.
+
+    Parameters
+    ----------
+    clip : (float, float) or None
+    """
+    if clip is not None and not 0 <= clip[0] < clip[1] <= 100:
+        cure = "Give two percentiles from 0 to 100, the lower first: 0.1,99.9."
+        raise InvalidData(f"Clipping {clip[0]:g},{clip[1]:g}", "is not a range", cure)
+
+
+def is_likely(mean: float, std: float) -> bool:
+    """Tell whether normalised grey values may be what a network was trained on.
+
+    Parameters
+    ----------
+    mean, std : float
+        Of normalised grey values.
+
+    Returns
+    -------
+    bool
+        Nothing is certain: a piece of a volume may well be flat.
+    """
+    return abs(mean) <= LIKELY_MEAN and LIKELY_STD[0] <= std <= LIKELY_STD[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Moments:
     """Count, sum and sum of squares of grey values, which add up over blocks.
 
@@ -163,18 +268,28 @@ class Moments:
         )
 
     @property
+    def mean(self) -> float:
+        """Mean of the voxels, of which there are some."""
+        return self.total / self.count
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the voxels, of which there are some; 0 where it is rounding."""
+        mean = self.mean
+        variance = self.squares / self.count - mean * mean
+        # Below that it is rounding: one grey value such as 0.1 gives variances around 1e-17.
+        return 0.0 if variance <= 1e-14 * mean * mean else variance**0.5
+
+    @property
     def intensity(self) -> Intensity:
         """The rule that gives these voxels mean 0 and standard deviation 1."""
         if self.count == 0:
             raise InvalidData("Volume", "has no voxels beside the void value", "Check --void.")
-        mean = self.total / self.count
-        variance = self.squares / self.count - mean * mean
-        # Below that it is rounding: one grey value such as 0.1 gives variances around 1e-17.
-        flat = variance <= 1e-14 * mean * mean
-        if flat:
+        mean, deviation = self.mean, self.deviation
+        if deviation == 0:
             cure = "Check the path and the region: what has no contrast cannot be segmented."
             raise InvalidData("The volume", f"holds one grey value only, {mean:g}", cure)
-        return Intensity(mean, variance**0.5)
+        return Intensity(mean, deviation)
 
 
 def check_finite(values: npt.NDArray[Any], location: str, box: Box) -> None:
