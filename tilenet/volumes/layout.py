@@ -19,6 +19,7 @@ from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_l
 from tilenet.geometry import Box, zyx
 from tilenet.volumes.array_axes import dimension_letters, name_axes
 from tilenet.volumes.axis_map import AxisMap
+from tilenet.volumes.collections import only_series, refuse_collection, refuse_group_of_images
 from tilenet.volumes.listing import lattice
 from tilenet.volumes.ome_image import Image, read_image
 from tilenet.volumes.stated import StatedGeometry, stated_geometry
@@ -162,11 +163,14 @@ def _found_in_group(
     if image is not None:
         path = _choose_level(location, [entry.path for entry in image.levels], level)
     else:
-        series = _only_series(location, group, attributes)
+        series = only_series(location, attributes, lambda: _names(location, group.group_keys))
         if series is not None:
             below = f"{location.rstrip('/')}/{series}"
             return find_layout(below, level=level, channel=channel, axes=axes)
+        refuse_collection(location, attributes)
         names = _names(location, group.array_keys)
+        if not names:
+            refuse_group_of_images(location, group)
         path = _choose_array(location, names, level)
         beside = attributes if len(names) == 1 else _of_level(attributes, path)
     array = _array(location, path)
@@ -223,20 +227,6 @@ def _names(location: str, keys: Callable[[], Iterator[str]]) -> list[str]:
         raise UnreadableVolume(
             location, problem, "Mend it, or give the path of an array"
         ) from error
-
-
-def _only_series(location: str, group: zarr.Group, attributes: Mapping[str, Any]) -> str | None:
-    # bioformats2raw wraps its images, called series, into one more group.
-    ome = _mapping(attributes.get("ome"))
-    if "bioformats2raw.layout" not in attributes and "bioformats2raw.layout" not in ome:
-        return None
-    series = [name for name in _names(location, group.group_keys) if name.isdigit()]
-    if not series:
-        return None
-    if len(series) == 1:
-        return series[0]
-    cure = f"Give one of them, for example {location.rstrip('/')}/0"
-    raise AmbiguousVolume(location, "holds several image series", tuple(series), cure)
 
 
 def _choose_level(location: str, paths: Sequence[str], level: str | None) -> str:

@@ -68,8 +68,9 @@ def read_image(
     if not isinstance(found, list) or not found:
         raise UnreadableVolume(path, "its 'multiscales' metadata are not a list of images", _CURE)
     if len(found) > 1:
-        names = tuple(str(i) for i in range(len(found)))
-        cure = "Give the path of one array below it"
+        # Each by the path of its first array, which can be given.
+        names = tuple(_first_path(each, str(i)) for i, each in enumerate(found))
+        cure = f"Give the path of one array below it, for example {path.rstrip('/')}/{names[0]}"
         raise AmbiguousVolume(path, "holds several multiscale images", names, cure)
     ome = attributes.get("ome")
     try:
@@ -256,3 +257,10 @@ def _breach(multiscale: Mapping[str, Any], model: Any) -> list[str]:
     else:
         return []
     return [f"Its metadata break OME-Zarr's specification, and are read nevertheless: {said}."]
+
+
+def _first_path(multiscale: Any, otherwise: str) -> str:
+    try:
+        return str(multiscale["datasets"][0]["path"])
+    except (LookupError, TypeError):
+        return otherwise
