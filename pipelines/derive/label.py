@@ -52,8 +52,11 @@ from tilenet.volumes import (
     OutputReference,
     Volume,
     VolumeReference,
+    check_label_image,
     compressors,
     has_join,
+    image_of,
+    list_label_image,
     open_volume,
     refuse_if_different,
     remove_join,
@@ -133,7 +136,8 @@ def label(
 
     Ids are consecutive from 1, in the order of the instances' first voxels (z, y, x): the result
     depends on the masks alone. Two passes over the volume; a run that was stopped in the second
-    goes on where it stopped.
+    goes on where it stopped. OUTPUT may be IMAGE/labels/NAME within an OME-Zarr 0.5 image: it is
+    then a label image of that, and listed there.
     """
     contradicting = {
         "--threshold": threshold is not None,
@@ -210,10 +214,12 @@ def run_label(
     summary = run.store(cluster, prepare, small=small)
     if part is None and summary.outcome.complete:
         remove_join(output)
+        list_label_image(output)  # again, for a store that has no conditional writes
     return summary
 
 
 def _task(job: _Job, run: str, table: JoinTable | None, written: OutputReference) -> LabelTask:
+    list_label_image(written.location)
     if table is not None:
         write_join(written.location, table.ids, table.offsets)
     return LabelTask(source=job.source, output=written, block=job.shard, rule=job.rule, run=run)
@@ -229,7 +235,7 @@ def _check(
     threshold: Threshold | None,
     sizes: SizeRule,
 ) -> _Job:
-    check_apart(output, source.location)
+    check_apart(output, source.location, check_label_image(output))
     compressors(options.codec)
     volume = open_input(source)
     _check_masks(volume, rule)
@@ -296,5 +302,6 @@ def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
         voxel_size=job.volume.voxel_size,
         translation=job.volume.layout.translation,
         codec=job.options.codec,
+        label_image=image_of(job.output) is not None,
         attributes=Instances.from_attributes(stated).to_attributes(),
     )

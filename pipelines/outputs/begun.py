@@ -9,13 +9,15 @@ import click
 
 from pipelines.outputs.provenance import check_provenance, open_group_attributes, record_of
 from pipelines.outputs.records import Record
-from tilenet.errors import OutputExists
+from tilenet.errors import InvalidData, OutputExists
 from tilenet.geometry import ZYX
 from tilenet.networks import parse_orientations
 from tilenet.volumes import (
+    LABELS,
     Volume,
     check_writable,
     describe_existing,
+    label_images,
     open_volume,
     refuse_if_different,
     unstated,
@@ -51,6 +53,7 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     found = describe_existing(output)
     replaceable = found is None or found.startswith("a Zarr")
     if found is None or (overwrite and replaceable):
+        _keep_label_images(output)
         return None
     if found != "a Zarr group":
         raise OutputExists(output, found, replaceable=replaceable)
@@ -61,6 +64,14 @@ def find_begun(output: str, kind: str, *, overwrite: bool) -> Volume | None:
     parse_orientations(begun.attributes.get("test_time_augmentation", "none"))
     check_provenance(begun)
     return begun
+
+
+def _keep_label_images(output: str) -> None:
+    # They may be anybody's, and of more work than the image.
+    if names := label_images(output):
+        problem = f"holds the label images {listed(names)}, which --overwrite would remove too"
+        cure = f"Remove {output.rstrip('/')}/{LABELS} first, or choose another output."
+        raise InvalidData(f"Output {output}", problem, cure)
 
 
 def check_conditions(

@@ -90,13 +90,15 @@ def check_folder(option: str, folder: str) -> None:
         raise InvalidData(f"{option} {folder}", problem, cure)
 
 
-def check_apart(output: str, source: str) -> None:
+def check_apart(output: str, source: str, image: str | None = None) -> None:
     """Refuse an output inside the input, and the other way round.
 
     Parameters
     ----------
     output, source : str
         Paths or URLs.
+    image : str, optional
+        The OME-Zarr image whose label image the output is: it may be the input.
     """
     if is_remote(output) or is_remote(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
@@ -104,5 +106,12 @@ def check_apart(output: str, source: str) -> None:
     else:
         a, b = local_path(output), local_path(source)
         inside, around = a.is_relative_to(b), b.is_relative_to(a)
-    if inside or around:
+    may_be = image is not None and _same_place(source, image)
+    if (inside and not may_be) or around:
         raise OutputInsideInput(output, source)
+
+
+def _same_place(first: str, second: str) -> bool:
+    if is_remote(first) or is_remote(second):
+        return first.rstrip("/") == second.rstrip("/")
+    return local_path(first) == local_path(second)

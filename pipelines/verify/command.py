@@ -22,6 +22,7 @@ from tilenet.geometry import ZYX, BlockGrid, Box, zyx
 from tilenet.planning import Costs
 from tilenet.volumes import (
     FOLDER,
+    LABELS,
     CheckTask,
     Flaw,
     Volume,
@@ -185,6 +186,8 @@ def _check_names(volume: Volume, report: Report) -> int:
     for path in list_objects(volume.location):
         if path.startswith(inside) and position(path.removeprefix(inside)) is not None:
             stored += 1
+        elif path.startswith(f"{LABELS}/"):
+            continue  # label images of this volume, outputs of their own
         elif path.endswith(PARTIAL):
             report.notes.append(f"{path} was left by an interrupted write; it is not used")
         elif path.startswith(f"{FOLDER}/") and report.kind == "instances":

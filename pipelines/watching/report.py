@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pipelines.watching.picture import report_png
 from pipelines.watching.watch import Watch, now_text
+from tilenet.volumes import LABELS, image_of
 from tilenet.volumes.stores import is_remote, local_path, write_durably
 
 
@@ -22,6 +23,9 @@ def report_place(output: str, part: str | None = None) -> Path:
         path = Path("-".join([url.scheme, url.hostname or "", *PurePosixPath(url.path).parts[1:]]))
     else:
         path = local_path(output)
+        image = image_of(output)
+        if image is not None:  # beside the image: within it are nodes of Zarr alone
+            path = Path(f"{image}-{LABELS}-{path.name}")
     shared = "" if part is None else f".part-{part.replace('/', '-of-')}"
     return path.with_name(f"{path.name}{shared}.report.json")
 

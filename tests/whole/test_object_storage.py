@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import obstore
 import pytest
+import zarr
 from distributed import Client
 from zarr.core.sync import sync
 
@@ -39,21 +40,23 @@ from tests.support.object_store import (
 )
 from tests.support.oracles import random_network, save_softmax
 from tests.support.runs import environment, kill, run_tilenet, store_volume, tilenet_command
-from tilenet.errors import OutputExists, StoreFailed
+from tilenet.errors import OutputExists, StoreFailed, UnreadableVolume
 from tilenet.geometry import Box
 from tilenet.networks import UNetArchitecture
 from tilenet.synthetic import synthetic_em
 from tilenet.volumes import (
     NewVolume,
+    check_stored,
     create_volume,
     describe_existing,
     has_join,
     identify,
+    list_label_image,
     open_volume,
     reopen_for_writing,
 )
 from tilenet.volumes.inspection import check_shard
-from tilenet.volumes.stores import RemoteStore
+from tilenet.volumes.stores import RemoteStore, make_store
 from tilenet.volumes.stores.remote_store import open_store
 from tilenet.volumes.writability import WRITE_CHECK
 
@@ -196,6 +199,54 @@ def test_parts_share_a_labelling(case: Path, capsys: pytest.CaptureFixture[str])
     assert cli.run(label[:-1]) == 0
     assert cli.run(["label", str(case / "cells.zarr"), str(case / "parts.zarr")]) == 0
     np.testing.assert_array_equal(values(f"{ON}/parts.zarr"), values(case / "parts.zarr"))
+
+
+def test_a_label_image_lies_in_the_image_and_is_listed(
+    case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = f"{ON}/image.zarr"
+    assert cli.run(["ingest", str(case / "cells.zarr"), image, *STORED]) == 0
+    before = identify(open_volume(image))
+    assert "lie inside one another" in refused(capsys, "label", image, f"{image}/cells", *STORED)
+    for more in ((), ("--overwrite",)):
+        assert cli.run(["label", image, f"{image}/labels/cells", *STORED, *more]) == 0
+    assert cli.run(["label", str(case / "cells.zarr"), str(case / "alone.zarr"), *STORED]) == 0
+    plain = zarr.open_group(make_store(image), mode="r")
+    np.testing.assert_array_equal(plain["labels/cells/0"], values(case / "alone.zarr"))
+    assert plain["labels"].attrs.asdict() == {"ome": {"version": "0.5", "labels": ["cells"]}}
+    said: Any = plain["labels/cells"].attrs["ome"]
+    assert said["image-label"]["source"] == {"image": "../../"}
+    assert identify(open_volume(image)) == before
+    for output in (image, f"{image}/labels/cells"):
+        assert cli.run(["verify", output]) == 0
+    assert "label images cells" in refused(
+        capsys, "ingest", str(case / "cells.zarr"), image, *STORED, "--overwrite"
+    )
+    names = [f"n{i}" for i in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: list_label_image(f"{image}/labels/{name}"), names))
+    listed: Any = zarr.open_group(make_store(image), path="labels", mode="r").attrs["ome"]
+    assert listed["labels"][0] == "cells"
+    assert sorted(listed["labels"][1:]) == names
+
+
+def test_files_under_other_names_are_found_in_a_store(server: S3Server) -> None:
+    store = make_store(f"{ON}/dots.zarr", writable=True)
+    encoding: Any = {"name": "v2", "separator": "."}
+    array = zarr.create_array(
+        store, shape=(6, 8, 8), chunks=(2, 8, 8), dtype="u1", chunk_key_encoding=encoding
+    )
+    array[:2] = 1
+    note = check_stored(open_volume(f"{ON}/dots.zarr"))
+    assert note == "1 of 3 chunks are stored; what is not reads as 0."
+    inner = open_store(f"{ON}/dots.zarr", read_only=False).store
+    text = bytes(obstore.get(inner, "zarr.json").bytes())
+    obstore.put(inner, "zarr.json", text.replace(b'"separator": "."', b'"separator": "/"'))
+    with pytest.raises(UnreadableVolume, match=r"\(0/0/0\), but under other names \(0\.0\.0\)"):
+        check_stored(open_volume(f"{ON}/dots.zarr"))
+    obstore.delete(inner, "0.0.0")
+    with pytest.raises(UnreadableVolume, match="every voxel would read as 0"):
+        check_stored(open_volume(f"{ON}/dots.zarr"))
 
 
 def test_evaluate_info_and_plan_say_the_same_as_on_the_disk(

@@ -39,6 +39,11 @@ from .join_tables import has_join as has_join
 from .join_tables import read_join as read_join
 from .join_tables import remove_join as remove_join
 from .join_tables import write_join as write_join
+from .label_images import LABELS as LABELS
+from .label_images import check_label_image as check_label_image
+from .label_images import image_of as image_of
+from .label_images import label_images as label_images
+from .label_images import list_label_image as list_label_image
 from .layout import attributes_of as attributes_of
 from .listing import count_stored as count_stored
 from .listing import key_reader as key_reader

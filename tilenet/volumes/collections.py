@@ -20,7 +20,9 @@ LISTED, LOOKED = 12, 200
 def refuse_collection(location: str, attributes: Mapping[str, Any]) -> None:
     """Refuse a group whose metadata say that it holds images, and list them."""
     ome = _mapping(attributes.get("ome", attributes))
-    if isinstance(labels := ome.get("labels"), list):
+    labels = ome.get("labels")
+    # Any attributes may have that name; those of version 0.4 do not say that they are OME's.
+    if isinstance(labels, list) and ("ome" in attributes or _lies_below(location, labels[:1])):
         _refuse_several(location, "is a group of label images", map(str, labels))
     if (wells := _paths(ome, "plate", "wells")) is not None:
         # A field has one more metadata file to be read for each well.
@@ -128,6 +130,10 @@ def _is_image(node: zarr.Group | None) -> bool:
 
 def _node_is_array(group: zarr.Group, name: str) -> bool:
     return isinstance(group.get(name), zarr.Array)
+
+
+def _lies_below(location: str, names: Sequence[Any]) -> bool:
+    return any(_node(location, str(name)) is not None for name in names)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

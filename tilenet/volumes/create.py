@@ -66,6 +66,8 @@ class NewVolume:
         Channel names; given, the array is (c, z, y, x), each channel in shards of its own.
     codec : str
         See :data:`tilenet.volumes.CODECS`.
+    label_image : bool
+        Whether it lies among the labels of an OME-Zarr image, and says so.
     attributes : mapping
         What is stored under "tilenet".
     """
@@ -78,6 +80,7 @@ class NewVolume:
     translation: tuple[float, float, float] | None = None
     channels: tuple[str, ...] | None = None
     codec: str = "zstd"
+    label_image: bool = False
     attributes: Mapping[str, Any]
 
 
@@ -243,6 +246,8 @@ def _write_metadata(store: Store, called: str, new: NewVolume) -> None:
         channels=new.channels,
         brightest=brightest,
     )
+    if new.label_image:
+        ome["ome"]["image-label"] = {"version": "0.5", "source": {"image": "../../"}}
     group.attrs.put({**ome, "tilenet": dict(new.attributes)})
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tilenet.errors import StoreFailed, one_line
 from tilenet.volumes.stores.urls import redact
 
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _BAD_KEYS = (
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "TokenRefreshRequired", "InvalidSecurity", "AuthenticationFailed", "InvalidAuthenticationInfo",
@@ -58,7 +58,7 @@ def explained(location: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if not any(code in str(error) for code in _NO_BUCKET):
+        if not any(code in str(error) for code in NO_BUCKET):
             raise
         raise explain(location, str(error)) from None
     except BaseException as error:
@@ -110,7 +110,7 @@ def _seconds(text: str) -> float:
 
 
 def _wrong_place(answer: _Answer) -> tuple[str, str] | None:
-    if answer.code in _NO_BUCKET:
+    if answer.code in NO_BUCKET:
         cure = "Check its name and the store's address (AWS_ENDPOINT_URL), or create it"
         return f"there is no bucket {answer.bucket!r} at {answer.host}", cure
     moved = answer.status == "301" or "without LOCATION" in answer.text

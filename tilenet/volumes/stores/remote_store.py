@@ -16,7 +16,7 @@ from zarr.storage import ObjectStore
 
 from tilenet.errors import StoreFailed
 from tilenet.volumes.stores.remote_client import WEB, make_client, scheme_of
-from tilenet.volumes.stores.remote_errors import explained
+from tilenet.volumes.stores.remote_errors import NO_BUCKET, explained
 from tilenet.volumes.stores.zarr_names import (
     Buffer,
     BufferPrototype,
@@ -220,6 +220,35 @@ class RemoteStore(_Explained):
             try:
                 await obstore.put_async(self.store, key, value, mode="create")
             except obstore.exceptions.AlreadyExistsError:
+                return False
+            except (NotImplementedError, obstore.exceptions.NotSupportedError):
+                await obstore.put_async(self.store, key, value)  # AWS_CONDITIONAL_PUT=disabled
+        return True
+
+    async def tagged(self, key: str) -> tuple[bytes | None, str | None]:
+        """Read a key, and what tells this content from another."""
+        import obstore
+
+        with explained(self.location):
+            try:
+                found = await obstore.get_async(self.store, key)
+            except FileNotFoundError as error:
+                if any(code in str(error) for code in NO_BUCKET):
+                    raise
+                return None, None
+            return bytes(await found.bytes_async()), found.meta["e_tag"]
+
+    async def replace(self, key: str, value: bytes, tag: str | None) -> bool:
+        """Store a key anew, or give False where it is no longer what was read."""
+        import obstore
+
+        check_writable(self)
+        with explained(self.location):
+            try:
+                await obstore.put_async(
+                    self.store, key, value, mode={"e_tag": tag} if tag else None
+                )
+            except (FileNotFoundError, obstore.exceptions.PreconditionError):
                 return False
             except (NotImplementedError, obstore.exceptions.NotSupportedError):
                 await obstore.put_async(self.store, key, value)  # AWS_CONDITIONAL_PUT=disabled
