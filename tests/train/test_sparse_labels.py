@@ -24,11 +24,10 @@ UNIFORM = {"sampling.positions": "uniform", "targets.ignore": 9}
 def sparse(where: str) -> npt.NDArray[np.uint8]:
     """Labels of one square, of one corner, or of every fourth section; else ignored."""
     values, kept = cells(), np.zeros((6, 64, 72), bool)
-    kept[
-        {"square": np.s_[2, 30:36, 40:48], "corner": np.s_[5, :5, -5:], "sections": np.s_[::4]}[
-            where
-        ]
-    ] = True
+    places: dict[str, Any] = {
+        "square": np.s_[2, 30:36, 40:48], "corner": np.s_[5, :5, -5:], "sections": np.s_[::4]
+    }  # fmt: skip
+    kept[places[where]] = True
     return np.where(kept, values, 9).astype(np.uint8)
 
 
