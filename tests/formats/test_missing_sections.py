@@ -59,6 +59,11 @@ def test_what_stands_for_missing_sections(
     assert source.notes == (f"Sections 3 to 4, 7 are missing. {said}",)
 
 
+def test_a_damaged_first_section_is_named(folder: Path) -> None:
+    (folder / "sec_0001_y03.tif").write_bytes(b"II*")
+    refused(folder, r"sec_0001_y03\.tif: ", missing="skip")
+
+
 def test_what_stands_for_missing_sections_is_in_the_identity(folder: Path) -> None:
     skip, repeat, blank = (
         open_source(str(folder), missing=how).identity() for how in ("skip", "repeat", "blank")

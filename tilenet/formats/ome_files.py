@@ -38,9 +38,14 @@ def open_whole(path: str) -> tifffile.TiffFile:
 
 def files_of_set(path: str) -> list[str]:
     """Give all files of the image that a file is a part of; none where it is whole."""
-    with open_whole(path) as file:
-        others = _others(path, file)
-        return [str(file.filehandle.path), *map(str, others)] if others else []
+    try:
+        with open_whole(path) as file:
+            others = _others(path, file)
+            return [str(file.filehandle.path), *map(str, others)] if others else []
+    except UnreadableVolume:
+        raise
+    except Exception:  # a damaged file, which is reported when it is opened to be read
+        return []
 
 
 def _main_file(path: str, file: tifffile.TiffFile) -> Path | None:
