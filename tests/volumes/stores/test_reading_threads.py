@@ -89,7 +89,10 @@ def threads_of(*arguments: str | int | Path) -> int:
 def test_what_a_command_does_itself_is_bound_too(volume: str, tmp_path: Path) -> None:
     # One block, so no worker is started.
     few, many = (
-        threads_of("label", volume, tmp_path / f"{n}.zarr", "--threads", n) for n in (1, MANY)
+        threads_of(
+            "label", volume, tmp_path / f"{n}.zarr", "--threads", n, "--raw-threshold", "127"
+        )
+        for n in (1, MANY)
     )
     assert many - few == MANY - 1
 
