@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.evaluate.comparison import Comparison
 from pipelines.outputs import say_notes
 from tilenet.geometry import Box, zyx
-from tilenet.volumes import digest_of, fingerprint
+from tilenet.volumes import Volume, digest_of, fingerprint
 
 
 def say_origins(comparison: Comparison) -> None:
@@ -17,11 +17,18 @@ def say_origins(comparison: Comparison) -> None:
     predicted, true = comparison.predicted, comparison.true
     if true.location == predicted.location:
         say_notes(true.location, ["Prediction and truth are the same volume."])
-    elif comparison.true.volume.attributes.get("kind") == "prediction":
+    elif true.volume.attributes.get("kind") == "prediction":
         say_notes(true.location, ["This truth is a prediction that tilenet made."])
+    elif _is_made_of(true.volume, predicted):
+        say_notes(true.location, ["This truth was made of the prediction itself."])
     for box in _trained(comparison):
         note = f"The model was trained on {box} of this volume, so the figures flatter it there."
         say_notes(predicted.location, [note])
+
+
+def _is_made_of(volume: Volume, other: Volume) -> bool:
+    origin = volume.attributes.get("input")
+    return isinstance(origin, Mapping) and digest_of(origin) == fingerprint(other)
 
 
 def _trained(comparison: Comparison) -> Iterator[Box]:

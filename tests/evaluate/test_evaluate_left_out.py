@@ -25,7 +25,7 @@ from tilenet.metrics import (
     variation_of_information,
 )
 from tilenet.synthetic import synthetic_em
-from tilenet.volumes import replace_attributes
+from tilenet.volumes import fingerprint, identify, open_volume, replace_attributes
 
 Array = npt.NDArray[Any]
 SHAPE = (3, 48, 56)
@@ -224,6 +224,10 @@ def test_doubts_of_a_truth_are_said(store: Store, capsys: pytest.CaptureFixture[
     replace_attributes(guess, {"kind": "prediction"})
     assert cli.run(["evaluate", store("p", grey), guess]) == 0
     assert "g.zarr: This truth is a prediction that tilenet made." in capsys.readouterr().err
+    made = store("m", truth)
+    replace_attributes(made, {"kind": "instances", "input": identify(open_volume(guess))})
+    assert cli.run(["evaluate", guess, made]) == 0
+    assert "m.zarr: This truth was made of the prediction itself." in capsys.readouterr().err
     assert cli.run(["evaluate", guess, guess]) == 0
     assert "Prediction and truth are the same volume." in capsys.readouterr().err
 
@@ -242,8 +246,6 @@ def test_voxels_that_the_model_was_trained_on_are_said(
     store: Store, capsys: pytest.CaptureFixture[str],
     region: str | None, held_out: str | None, said: str | None,
 ) -> None:  # fmt: skip
-    from tilenet.volumes import fingerprint, identify, open_volume
-
     truth, _, grey = case()
     path, true, raw = store("p", grey), store("t", truth), open_volume(store("raw", grey))
     trained = {"labels": "0", "region": "z=0:2,y=0:48,x=0:56", "held_out": held_out}
