@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+import numpy as np
 
 from pipelines.cluster import ClusterOptions, resolve
 from pipelines.derive.storage_options import (
@@ -33,6 +34,7 @@ from pipelines.outputs import (
     grow_block,
     open_input,
     part_option,
+    say_notes,
     task_bytes,
 )
 from tilenet.errors import InvalidData
@@ -251,6 +253,10 @@ def _check_labels(volume: Volume, rule: WeightRule) -> None:
     if volume.dtype.kind not in "ui":
         problem = f"are of type {volume.dtype}, not whole numbers"
         raise InvalidData(what, problem, "Make instances of a mask with 'tilenet label'.")
+    limits = np.iinfo(volume.dtype)
+    if rule.ignore is not None and not limits.min <= rule.ignore <= limits.max:
+        problem = f"cannot occur: {volume.location} holds {limits.min} to {limits.max}"
+        raise InvalidData(f"--ignore {rule.ignore}", problem, "Give a value that it holds.")
     if labelled_per_section(volume) and not rule.per_section:
         problem = "were labelled section by section: one cell is another instance in each"
         raise InvalidData(what, problem, "Take --per-section, or label them in 3-D.")
@@ -271,6 +277,10 @@ def _count(job: _Job, runner: Runner) -> ClassCounts:
         "Count", task, job.grid, lambda _, found: sum(found, ClassCounts())
     )
     _check_counts(job, counts)
+    voxels = counts.background + counts.foreground
+    if job.rule.ignore is not None and voxels == math.prod(job.volume.shape):
+        text = f"No voxel is {job.rule.ignore} (--ignore); instances are {counts.lowest} to "
+        say_notes(job.volume.location, (f"{text}{counts.highest}.",))
     return counts
 
 

@@ -192,6 +192,17 @@ def test_blocks_grow_until_they_read_little_beside_themselves() -> None:
     assert grow_block((64, 512, 512), shape, (0, 64, 64), fits=fits, least=4) == (64, 512, 512)
 
 
+@pytest.mark.usefixtures("loop")
+def test_an_ignored_label_that_does_not_occur_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = store_volume(tmp_path / "labels.zarr", np.array([[[0, 1, 2, 3, 0, 4]]], np.uint8))
+    for ignored, said in ((9, True), (4, False)):
+        run_it(source, tmp_path / f"{ignored}.zarr", WeightRule(ignore=ignored), shard=None)
+        text = f"No voxel is {ignored} (--ignore); instances are 1 to 4."
+        assert (text in capsys.readouterr().err) == said
+
+
 @pytest.mark.parametrize(
     ("words", "arguments"),
     [
@@ -210,6 +221,7 @@ def test_blocks_grow_until_they_read_little_beside_themselves() -> None:
         ("radius: is 1000, and at most 500 voxels", ("labels.zarr", "--radius", "1000")),
         ("Gap: is -1", ("labels.zarr", "--gap", "-1")),
         ("ignore label: is 0", ("labels.zarr", "--ignore", "0")),
+        ("--ignore -1: cannot occur", ("labels.zarr", "--ignore", "-1")),
         ("Codec 'nothing'", ("labels.zarr", "--codec", "nothing")),
         ("whole chunks", ("labels.zarr", "--chunk", "2,16,16", "--shard", "3,16,16")),
         ("does not exist", ("none.zarr",)),
