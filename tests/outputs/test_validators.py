@@ -38,7 +38,9 @@ def test_every_kind_of_output_is_ome_zarr(tmp_path: Path, monkeypatch: pytest.Mo
         "em.zarr/labels/cells": ["label", "cells.zarr", "em.zarr/labels/cells", "--by-value"],
         "weights.zarr": ["weights", "instances.zarr", "weights.zarr"],
         "one.zarr": ["predict", "em.zarr", "one.zarr", "--model", "one.safetensors", *predict],
-        "scores.zarr": ["predict", "em.zarr", "scores.zarr", "--model", "two.safetensors", *predict],
+        "scores.zarr": [
+            "predict", "em.zarr", "scores.zarr", "--model", "two.safetensors", *predict
+        ],
     }  # fmt: skip
     for output, arguments in commands.items():
         assert cli.run(arguments) == 0, output
