@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.train.findings import warnings
+from pipelines.train.progress import TrainingReporter
 from tests.support.runs import run_tilenet, store_volume
 from tests.train.test_train_job import cells, em, job
 from tilenet.errors import InvalidData
 from tilenet.inference import read_header
-from tilenet.training import Patches
+from tilenet.training import Patches, Step
 
 __all__ = ["em"]
 
@@ -98,6 +99,25 @@ def test_the_model_says_where_patches_lay_and_how_much_is_labelled(em: str, tmp_
     assert "saw no voxel that counts" in done.stderr
     assert "loss 0.000" not in done.stderr
     assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_patches_without_a_label_have_no_loss_and_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with TrainingReporter(40, 0, log=None, silent=False) as reporter:
+        for done in range(1, 21):
+            reporter.step(Step(done, 0.0, 0.1, 0.0, empty=1.0))
+        assert reporter.recent_loss is None
+        assert reporter.learnt_nothing
+        # Of two patches one counted: the mean of the two losses is half of its loss.
+        reporter.step(Step(21, 0.3, 0.1, 0.0, empty=0.5))
+        assert not reporter.learnt_nothing
+        for done in range(22, 41):
+            reporter.step(Step(done, 0.4, 0.1, 0.0))
+        assert reporter.recent_loss == pytest.approx(0.4)
+        reporter.losses, reporter.empty = [0.3, 0.6], [0.5, 0.0]
+        reporter.finish()
+    assert "Warning: 25% of the patches held no voxel that counts" in capsys.readouterr().err
 
 
 # --- the ignored value -----------------------------------------------------------------------
