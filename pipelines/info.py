@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pipelines.options import source_argument
-from pipelines.predict import table, words
+from pipelines.tables import table, words
 from tilenet.errors import AmbiguousVolume
 from tilenet.formats import ZarrSource, list_arrays, open_source
 from tilenet.inference import ModelHeader, foreign_kind, model_sha256, read_header

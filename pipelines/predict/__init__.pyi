@@ -12,8 +12,6 @@ from .job import predict_task as predict_task
 from .job import provenance as provenance
 from .lazy_array import as_array as as_array
 from .measured_speeds import Workplace as Workplace
-from .plan_text import table as table
-from .plan_text import words as words
 from .planning import output_dtype as output_dtype
 from .planning import plan_job as plan_job
 from .planning import planned_cluster as planned_cluster

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.predict.planning import PlannedJob
+from pipelines.tables import lines, table
 from tilenet.geometry import AXES
 from tilenet.planning import Alternative, Costs, Plan
 
@@ -102,7 +101,7 @@ def alternatives_text(chosen: Costs, found: Sequence[Alternative]) -> str:
         grid.add_column(name, justify="right" if right else "left", no_wrap=name != "why not")
     for row in rows:
         grid.add_row(*row)
-    return _lines(grid)
+    return lines(grid)
 
 
 def _figures(what: str, costs: Costs | None, reason: str) -> tuple[str, ...]:
@@ -111,65 +110,6 @@ def _figures(what: str, costs: Costs | None, reason: str) -> tuple[str, ...]:
     plan = costs.plan
     operations, wall = f"{plan.operations:.3g}", _duration(costs.wall_seconds)
     return what, operations, _bytes(plan.scarce_bytes), wall, reason
-
-
-def table(title: str, rows: dict[str, str]) -> str:
-    """Lay out names and values under a title.
-
-    Parameters
-    ----------
-    title : str
-    rows : dict
-        Name to value.
-
-    Returns
-    -------
-    str
-        Lines without colour, so that they can be piped.
-    """
-    grid = Table(title=title, title_justify="left", show_header=False, box=None)
-    for name, value in rows.items():
-        grid.add_row(name, value)
-    return _lines(grid)
-
-
-def _lines(grid: Table) -> str:
-    console = Console(width=110, color_system=None, markup=False, highlight=False)
-    with console.capture() as capture:
-        console.print(grid)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
-
-
-def words(value: Any) -> str:
-    """Put a JSON value into words.
-
-    Parameters
-    ----------
-    value : object
-        Number, text, list, dict or None.
-
-    Returns
-    -------
-    str
-        For people: of a dict a line for each entry that says something, indented by depth.
-    """
-    if isinstance(value, dict):
-        return "\n".join(_entries(value)) or "none"
-    if value is None:
-        return "not stated"
-    if isinstance(value, list | tuple):
-        nested = any(isinstance(v, list | tuple | dict) for v in value)
-        return ("; " if nested else ", ").join(words(v).replace("\n", ", ") for v in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _entries(values: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield f"{name}:"
-            yield from (f"  {line}" for line in _entries(value))
-        elif value is not None:
-            yield f"{name}: {words(value)}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

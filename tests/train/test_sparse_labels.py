@@ -108,10 +108,11 @@ def test_patches_without_a_label_have_no_loss_and_are_counted(
         for done in range(1, 21):
             reporter.step(Step(done, 0.0, 0.1, 0.0, empty=1.0))
         assert reporter.recent_loss is None
-        assert reporter.learnt_nothing
+        learnt = [reporter.learnt_nothing]
         # Of two patches one counted: the mean of the two losses is half of its loss.
         reporter.step(Step(21, 0.3, 0.1, 0.0, empty=0.5))
-        assert not reporter.learnt_nothing
+        learnt.append(reporter.learnt_nothing)
+        assert learnt == [True, False]
         for done in range(22, 41):
             reporter.step(Step(done, 0.4, 0.1, 0.0))
         assert reporter.recent_loss == pytest.approx(0.4)

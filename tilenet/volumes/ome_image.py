@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ome_zarr_models.v04.multiscales import Multiscale as Multiscale04
-from ome_zarr_models.v05.multiscales import Multiscale
 from pydantic import ValidationError
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume, one_line
@@ -73,12 +71,18 @@ def read_image(
         cure = f"Give the path of one array below it, for example {path.rstrip('/')}/{names[0]}"
         raise AmbiguousVolume(path, "holds several multiscale images", names, cure)
     ome = attributes.get("ome")
+    version = _version(ome, found[0])
     try:
-        image = _image(found[0], _version(ome, found[0]), ndim_of)
+        image = _image(found[0], version, ndim_of)
     except NotPlain as error:
         problem = f"its OME-Zarr metadata break the specification: {error}"
         raise UnreadableVolume(path, problem, _CURE) from error
-    return replace(image, channel_names=_channel_names(attributes if ome is None else ome))
+    older = version is not None and version < (0, 4)  # the models know none of them
+    said = image.notes or any(level.notes for level in image.levels)
+    # What we wrote the models have judged.
+    breach = () if older or said or "tilenet" in attributes else _breach(found[0], version)
+    names = _channel_names(attributes if ome is None else ome)
+    return replace(image, channel_names=names, notes=(*image.notes, *breach))
 
 
 _CURE = "Mend the group's attributes, or give the path of an array below it with --axes"
@@ -117,9 +121,6 @@ def _image(
     whole = [] if "coordinateSystems" in multiscale else multiscale.get(_TRANSFORMS) or []
     placed = [placement(each, names, whole) for each in datasets]
     levels = [_level(d["path"], names, units, p) for d, p in zip(datasets, placed, strict=True)]
-    older = version is not None and version < (0, 4)  # the models know none of them
-    if not older and not notes and not any(level.notes for level in levels):
-        notes += _breach(multiscale, Multiscale if version == NEWEST else Multiscale04)
     return Image(names, tuple(levels), notes=tuple(notes))
 
 
@@ -242,10 +243,15 @@ def _level(path: str, names: Sequence[str], units: Mapping[str, float], placed: 
     return Level(path, size, place, placed.notes)
 
 
-def _breach(multiscale: Mapping[str, Any], model: Any) -> list[str]:
+def _breach(multiscale: Mapping[str, Any], version: tuple[int, int] | None) -> list[str]:
     """Say what else the models of OME-Zarr refuse, in a sentence; nothing of it matters to us."""
+    # They take a second to import.
+    if version == NEWEST:
+        from ome_zarr_models.v05.multiscales import Multiscale as Model
+    else:
+        from ome_zarr_models.v04.multiscales import Multiscale as Model  # type: ignore[assignment]
     try:
-        model.model_validate(multiscale)
+        Model.model_validate(multiscale)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

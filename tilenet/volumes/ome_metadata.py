@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ome_zarr_models.v05.axes import Axis
-from ome_zarr_models.v05.image import ImageAttrs
-from ome_zarr_models.v05.multiscales import Dataset, Multiscale
-
 
 def image_attributes(
     name: str,
@@ -25,6 +21,11 @@ def image_attributes(
     Sizes and the position of the first voxel are in nanometres, (z, y, x); viewers show the
     brightest value as white.
     """
+    # They take a second to import, and most commands begin by reading.
+    from ome_zarr_models.v05.axes import Axis
+    from ome_zarr_models.v05.image import ImageAttrs
+    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+
     unit = None if voxel_size is None else "nanometer"
     axes = [Axis(name=axis, type="space", **({"unit": unit} if unit else {})) for axis in "zyx"]
     scale = list(voxel_size or (1.0, 1.0, 1.0))
