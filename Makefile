@@ -8,8 +8,8 @@ PEERS := .venv-peers/bin
 # Test processes: one more than cores, for many tests wait for other processes.
 PROCESSES ?= 3
 # Short benchmarks check results and give no figures, so two run at once, the longest first.
-SHORT := bench_peers bench_scale bench_predict bench_plan bench_blockwise bench_io bench_metrics \
-	bench_weight_map 'bench_gpu --device cpu'
+SHORT := bench_predict bench_plan bench_blockwise bench_io bench_metrics bench_weight_map \
+	'bench_gpu --device cpu'
 
 # Tests of storage, which names of Zarr that it does not promise decide.
 BOUNDS := tests/whole/test_private_names.py tests/volumes/test_volume_open.py tests/volumes/test_volume_write.py \
@@ -27,6 +27,7 @@ test: check
 
 test-long: check newest oldest
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile
+	$(BIN)/python -m benchmarks.bench_peers --quick
 	$(BIN)/python -m benchmarks.bench_scale
 
 # Lint, types, import contracts, docstrings: what pre-commit runs too.

@@ -182,6 +182,7 @@ def test_a_stopped_command_cancels_its_jobs_and_goes_on_elsewhere(case: Path) ->
     assert same(case, name)
 
 
+@pytest.mark.long
 def test_the_jobs_of_a_killed_command_end_by_themselves_and_it_goes_on(case: Path) -> None:
     name, soon = "killed.zarr", "import pipelines.cluster.job_script as b; b.DEATH_SECONDS = 20; "
     # The second job waits for the node until the first has ended.
@@ -481,6 +482,7 @@ def test_workers_in_jobs_are_given_what_local_ones_are_and_one_gpu_each(tmp_path
     assert found == [expected] * 2
 
 
+@pytest.mark.long
 def test_an_array_of_jobs_shares_a_prediction_out(case: Path) -> None:
     arguments = ("em.zarr", "array.zarr", *BLOCKS, *LOCAL)
     command = shlex.join(tilenet_command("predict", *arguments, "--part", "auto"))

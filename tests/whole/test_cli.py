@@ -226,7 +226,7 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
     train = ("train", em, cells, "--output", folder / "new.safetensors")
     store_volume(folder / "small.zarr", np.zeros((4, 80, 80), np.uint8))
     store_volume(folder / "flat.zarr", np.zeros((4, 160, 160), np.uint8))
-    store_volume(folder / "real.zarr", np.zeros((4, 160, 160), np.float32))
+    store_volume(folder / "real.zarr", np.full((4, 160, 160), 0.5, np.float32))
     store_volume(folder / "coarse.zarr", np.zeros((4, 80, 80), np.uint8), voxel_size=(50, 8, 8))
     store_volume(folder / "two.zarr", np.zeros((2, 4, 80, 80), np.uint8))
     line = folder / "line.zarr"
@@ -280,7 +280,7 @@ def bad_inputs(folder: Path) -> list[tuple[str, tuple[str | Path, ...]]]:
         ("does not answer", (*predict, "--scheduler", nobody)),
         ("have the shape (4, 80, 80)", ("train", em, folder / "small.zarr", *train[3:])),
         ("hold the value 0 only", ("train", em, folder / "flat.zarr", *train[3:])),
-        ("are of type float32", ("train", em, folder / "real.zarr", *train[3:])),
+        ("hold the value 0.5, and a class", ("train", em, folder / "real.zarr", *train[3:])),
         ("instances, not classes", ("train", em, folder / "bodies.zarr", *train[3:])),
         ("not legal for this network", (*train, "--patch", "1,100,101")),
         ("1 names, but the labels have 2", (*train, "--names", "membrane")),

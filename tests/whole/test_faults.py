@@ -98,6 +98,7 @@ def test_a_killed_scheduler_is_continued_on_another(case: Case) -> None:
         case.go_on("scheduler.zarr", "SIGKILL of the scheduler", *there, said=(code, err))
 
 
+@pytest.mark.long
 def test_a_scheduler_that_hangs_is_given_up_and_continued_on_another(
     case: Case, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ if "spawn" in " ".join(__import__("sys").orig_argv):
 """
 
 
+@pytest.mark.long
 def test_two_commands_on_one_output_both_end_well(case: Case) -> None:
     half = (*ALONE, "--memory", "1GB")
     first = case.start("both.zarr", *half, count=2)

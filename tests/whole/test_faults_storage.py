@@ -48,6 +48,7 @@ def test_a_full_disk(case: Case) -> None:
         case.go_on("full/out.zarr", "disk full", *ALONE, said=(code, err))
 
 
+@pytest.mark.long
 def test_an_output_that_becomes_read_only(case: Case) -> None:
     with small_disk(case.folder / "fixed", "4m") as disk:
         process = case.start("fixed/out.zarr", "--outage-timeout", "2s", count=2)

@@ -355,6 +355,7 @@ def test_a_run_outlasts_a_restart_of_the_server(
     np.testing.assert_array_equal(values(f"{ON}/outlast.zarr"), values(case / "good.zarr"))
 
 
+@pytest.mark.long
 def test_a_run_that_loses_the_server_says_so_and_is_continued(case: Path, server: S3Server) -> None:
     patience = ("--outage-timeout", "2s")
     with begun(case, "lost.zarr", *patience, TILENET_STORE_TIMEOUT="0.3") as process:
