@@ -37,7 +37,7 @@ def main(path: Path | None) -> None:
     """Run the fault tests, and print what they saw."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "seen"
-        command = [sys.executable, "-m", "pytest", "-q", *TESTS]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", *TESTS]
         done = subprocess.run(command, env={**os.environ, RECORD: str(record)}, check=False)
         lines = record.read_text().splitlines() if record.exists() else []
     rows = [json.loads(line) for line in lines]
