@@ -165,7 +165,7 @@ def test_an_evaluation_holds_no_table_per_block(
 
     def listening(self: SpooledReports, report: BlockReport) -> None:
         held.append(len(alive))
-        alive.add(report.value.true)
+        alive.add(report.value.table.true)
         keep(self, report)
 
     monkeypatch.setattr(SpooledReports, "append", listening)
