@@ -103,7 +103,7 @@ def choose_axes(
     if given is not None:
         names = _given(location, sizes, given)
     elif named is not None:
-        names = _named(sizes, named)
+        names = obeyed(sizes, named)
     else:
         names = _by_sizes(sizes)
     names = tuple(
@@ -134,7 +134,8 @@ def _given(location: str, sizes: Sequence[int], given: str) -> tuple[str, ...]:
     return names
 
 
-def _named(sizes: Sequence[int], named: str) -> tuple[str, ...]:
+def obeyed(sizes: Sequence[int], named: str) -> tuple[str, ...]:
+    """Give the letters that a file states, with the one that it does not know taken for z."""
     letters = named.lower()
     if "c" not in letters:
         letters = letters.replace("s", "c")  # TIFF tells samples of a pixel from channels

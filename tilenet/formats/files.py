@@ -127,7 +127,7 @@ def open_file(
     series: int | None = None,
 ) -> FileSource:
     location = path if location is None else location
-    stored = _open(path, inner, series)
+    stored = _open(path, inner, series, axes)
     if stored.contradiction and axes is None:
         problem = "states its axes in several ways"
         cure = "Say which is right, for example --axes zyx"
@@ -167,7 +167,9 @@ def identity_of_series(series: int | None) -> dict[str, int]:
     return {} if series is None else {"series": series}
 
 
-def _open(path: str, inner: str | None, series: int | None) -> StoredArray:
+def _open(
+    path: str, inner: str | None, series: int | None, given: str | None = None
+) -> StoredArray:
     if series is not None:
         inner = str(series)  # the only name that images in a TIFF file have
     try:
@@ -175,15 +177,19 @@ def _open(path: str, inner: str | None, series: int | None) -> StoredArray:
     except OSError as error:
         cure = "Check that its disk is there and that you may read it"
         raise UnreadableVolume(path, f"cannot be opened: {error.strerror}", cure) from error
-    return _open_version(path, inner, (found.st_ino, found.st_size, found.st_mtime_ns))
+    version = found.st_ino, found.st_size, found.st_mtime_ns
+    is_hdf5 = Path(path).suffix.lower() in HDF5  # which lists sizes in the order of the axes
+    return _open_version(path, inner, version, given if is_hdf5 else None)
 
 
 @lru_cache(maxsize=MAX_OPEN)
-def _open_version(path: str, inner: str | None, version: tuple[int, ...]) -> StoredArray:
+def _open_version(
+    path: str, inner: str | None, version: tuple[int, ...], given: str | None
+) -> StoredArray:
     del version  # a file that was written anew is opened anew
     suffix = Path(path).suffix.lower()
     try:
-        return OPENERS[suffix](path, inner)
+        return open_hdf5(path, inner, given) if given else OPENERS[suffix](path, inner)
     except TilenetError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in the library that reads it

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import UnreadableVolume
-from tilenet.formats.axes import StoredArray, check_values
+from tilenet.formats.axes import StoredArray, check_values, obeyed
 from tilenet.formats.bigdataviewer import bigdataviewer
 from tilenet.formats.hdf5_attributes import stated_axes, stated_size
 from tilenet.formats.hdf5_datasets import choose_datasets
@@ -37,7 +37,8 @@ FEW = 0.5
 _lock = threading.Lock()
 
 
-def open_hdf5(path: str, inner: str | None) -> StoredArray:
+def open_hdf5(path: str, inner: str | None, given: str | None = None) -> StoredArray:
+    """Open a dataset; ``given`` are its axes as the caller names them, where the file does not."""
     try:
         import h5py
     except ImportError as error:
@@ -45,7 +46,7 @@ def open_hdf5(path: str, inner: str | None) -> StoredArray:
         raise UnreadableVolume(path, "is HDF5, which needs the package h5py", cure) from error
     with _lock, h5py.File(path, "r", locking=_LOCKING) as file:
         names, notes = choose_datasets(path, file, inner)
-        return _stored(path, file, names, notes)
+        return _stored(path, file, names, notes, given)
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,18 @@ class _Datasets:
         return values if self.written.dtype is None else values.view(self.written.dtype)
 
 
-def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) -> StoredArray:
+def _stored(
+    path: str, file: Any, names: Sequence[str], notes: Sequence[str], given: str | None
+) -> StoredArray:
     for name in names:
-        _check_dataset(path, name, file[name])
+        notes = (*notes, *_check_dataset(path, name, file[name]))
     dataset = file[names[0]]
     written = _written(path, file, names[0], dataset)
-    few = _few_chunks(dataset, written.sizes or dataset.shape)
+    few = [
+        f"{name}: {note}" if len(names) > 1 else note
+        for name in names
+        for note in _few_chunks(file[name], written.sizes or dataset.shape)
+    ]
     stated = stated_axes(dataset)
     step = -1 if written.column_major else 1
     axes = stated.names[::step] if stated.names else written.names
@@ -85,7 +92,9 @@ def _stored(path: str, file: Any, names: Sequence[str], notes: Sequence[str]) ->
     pieces = (dataset.chunks or (1,) * dataset.ndim)[::step]
     if len(names) > 1:
         axes, sizes, pieces = f"c{axes}", (len(names), *sizes), (1, *pieces)
-    place = stated_size(dataset, axes)
+    # Sizes are listed in the order of the axes.
+    named = given.lower() if given and not axes else axes and "".join(obeyed(sizes, axes))
+    place = stated_size(dataset, named)
     return StoredArray(
         sizes,
         written.dtype or dataset.dtype,
@@ -109,17 +118,18 @@ def _written(path: str, file: Any, name: str, dataset: Any) -> Written:
     return of_bigdataviewer or cremi(dataset) or nwb(dataset) or dream3d(dataset) or Written()
 
 
-def _check_dataset(path: str, name: str, dataset: Any) -> None:
+def _check_dataset(path: str, name: str, dataset: Any) -> Sequence[str]:
     location = f"{path}:{name}"
     sizes = (0,) if dataset.shape is None else dataset.shape
     check_values(location, sizes, dataset.dtype)
     _check_filters(location, dataset)
-    _check_virtual(location, dataset)
+    notes = _check_virtual(location, dataset)
     kept_elsewhere = dataset.is_virtual or dataset.external
     if not kept_elsewhere and dataset.id.get_storage_size() == 0:
         fill = dataset.fillvalue
         problem = f"was never written, so that every voxel would read as {fill}"
         raise UnreadableVolume(location, problem, f"Write it again, also if all are {fill}")
+    return notes
 
 
 def _few_chunks(dataset: Any, sizes: Sequence[int]) -> Sequence[str]:
@@ -146,11 +156,33 @@ def _check_filters(location: str, dataset: Any) -> None:
             raise UnreadableVolume(location, problem, cure)
 
 
-def _check_virtual(location: str, dataset: Any) -> None:
-    # HDF5 reads zeros where a file that a virtual dataset is made of is missing.
+def _check_virtual(location: str, dataset: Any) -> Sequence[str]:
+    # HDF5 reads zeros where a source of a virtual dataset is missing, or none is named.
     sources = dataset.virtual_sources() if dataset.is_virtual else []
-    folder = Path(dataset.file.filename).parent
-    for name in sorted({source.file_name for source in sources} - {"."}):
-        if "%" not in name and not (folder / name).exists():
-            problem = f"is made of datasets in other files, of which {name} is missing"
-            raise UnreadableVolume(location, problem, "Put that file in its place again")
+    for source in sorted({(s.file_name, s.dset_name) for s in sources}):
+        if "%" not in "".join(source):  # else a pattern, of files that need not be there
+            _check_source(location, dataset, *source)
+    if not sources:
+        return ()
+    mapped = sum(source.vspace.get_select_npoints() for source in sources)
+    share = mapped / math.prod(dataset.shape)
+    if share >= 1:
+        return ()
+    rest = f"the rest reads as {dataset.fillvalue}"
+    return (f"Only {100 * share:.3g} % of the virtual dataset is mapped to others; {rest}.",)
+
+
+def _check_source(location: str, dataset: Any, file_name: str, inner: str) -> None:
+    import h5py
+
+    own = Path(dataset.file.filename)
+    path = own if file_name == "." else own.parent / file_name
+    problem = f"is made of datasets in other files, of which {file_name} is missing"
+    cure = "Put that file in its place again"
+    if not path.exists():
+        raise UnreadableVolume(location, problem, cure)
+    with h5py.File(path, "r", locking=_LOCKING) as file:
+        source = file.get(inner)
+        if not isinstance(source, h5py.Dataset):
+            problem = f"is made of datasets, of which {inner} is not in {path.name}"
+            raise UnreadableVolume(location, problem, cure)

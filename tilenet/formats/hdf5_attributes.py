@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tilenet.volumes import StatedGeometry, nanometres_per, stated_geometry
-
-#: Attributes, in lower case, that name the axes in the order in which they are stored: of vigra and
-#: ilastik, funlib, NeXus, xarray, and of people.
-NAMING = (
-    "axistags",
-    *("axis_names", "axes_names", "axis_labels", "axislabels"),
-    *("axes", "axis_order", "axisorder", "axes_order"),
-    *("dims", "dim_order", "dimension_order", "dimension_names", "_array_dimensions"),
+from tilenet.volumes import (
+    NAMING,
+    NUMBERED,
+    OF_N5,
+    StatedGeometry,
+    are_axes,
+    axis_letter,
+    decoded,
+    group_attributes,
+    letters_of,
+    names_in,
+    plain,
+    stated_geometry,
 )
-
-#: Attributes of N5, which lists axes backwards; its library writes HDF5 too.
-_OF_N5 = {"n5", "pixelresolution", "downsamplingfactors", "multiscale"}
-
-#: Names that libraries give to axes of which they know nothing: dim_0, d1, c0^.
-_NUMBERED = re.compile(r"[a-z_]*\d+\^?", re.I)
-
-_WORDS = {
-    **{letter: letter for letter in "tcszyx"},
-    **dict.fromkeys(("channel", "channels"), "c"),
-    **dict.fromkeys(("time", "timepoint", "frame"), "t"),
-}
 
 #: The order of axes of HDF5's own true colour images.
 _INTERLACED = {"INTERLACE_PIXEL": "yxs", "INTERLACE_LINE": "ysx", "INTERLACE_PLANE": "syx"}
@@ -50,9 +39,9 @@ class StatedAxes:
 def stated_axes(dataset: Any) -> StatedAxes:
     statements: dict[str, str] = {}
     notes: list[str] = []
-    backwards = not _OF_N5.isdisjoint(map(str.lower, dataset.attrs))
+    backwards = _is_of_n5(dataset)
     for source, found in _statements(dataset):
-        if all(_NUMBERED.fullmatch(word) for word in found):
+        if all(NUMBERED.fullmatch(word) for word in found):
             continue
         if backwards and source.lower() in NAMING and found[0].lower() == "x":
             found = found[::-1]
@@ -74,9 +63,8 @@ def stated_axes(dataset: Any) -> StatedAxes:
     return StatedAxes(next(iter(statements.values()), None), (), tuple(notes))
 
 
-def axis_letter(word: str) -> str:
-    """Give t, c, s, z, y or x for the name of an axis, and "?" for another word."""
-    return _WORDS.get(word.lower().rstrip("^").strip(), "?")  # funlib marks channels as "c^"
+def _is_of_n5(node: Any) -> bool:
+    return any(name.lower() in OF_N5 for name in node.attrs)
 
 
 def _significant(names: str, shape: Sequence[int]) -> str:
@@ -96,7 +84,7 @@ def _unknown(source: str, found: Sequence[str], shape: Sequence[int]) -> Iterato
 
 def _statements(dataset: Any) -> Iterator[tuple[str, list[str]]]:
     for name, value in _readable(dataset.attrs):
-        if name.lower() in NAMING and (found := words(value)):
+        if name.lower() in NAMING and (found := names_in(plain(value))):
             yield name, found
     labels = [dimension.label for dimension in dataset.dims]
     if any(labels):
@@ -113,54 +101,49 @@ def _statements(dataset: Any) -> Iterator[tuple[str, list[str]]]:
 
 def stated_size(dataset: Any, axes: str | None) -> StatedGeometry:
     """Read what a dataset states; ``axes`` are its axes, a letter each, where they are known."""
-    attributes = attributes_of(dataset)
-    tables = {name: value for name, value in attributes.items() if name.lower() not in NAMING}
-    found = stated_geometry(tables, dataset.ndim, axes)
-    size, notes = _of_axistags(attributes)
-    other = found.voxel_size
-    if size is not None and other is not None and not np.allclose(size, other, rtol=1e-4):
-        notes += ("Its voxel size in axistags is another than in its other attributes, which are "
-                  "used.",)  # fmt: skip
-    return replace(found, voxel_size=other or size, notes=(*found.notes, *notes))
+    own = attributes_of(dataset)
+    # Others are for stated_axes to judge.
+    tables = {name: value for name, value in own.items() if not _misnames(name, value, dataset)}
+    return stated_geometry(tables, dataset.ndim, axes, group=_of_parent(dataset))
 
 
-def _of_axistags(
-    attributes: Mapping[str, Any],
-) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
-    # Of ilastik since 1.4.1: a resolution per axis, 0 if it is not known, and the units beside.
-    tags = _table(attributes.get("axistags")).get("axes")
-    units = _table(attributes.get("axis_units"))
-    sizes: dict[str, float] = {}
-    for tag in tags if isinstance(tags, list) else ():
-        axis, value = (tag.get("key"), tag.get("resolution")) if isinstance(tag, dict) else ("", 0)
-        if axis not in ("z", "y", "x") or not isinstance(value, int | float) or not value > 0:
+def _misnames(name: str, value: object, dataset: Any) -> bool:
+    if name.lower() not in NAMING or name.lower() == "axistags":
+        return False
+    letters = letters_of(names_in(plain(value)))
+    turned = _is_of_n5(dataset) and letters[:1] == ("x",)
+    return turned or not are_axes(letters, dataset.ndim)
+
+
+def _of_parent(dataset: Any) -> Mapping[str, Any]:
+    name = dataset.name.rpartition("/")[2]
+    found = attributes_of(dataset.parent)
+    return group_attributes(found, name, is_only=lambda: _is_only(dataset))
+
+
+def _is_only(dataset: Any) -> bool:
+    # Tables beside an image do not count.
+    import h5py
+
+    like = 0
+    for name in dataset.parent:
+        try:
+            node = dataset.parent[name]
+        except (KeyError, OSError, RuntimeError):  # a link to nothing
             continue
-        unit = units.get(axis)
-        factor = nanometres_per(unit)
-        if factor is None:
-            how = f"in {unit!r}, which is not understood" if unit else "without a unit"
-            return None, (f"axistags states a resolution {how}; it is left out.",)
-        sizes[axis] = float(f"{value * factor:.6g}")
-    if len(sizes) < 3 or not all(map(math.isfinite, sizes.values())):
-        return None, ()
-    return (sizes["z"], sizes["y"], sizes["x"]), ()
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    try:
-        parsed = json.loads(text(value) or "{}")
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+        like += isinstance(node, h5py.Dataset) and len(node.shape or ()) >= dataset.ndim
+    return like == 1
 
 
 def _of_groups(dataset: Any) -> Iterator[tuple[str, str]]:
     # What is said of a whole group holds for those of its datasets that it fits.
     for group in (dataset.parent, dataset.file):
         for name, value in _readable(group.attrs):
-            found = words(value) if name.lower() in NAMING else None
-            letters = "".join(map(axis_letter, found or ()))
+            found = names_in(plain(value)) if name.lower() in NAMING else []
+            letters = "".join(letters_of(found))
             if len(letters) == dataset.ndim and {"y", "x"} <= set(letters):
+                if letters[0] == "x" and (_is_of_n5(dataset) or _is_of_n5(group)):
+                    letters = letters[::-1]
                 yield f"{name} of {group.name}", letters
 
 
@@ -179,41 +162,9 @@ def attributes_of(node: Any) -> Mapping[str, Any]:
 
 def text(value: object) -> str | None:
     """Give a string that is stored as one, or as bytes, or as an array of letters as in Imaris."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "S" and value.dtype.itemsize == 1:
-            value = b"".join(value.ravel().tolist())
-        elif value.size == 1:
-            value = value.ravel()[0]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return str(value) if isinstance(value, str) else None
-
-
-def words(value: object) -> list[str] | None:
-    """Give the words of a list, in whatever form it is stored; None where there are none."""
-    if isinstance(value, np.ndarray) and value.ndim == 1 and value.size > 1:
-        return _of_items(value.tolist())
-    written = text(value)
-    if written is None:
-        return None
-    try:
-        parsed = json.loads(written)
-    except ValueError:
-        parts = re.findall(r"[^\s,:;()\[\]{}'\"]+", written)
-        letters = len(parts) == 1 and all(letter in _WORDS for letter in parts[0].lower())
-        return list(parts[0]) if letters else parts
-    if isinstance(parsed, dict):
-        parsed = parsed.get("axes")
-    return _of_items(parsed) if isinstance(parsed, list) else None
-
-
-def _of_items(items: Iterable[object]) -> list[str] | None:
-    found = []
-    for item in items:
-        if isinstance(item, dict):
-            item = item.get("key", item.get("name"))
-        word = text(item)
-        if word is None:
-            return None
-        found.append(word)
-    return found
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S" and value.dtype.itemsize == 1:
+        value = b"".join(value.ravel().tolist())
+    elif isinstance(value, np.ndarray) and value.size == 1:
+        value = value.ravel()[0]
+    found = decoded(value)
+    return found if isinstance(found, str) else None

@@ -1,3 +1,12 @@
+from .attribute_values import NAMING as NAMING
+from .attribute_values import NUMBERED as NUMBERED
+from .attribute_values import OF_N5 as OF_N5
+from .attribute_values import are_axes as are_axes
+from .attribute_values import axis_letter as axis_letter
+from .attribute_values import decoded as decoded
+from .attribute_values import letters_of as letters_of
+from .attribute_values import names_in as names_in
+from .attribute_values import plain as plain
 from .axis_map import AxisMap as AxisMap
 from .codecs import CODECS as CODECS
 from .codecs import compressors as compressors
@@ -63,6 +72,7 @@ from .references import reader as reader
 from .references import writer as writer
 from .stated import StatedGeometry as StatedGeometry
 from .stated import stated_geometry as stated_geometry
+from .stated_axes import group_attributes as group_attributes
 from .survey import check_stored as check_stored
 from .survey import survey as survey
 from .units import nanometres_per as nanometres_per

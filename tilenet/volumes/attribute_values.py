@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,39 +10,165 @@ from typing import Any
 
 from tilenet.errors import one_line
 
-#: Names that libraries give to axes of which they know nothing: dim_0, d1, c0^.
-NUMBERED = re.compile(r"[a-z]*_?\d+\^?", re.I)
+#: Attributes, in lower case, that name the axes in the order in which they are stored: of vigra and
+#: ilastik, funlib, NeXus, xarray, and of people.
+NAMING = (
+    *("axis_names", "axes_names", "axis_labels", "axislabels"),
+    *("axes", "axis_order", "axisorder", "axes_order"),
+    *("dims", "dim_order", "dimension_order", "dimension_names", "_array_dimensions"),
+    "axistags",
+)
+
+#: Attributes of N5, in lower case: beside them, what is listed is in the order x, y, z.
+OF_N5 = ("n5", "pixelresolution", "downsamplingfactors", "multiscale")
+
+_BASES = ("voxel_size", "resolution", "spacing")
+
+#: Attributes, in lower case, that list sizes; the first one that states something counts. The name
+#: may end in a unit.
+SIZES = (*_BASES, *(f"{base}_{unit}" for base in _BASES for unit in ("nm", "um")))
+
+#: Units of one attribute, which count for it, and of all.
+UNITS = (
+    *(f"{name}_{unit}" for name in (*_BASES, "offset") for unit in ("unit", "units")),
+    *("units", "unit"),
+)
+
+#: All that may state a size.
+STATE_SIZE = {*SIZES, "pixelresolution", "element_size_um", "transform"}
+
+#: All that is read.
+READ = {*NAMING, *OF_N5, *STATE_SIZE, *UNITS, "offset", "axis_units"}
+
+#: Names that libraries give to axes of which they know nothing: dim_0, phony_dim_0, d1, c0^.
+NUMBERED = re.compile(r"[a-z_]*\d+\^?", re.I)
+
+_LETTERS = {
+    **{letter: letter for letter in "tcszyx"},
+    **dict.fromkeys(("channel", "channels"), "c"),
+    **dict.fromkeys(("time", "timepoint", "frame"), "t"),
+}
 
 VoxelSize = tuple[float, float, float]
 
 
-def plain(value: Any) -> Any:
-    """Bring what HDF5 has, NumPy's arrays and numbers and bytes, to JSON's values."""
+def decoded(value: Any) -> Any:
+    """Bring what HDF5 has, NumPy's arrays and numbers and bytes, to text, numbers and lists.
+
+    Parameters
+    ----------
+    value : Any
+
+    Returns
+    -------
+    Any
+        None for HDF5's empty value.
+    """
+    if getattr(value, "shape", ()) is None:  # HDF5's word for nothing
+        return None
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [decoded(entry) for entry in value]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Bring what HDF5 has, also JSON in a text, to JSON's values.
+
+    Parameters
+    ----------
+    value : Any
+
+    Returns
+    -------
+    Any
+        A text that is no list and no table stays one.
+    """
+    value = decoded(value)
+    only = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(only, str) and only.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(only)
+        except (ValueError, RecursionError):
+            return value
     return value
 
 
 def names_in(value: Any) -> list[str]:
-    """List names of axes, from a list of them or of tables, or "zyx", or "z, y, x"."""
+    """List the names of axes that an attribute has.
+
+    Parameters
+    ----------
+    value : Any
+        JSON's: a list of words or of tables, or ilastik's table, or a text: "zyx", "z, y, x".
+
+    Returns
+    -------
+    list of str
+        None where it is something else.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, str):
-        value = re.split(r"[\s,:]+", value) if re.search(r"[\s,:]", value) else list(value)
-    if not isinstance(value, list):
+        parts = re.findall(r"[^\s,:;()\[\]{}'\"]+", value)
+        letters = len(parts) == 1 and all(letter in _LETTERS for letter in parts[0].lower())
+        return list(parts[0]) if letters else parts
+    entries = value.get("axes") if isinstance(value, Mapping) else value
+    if not isinstance(entries, list):
         return []
-    names = [entry.get("name") if isinstance(entry, Mapping) else entry for entry in value]
+    names = [e.get("key", e.get("name")) if isinstance(e, Mapping) else e for e in entries]
     words = [name for name in names if isinstance(name, str)]
     return words if len(words) == len(names) else []
 
 
+def axis_letter(word: str) -> str:
+    """Give a letter for the name of an axis.
+
+    Parameters
+    ----------
+    word : str
+        Such as ``Z``, ``channel``, funlib's ``c^``, ``x_um``.
+
+    Returns
+    -------
+    str
+        t, c, s, z, y or x, and "?" for another word.
+    """
+    word = word.strip().lower().rstrip("^").strip()
+    with_unit = re.fullmatch(r"([zyx])[\W_].*", word)
+    return with_unit[1] if with_unit else _LETTERS.get(word, "?")
+
+
 def letters_of(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name.strip().lower()[:1] for name in names)
+    """Give the letter of each of several axes, as :func:`axis_letter` does.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Returns
+    -------
+    tuple of str
+        One per name.
+    """
+    return tuple(map(axis_letter, names))
 
 
 def are_axes(letters: Sequence[str], ndim: int) -> bool:
-    """Tell whether letters name each axis of an array, and which y and x are."""
+    """Tell whether letters name each axis of an array, and which y and x are.
+
+    Parameters
+    ----------
+    letters : sequence of str
+    ndim : int
+
+    Returns
+    -------
+    bool
+        False also where one occurs twice.
+    """
     known = len(set(letters)) == len(letters) and set(letters) <= set("tczyx")
     return known and len(letters) == ndim and {"y", "x"} <= set(letters)
 
@@ -67,6 +194,14 @@ def zyx_of(by_letter: Mapping[str, float], *, missing: float = 1.0) -> VoxelSize
 
 def say(names: Iterable[str]) -> str:
     return ", ".join(names)
+
+
+def say_value(value: Any) -> str:
+    """Write what an attribute has, for people."""
+    if isinstance(value, list) and value and all(isinstance(entry, str) for entry in value):
+        return one_line(say(value), 60)
+    said = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return one_line(said, 60)
 
 
 def unit_problem(units: Iterable[object]) -> str:

@@ -7,7 +7,6 @@ several things; nothing is guessed beyond "the finest level" and "three axes are
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from tilenet.volumes.collections import only_series, refuse_collection, refuse_g
 from tilenet.volumes.listing import lattice
 from tilenet.volumes.ome_image import Image, read_image
 from tilenet.volumes.stated import StatedGeometry, stated_geometry
+from tilenet.volumes.stated_axes import group_attributes
 from tilenet.volumes.stores import is_remote, local_path, open_node, recognise
 from tilenet.volumes.webknossos import Layer, find_layer
 
@@ -143,7 +143,7 @@ def _parent_image(
     except (UnreadableVolume, AmbiguousVolume):  # whose cure is the path of an array
         return nothing
     if image is None:
-        return None, None, _of_level(attributes, name)
+        return None, None, group_attributes(attributes, name, is_only=lambda: _is_only(node, name))
     if name not in [entry.path for entry in image.levels]:
         return nothing
     return image, name, attributes
@@ -172,7 +172,7 @@ def _found_in_group(
         if not names:
             refuse_group_of_images(location, group)
         path = _choose_array(location, names, level)
-        beside = attributes if len(names) == 1 else _of_level(attributes, path)
+        beside = group_attributes(attributes, path, is_only=lambda: len(names) == 1)
     array = _array(location, path)
     found = _found(location, array, path, image=image, beside=beside, axes=axes, channel=channel)
     return replace(found, attributes=_mapping(attributes.get("tilenet")))
@@ -186,15 +186,11 @@ def _array(location: str, path: str) -> zarr.Array[Any]:
     return array
 
 
-def _of_level(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    # What a group says of a level without OME-Zarr's metadata: N5's groups list levels' factors.
-    factors = attributes.get("scales", attributes.get("downsamplingFactors"))
-    level = re.fullmatch(r"s(\d{1,3})", name)
-    if level is None:
-        return {}
-    if isinstance(factors, list) and int(level[1]) < len(factors):
-        return {**attributes, "downsamplingFactors": factors[int(level[1])]}
-    return attributes if name == "s0" else {}
+def _is_only(group: zarr.Group, name: str) -> bool:
+    try:
+        return list(group.array_keys()) == [name]
+    except Exception:  # behind plain HTTP nothing is listed, and neighbours may be damaged
+        return False
 
 
 def attributes_of(location: str, node: zarr.Array[Any] | zarr.Group) -> dict[str, Any]:
@@ -266,14 +262,13 @@ def _found(
 ) -> Found:
     own = attributes_of(location, array)
     of_image = image.axes if image is not None else None
-    stated = stated_geometry(own, array.ndim)
+    # Of an image it is the image that speaks.
+    group = beside if image is None else None
+    stated = stated_geometry(own, array.ndim, dimension_letters(array)[0], group=group)
     named = name_axes(location, array, of_image=of_image, stated=stated, given=axes)
     names = named.letters
-    # Again, for values are listed in the order of the axes. The group's count where the array
-    # states nothing.
-    stated = stated_geometry(own, array.ndim, names)
-    if image is None and stated.voxel_size is None and not stated.notes:
-        stated = stated_geometry(beside, array.ndim, names)
+    # Again, for values are listed in the order of the axes.
+    stated = stated_geometry(own, array.ndim, names, group=group)
     sizes = dict(zip(names, array.shape, strict=True))
     if sizes.get("t", 1) != 1:
         cure = "Store one time point per volume"

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tilenet.errors import AmbiguousVolume, UnreadableVolume, one_line
 from tilenet.volumes.attribute_values import (
     VoxelSize,
+    axis_letter,
     letters_of,
     names_in,
     say,
@@ -212,7 +213,7 @@ def _stated_axes(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> A
 
 def _units(axes: Mapping[str, Any], notes: list[str]) -> dict[str, float]:
     """Give nanometres by the letter of each axis of space that has a unit."""
-    space = {letter: axes[name] for name in axes if (letter := name.lower()[:1]) in "zyx"}
+    space = {letter: axes[name] for name in axes if (letter := axis_letter(name)) in "zyx"}
     found = {axis: nanometres_per(unit) for axis, unit in space.items()}
     unknown = [unit for axis, unit in space.items() if unit and found[axis] is None]
     lacking = [axis for axis in space if not space[axis]]

@@ -9,31 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tilenet.errors import one_line
 from tilenet.volumes.attribute_values import (
-    NUMBERED,
+    NAMING,
+    READ,
+    SIZES,
+    STATE_SIZE,
+    UNITS,
     VoxelSize,
-    are_axes,
     letters_of,
     names_in,
     numbers_in,
     plain,
     say,
+    say_value,
     unit_problem,
     zyx_of,
 )
+from tilenet.volumes.axistags import size_in_axistags
+from tilenet.volumes.stated_axes import fitting, is_of_n5, read_names
 from tilenet.volumes.units import nanometres_per
 
-_NAMES = ("axis_names", "axes", "dimension_order", "_ARRAY_DIMENSIONS")
-_SIZES = ("voxel_size", "resolution")
-
-#: Attributes that N5 knows: beside them, what is listed is in the order x, y, z.
-_OF_N5 = ("n5", "pixelResolution", "downsamplingFactors", "multiScale")
-
-_READ = (*_NAMES, *_SIZES, *_OF_N5, "transform", "offset", "units", "unit", "element_size_um")
+#: A smaller voxel, in nanometres, has a unit that is not stated, or another one.
+_SMALLEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,11 @@ class StatedGeometry:
 
 
 def stated_geometry(
-    attributes: Mapping[str, Any], ndim: int, axes: Sequence[str] | None = None
+    attributes: Mapping[str, Any],
+    ndim: int,
+    axes: Sequence[str] | None = None,
+    *,
+    group: Mapping[str, Any] | None = None,
 ) -> StatedGeometry:
     """Read what the attributes of an array state of its axes, its voxel size and its position.
 
@@ -73,115 +77,134 @@ def stated_geometry(
     axes : sequence of str, optional
         A letter per axis, known in another way: values are listed in this order where the
         attributes name no axes. Without either the order is z, y, x.
+    group : mapping, optional
+        Attributes of its group that count where those of the array say nothing.
 
     Returns
     -------
     StatedGeometry
         Values whose unit is not stated are in nanometres.
     """
-    return _Table(attributes, ndim, axes).geometry()
+    return _Table(attributes, ndim, axes, group or {}).geometry()
 
 
 class _Table:
     def __init__(
-        self, attributes: Mapping[str, Any], ndim: int, axes: Sequence[str] | None
+        self,
+        attributes: Mapping[str, Any],
+        ndim: int,
+        axes: Sequence[str] | None,
+        group: Mapping[str, Any],
     ) -> None:
-        self.values = {name: plain(attributes[name]) for name in _READ if name in attributes}
+        own, above = _readable(attributes), _readable(group)
+        self.spelled = {name.lower(): name for name in (*sorted(group), *sorted(attributes))}
+        self.values = own
         self.notes: list[str] = []
         self.contradiction: tuple[str, ...] = ()
-        self.listed: tuple[str, ...] | None = None  # the axes that are named, in their own order
-        self.of_n5 = any(name in self.values for name in _OF_N5)
-        transform = self.values.get("transform")
-        self.transform: dict[str, Any] = transform if isinstance(transform, dict) else {}
-        self.names = self._names(ndim)
-        self.order = self._order(ndim, axes)
+        self.of_n5 = is_of_n5(own)
+        named = read_names(own, ndim, self.of_n5, self.spelled)
+        above_named = read_names(
+            fitting(above, ndim), ndim, self.of_n5 or is_of_n5(above), self.spelled
+        )
+        # In the order of the group's list its own values are.
+        self.above = above_named.listed
+        known = None if axes is None else tuple(axes)
+        if named.silent and known in (None, above_named.names):
+            named = replace(above_named, names=above_named.names if known is None else None)
+        self.names, self.listed = named.names, named.listed
+        self.notes += named.notes
+        self.contradiction = named.contradiction
+        self.inherited = self._inherit(own, above)
+        self.transform = _mapping(self.values.get("transform"))
+        known = self.names or (None if axes is None else tuple(axes)) or tuple("zyx"[-ndim:])
+        self.order = known[::-1] if self.of_n5 else known
 
     def geometry(self) -> StatedGeometry:
-        found = [(name, size) for name in _SIZES if (size := self._listed(name)) is not None]
+        found = [(name, size) for name in SIZES if (size := self._listed(name)) is not None]
         found += [("pixelResolution", size)] if (size := self._pixel_resolution()) else []
         found += [("element_size_um", size)] if (size := self._element_size()) else []
         scale, translation = self._transform()
         found = [("transform", scale), *found] if scale else found
+        size, notes = size_in_axistags(self.values)
+        self.notes += notes
+        if size and found and not _alike(size, found[0][1], 1e-4):
+            note = "Its voxel size in axistags is another than in its other attributes"
+            self.notes.append(f"{note}, which are used.")
+        found += [("axistags", size)] if size and not found else []
         if not found:
             if "offset" in self.values:
                 self._pass_over("offset", "no voxel size is stated beside it")
             return StatedGeometry(self.names, None, None, tuple(self.notes), self.contradiction)
         name, chosen = found[0]
         for other, size in found[1:]:
-            if not all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(chosen, size, strict=True)):
+            if not _alike(chosen, size, 1e-5):
                 stated = f"{_nm(chosen)} in {name!r} and {_nm(size)} in {other!r}"
                 self.notes.append(f"Its voxel size is stated as {stated}: the first is used.")
+        if min(chosen) < _SMALLEST:
+            note = f"Its voxel size is {_nm(chosen)}, less than {_SMALLEST:g} nm along an axis"
+            self.notes.append(f"{note}: it may be stated in another unit.")
         if translation is None and "offset" in self.values:
             # Of the first voxel's corner or centre, as the writer has it: a whole number of voxels
             # away from a neighbour that has none.
-            translation = self._listed("offset", position=True)
+            translation = self._listed("offset", beside=name)
         return StatedGeometry(
             self.names, chosen, translation, tuple(self.notes), self.contradiction
         )
 
-    # -- axes ---------------------------------------------------------------------------------
+    # -- of the group ---------------------------------------------------------------------------
 
-    def _names(self, ndim: int) -> tuple[str, ...] | None:
-        stated = {name: self.values[name] for name in _NAMES if name in self.values}
-        if "axes" in self.transform:
-            stated = {"transform": self.transform["axes"], **stated}
-        read: dict[str, tuple[str, ...]] = {}
-        for attribute, value in stated.items():
-            names = names_in(value)
-            letters = letters_of(names)
-            if are_axes(letters, ndim):
-                if attribute != "transform":  # which has lists of its own
-                    self.listed = self.listed or letters
-                read[attribute] = self._in_array_order(attribute, letters)
-            elif not names or not all(NUMBERED.fullmatch(name) for name in names):
-                self._pass_over(attribute, "it does not name each axis t, c, z, y or x")
-        if len(set(read.values())) > 1:
-            said = (f"{say(letters)} in {name!r}" for name, letters in read.items())
-            self.contradiction = tuple(said)
-        return next(iter(read.values()), None)
-
-    def _in_array_order(self, attribute: str, letters: tuple[str, ...]) -> tuple[str, ...]:
-        if attribute == "transform":
-            ordering = self.transform.get("ordering")
-            return letters[::-1] if ordering == "F" else letters
-        space = [letter for letter in letters if letter in "zyx"]
-        if self.of_n5 and space[0] == "x":
-            turned = letters[::-1]
-            note = f"Its attribute {attribute!r}, {say(letters)}, stands beside attributes of N5"
-            self.notes.append(f"{note}, which lists axes backwards: {say(turned)} is assumed.")
-            return turned
-        return letters
-
-    def _order(self, ndim: int, axes: Sequence[str] | None) -> tuple[str, ...]:
-        # In which order values are listed, one per axis.
-        if self.listed is not None:
-            return self.listed
-        known = self.names or (None if axes is None else tuple(axes))
-        known = known or tuple("zyx"[-ndim:])
-        return known[::-1] if self.of_n5 else known
+    def _inherit(self, own: Mapping[str, Any], above: Mapping[str, Any]) -> set[str]:
+        """Take from the group what the array does not state: all of a size, or nothing of it."""
+        if _has_size(own):
+            # Units that no size of the group has are for those of its arrays.
+            bare = own.keys().isdisjoint(UNITS) and not _has_size(above)
+            self.values = {**own, **{n: above[n] for n in UNITS if n in above and bare}}
+            return set()
+        inherited = set(above) - set(own) - set(NAMING)
+        self.values = {**own, **{name: above[name] for name in inherited}}
+        self.of_n5 = is_of_n5(self.values)
+        return inherited
 
     # -- sizes and positions --------------------------------------------------------------------
 
-    def _listed(self, name: str, position: bool = False) -> VoxelSize | None:
+    def _listed(self, name: str, beside: str | None = None) -> VoxelSize | None:
+        # A position is in the unit of the size that it stands beside, where it has none.
         if name not in self.values:
             return None
+        position = beside is not None
         values = numbers_in(self.values[name], position=position)
-        letters = self._letters_for(len(values))
+        listed = self.above if name in self.inherited else self.listed
+        letters = self._letters_for(len(values), listed)
         if letters is None or not values:
             self._pass_over(name, "it does not list a number for each of z, y and x")
             return None
-        if self.of_n5 and self.listed is None:
+        if self.of_n5 and listed is None:
             said = say(letter for letter in letters if letter in "zyx")
-            self.notes.append(f"Its attribute {name!r} is taken in the order {said}, as N5 has it.")
-        units = self._units(self.values.get("units", self.values.get("unit")), letters)
+            called = self._called(name)
+            self.notes.append(f"Its attribute {called} is taken in the order {said}, as N5 has it.")
+        stated = self._unit_of(name)
+        if stated is None and beside is not None and (stated := self._unit_of(beside)):
+            said = f"Its attribute {self._called(name)} is taken in the unit of its voxel size"
+            self.notes.append(f"{said}, {say_value(stated)}.")
+        if stated is None and name == "spacing":
+            self._pass_over(name, "no unit is stated beside it")
+            return None
+        units = self._units(stated, letters)
         found = self._nanometres(dict(zip(letters, values, strict=True)), units, position)
         return found if position else self._sampled(name, found)
 
-    def _letters_for(self, count: int) -> tuple[str, ...] | None:
-        space = tuple(letter for letter in self.order if letter in "zyx")
+    def _unit_of(self, name: str) -> Any:
+        suffix = name.rpartition("_")[2]
+        if name in SIZES and suffix in ("nm", "um"):
+            return suffix
+        names = (f"{name}_unit", f"{name}_units", "units", "unit")
+        return next((self.values[key] for key in names if key in self.values), None)
+
+    def _letters_for(self, count: int, listed: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        order = listed or self.order
+        space = tuple(letter for letter in order if letter in "zyx")
         whole = tuple("xyz" if self.of_n5 else "zyx")
-        choices = (self.order, space, whole)
-        return next((letters for letters in choices if len(letters) == count), None)
+        return next((letters for letters in (order, space, whole) if len(letters) == count), None)
 
     def _units(self, stated: Any, letters: Sequence[str]) -> dict[str, Any]:
         if isinstance(stated, str):
@@ -189,7 +212,8 @@ class _Table:
         if not isinstance(stated, list):
             return {}
         space = tuple(letter for letter in letters if letter in "zyx")
-        order = next((o for o in (letters, space, self.order) if len(o) == len(stated)), ())
+        orders = (letters, space, self.listed or self.order)
+        order = next((order for order in orders if len(order) == len(stated)), ())
         return dict(zip(order, stated, strict=False))
 
     def _nanometres(
@@ -211,15 +235,15 @@ class _Table:
 
     def _sampled(self, name: str, size: VoxelSize | None) -> VoxelSize | None:
         # N5's size is the finest level's; a level says how many voxels of that one its own has.
-        factors = numbers_in(self.values.get("downsamplingFactors"))
+        factors = numbers_in(self.values.get("downsamplingfactors"))
         if size is None or len(factors) != 3 or factors == (1.0,) * 3:
             return size
-        text = f"Its voxel size is {name!r} times 'downsamplingFactors', as N5 has it."
+        text = f"Its voxel size is {self._called(name)} times 'downsamplingFactors', as N5 has it."
         self.notes.append(text)
         return size[0] * factors[2], size[1] * factors[1], size[2] * factors[0]
 
     def _pixel_resolution(self) -> VoxelSize | None:
-        name = "pixelResolution"
+        name = "pixelresolution"
         if name not in self.values:
             return None
         stated = self.values[name]
@@ -247,7 +271,7 @@ class _Table:
     def _transform(self) -> tuple[VoxelSize | None, VoxelSize | None]:
         if "scale" not in self.transform:
             return None, None
-        letters = letters_of(names_in(self.transform.get("axes"))) or self.order
+        letters = letters_of(names_in(self.transform.get("axes"))) or self.listed or self.order
         scale = numbers_in(self.transform["scale"])
         if len(scale) != len(letters):
             self._pass_over("transform", "it does not list a scale for each of its axes")
@@ -259,9 +283,37 @@ class _Table:
             return size, None
         return size, self._nanometres(dict(zip(letters, moved, strict=True)), units, True)
 
+    def _called(self, name: str) -> str:
+        return repr(self.spelled.get(name, name))
+
     def _pass_over(self, attribute: str, why: str) -> None:
-        text = one_line(repr(self.values[attribute]), 60)
-        self.notes.append(f"Its attribute {attribute!r}, {text}, is passed over: {why}.")
+        said = say_value(self.values[attribute])
+        self.notes.append(
+            f"Its attribute {self._called(attribute)}, {said}, is passed over: {why}."
+        )
+
+
+def _readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    # By names in lower case, which sort after those with capitals, and count before them.
+    known = {name.lower(): plain(attributes[name]) for name in sorted(attributes)
+             if name.lower() in READ}  # fmt: skip
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _has_size(values: Mapping[str, Any]) -> bool:
+    listed = any(name in values for name in STATE_SIZE if name != "transform")
+    return (
+        listed or "scale" in _mapping(values.get("transform")) or bool(size_in_axistags(values)[0])
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _alike(one: VoxelSize, other: VoxelSize, tolerance: float) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)
 
 
 def _nm(size: VoxelSize) -> str:
