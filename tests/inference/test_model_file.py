@@ -9,6 +9,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,16 +23,18 @@ from safetensors.numpy import save_file
 from pipelines import cli
 from tests.support.oracles import ARCHITECTURES, random_network
 from tests.whole.test_imports import modules_after
-from tilenet.errors import InvalidData, InvalidModelFile
+from tilenet.errors import InvalidData, InvalidModelFile, ModelMismatch
 from tilenet.inference import (
     ModelHeader,
     OutputChannel,
+    Predictor,
     load_model,
     model_sha256,
     read_header,
     save_model,
 )
-from tilenet.volumes import Intensity
+from tilenet.networks import Execution
+from tilenet.volumes import Intensity, OwnStatistics, own_intensity
 
 ARCHITECTURE = ARCHITECTURES["anisotropic"]
 
@@ -93,6 +96,22 @@ def test_the_header_comes_back_equal(good: Path) -> None:
     assert model.header == HEADER
     assert model.architecture == ARCHITECTURE
     assert (model.intensity.mean, model.intensity.std) == (127.25, 39.5)
+
+
+def test_a_model_of_each_volumes_own_statistics_has_no_numbers_for_all(good: Path) -> None:
+    model = load_model(good)
+    own = replace(model, header=replace(HEADER, own=OwnStatistics((10, 90))))
+    values = np.arange(101, dtype=np.uint8)
+    with pytest.raises(ModelMismatch, match=r"own_intensity\(lambda count: count\(values\), model"):
+        _ = own.intensity
+    with pytest.raises(ModelMismatch, match="by its own statistics"):
+        Predictor(own, Execution())
+    # As it says there.
+    assert own.header.own is not None
+    numbers = own_intensity(lambda count: count(values), own.header.own, values.dtype)
+    assert (numbers.low, numbers.high) == (10, 90)
+    assert numbers.mean == pytest.approx(values.clip(10, 90).mean())
+    assert Predictor(own, Execution(), numbers).intensity == numbers
 
 
 def test_a_loaded_network_is_ready_to_be_applied(good: Path) -> None:

@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from safetensors import SafetensorError, safe_open
 
-from tilenet.errors import ArchitectureError, InvalidData, InvalidModelFile, one_line
+from tilenet.errors import (
+    ArchitectureError,
+    InvalidData,
+    InvalidModelFile,
+    ModelMismatch,
+    one_line,
+)
 from tilenet.inference.foreign_models import foreign_kind
+from tilenet.inference.stored_shapes import check_shapes
 from tilenet.networks import UNetArchitecture
 from tilenet.volumes import Intensity, OwnStatistics
 from tilenet.volumes.stores import is_remote, write_durably
@@ -192,7 +199,17 @@ class Model:
 
     @property
     def intensity(self) -> Intensity:
-        """Rule that normalises grey values; has ``mean`` and ``std``."""
+        """Rule that normalises grey values; has ``mean`` and ``std``.
+
+        Of a model by which every volume has its own there is none: ModelMismatch is raised.
+        """
+        if self.header.own is not None:
+            problem = "normalises every volume by its own statistics, and has no numbers for all"
+            cure = (
+                "Take those of the whole volume's values, with tilenet.volumes: "
+                "own_intensity(lambda count: count(values), model.header.own, values.dtype)."
+            )
+            raise ModelMismatch("The model", problem, cure)
         return self.header.intensity
 
 
@@ -260,7 +277,7 @@ def read_header(path: str | Path) -> ModelHeader:
         raise InvalidModelFile(str(path), "is a safetensors file, but not of tilenet")
     try:
         header = ModelHeader.from_json(text)
-        _check_shapes(str(path), header.architecture, shapes)
+        check_shapes(str(path), header.architecture, shapes)
     except (InvalidData, ArchitectureError) as error:
         raise InvalidModelFile(str(path), str(error).rstrip(".")) from error
     except _BROKEN_HEADER as error:
@@ -271,28 +288,6 @@ def read_header(path: str | Path) -> ModelHeader:
 
 def _not_read(kind: str) -> str:
     return f"is not a safetensors file, but {kind}, which is not read yet"
-
-
-def _check_shapes(path: str, architecture: UNetArchitecture, shapes: Mapping[str, Any]) -> None:
-    # Counted before they are listed: a header may claim more layers than any memory holds.
-    levels = len(architecture.channels)
-    layers = (2 * levels - 1) * architecture.convolutions + levels
-    if len(shapes) != 2 * layers:
-        problem = f"has {len(shapes)} tensors, but its architecture has {2 * layers}"
-        raise InvalidModelFile(path, problem)
-    stored = sum(math.prod(shape) for shape in shapes.values())
-    names = {
-        f"layers.{layer.key}.{part}"
-        for layer in architecture.layers()
-        if layer.parameters
-        for part in ("weight", "bias")
-    }
-    if set(shapes) != names or stored != architecture.parameter_count:
-        problem = (
-            f"has {stored} weights in {len(shapes)} tensors, but its architecture has "
-            f"{architecture.parameter_count} in {len(names)}"
-        )
-        raise InvalidModelFile(path, problem)
 
 
 def load_model(path: str | Path) -> Model:

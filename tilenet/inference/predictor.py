@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tilenet._version import __version__
-from tilenet.errors import DeviceUnavailable, InvalidData, NonFiniteOutput
+from tilenet.errors import DeviceUnavailable, NonFiniteOutput
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.inference.allocator import keep_freed_memory
 from tilenet.inference.cuda_determinism import set_arithmetic
@@ -65,9 +65,6 @@ class Predictor:
         keep_freed_memory()  # also in workers that we did not start
         self.execution = execution
         self.header = model.header
-        if intensity is None and model.header.own is not None:
-            problem = "normalises every volume by its own statistics, which are not known here"
-            raise InvalidData("The model", problem, "Give them as an Intensity.")
         self.intensity = intensity or model.intensity
         #: Held by the task that computes: those of a worker read and write at once.
         self.turn = DeviceLock(execution.streams)
