@@ -43,9 +43,9 @@ def _trained(comparison: Comparison) -> Iterator[Box]:
             continue
         if raw != volume.get("raw") and labels != volume.get("labels"):
             continue
-        seen, held_out = _box(volume.get("region")), _box(volume.get("held_out"))
+        seen = _box(volume.get("region"))
         part = None if seen is None else seen.intersect(comparison.region)
-        if part is not None and part.size and not (held_out and held_out.contains(part)):
+        if part is not None and part.size:
             yield part
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,11 +115,16 @@ def grey_value_warning(volume: Volume, region: Box, intensity: Intensity) -> str
 
 def unclipped_warning(header: ModelHeader, rule: IntensityRule) -> str | None:
     """Say so where a network that was trained on clipped grey values is given others."""
-    low, high = header.intensity.low, header.intensity.high
-    if low is None or high is None or rule.text != "volume" or rule.clip is not None:
+    if rule.text != "volume" or rule.clip is not None:
         return None
+    # A model's own limits may be those of a window, too.
+    clip: Any = header.training
+    for name in ("recipe", "intensity", "clip"):
+        clip = clip.get(name) if isinstance(clip, Mapping) else None
+    if not isinstance(clip, list | tuple):
+        return None
+    said = ",".join(f"{n}" for n in clip)
     return (
-        f"The model was trained on grey values clipped at {low:g} and {high:g}, and the "
-        "volume's own statistics are of all values. Say --clip with the percentiles of the "
-        "training."
+        f"The model was trained on grey values clipped at the percentiles {said}, and the volume's "
+        f"own statistics are of all values. Say --clip {said} for the same."
     )

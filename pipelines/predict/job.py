@@ -101,21 +101,13 @@ class Job:
 
 def trained_on(header: ModelHeader) -> list[dict[str, Any]]:
     """Say which voxels a model was trained on, as its file has it; empty where it does not."""
-    training: Mapping[str, Any] = header.training
-    volumes = training.get("volumes")
-    if not isinstance(volumes, Mapping):
-        return []
-    held_out = ((training.get("recipe") or {}).get("validation") or {}).get("region")
-    text = None
-    if held_out is not None:
-        text = ",".join(f"{axis}={a}:{b}" for axis, (a, b) in zip(AXES, held_out, strict=True))
-    # What is held out is of the first volume.
+    # The record is for people: it may hold anything.
+    volumes = header.training.get("volumes")
+    known = volumes.values() if isinstance(volumes, Mapping) else ()
     return [
-        {
-            **{name: volume.get(name) for name in ("raw", "labels", "region")},
-            "held_out": text if number == "0" else None,
-        }
-        for number, volume in volumes.items()
+        {name: volume.get(name) for name in ("raw", "labels", "region")}
+        for volume in known
+        if isinstance(volume, Mapping)
     ]
 
 
