@@ -24,7 +24,7 @@ from pipelines.train.findings import say_findings
 from pipelines.train.job import prepare, recipe_names
 from pipelines.train.progress import check_log
 from pipelines.train.run import TrainingRun
-from pipelines.train.torchrun import join_ranks
+from pipelines.train.torchrun import first_speaks, join_ranks
 from pipelines.train.training_options import TrainingOptions
 from tilenet.errors import OutputExists
 from tilenet.volumes import VolumeReference
@@ -101,8 +101,8 @@ CHANGES = {
 @click.option("--names", help="Names of the classes, ascending by label value: membrane,interior.")
 @click.option(
     "--intensity",
-    help="Grey values: pooled, volume (each by its own statistics), MEAN,STD or window:LOW,HIGH; "
-    "pooled.",
+    help="Grey values: pooled, volume (each by the statistics of its whole raw volume, held-out "
+    "parts too, as predict does), MEAN,STD or window:LOW,HIGH; pooled.",
 )
 @click.option("--clip", callback=percentiles, help="Percentiles to clip grey values at: 0.1,99.9.")
 @click.option("--void", type=float, help="Grey value outside the specimen, left out of statistics.")
@@ -132,8 +132,9 @@ def train(source: VolumeReference, labels: str, preview: str | None, **options: 
         from pipelines.train.preview import write_preview
 
         check_folder("--preview", preview)
-        job = prepare(*references, chosen)
-        say_findings(job)
+        with first_speaks():
+            job = prepare(*references, chosen)
+            say_findings(job)
         click.echo(write_preview(job, Path(preview)))
         return 0
     with stop_on_signals() as stop:
@@ -182,10 +183,11 @@ def run_training(
     if options.log is not None:
         check_log(options.log)
     try:
-        job = prepare(source, labels, options, stopped=lambda: bool(stop))
+        with first_speaks():
+            job = prepare(source, labels, options, stopped=lambda: bool(stop))
+            say_findings(job)
     except InterruptedError as error:
         assert stop.signal is not None
         raise Stopped(stop.signal) from error
-    say_findings(job)
     with join_ranks(options.device) as (ranks, device):
         return TrainingRun(job, options, ranks, device, stop).go(begun)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 import click
 
 from pipelines.train.job import TrainingJob
-from tilenet.training import VolumeStatistics, label_range
+from tilenet.training import VolumeStatistics, stored_range
 from tilenet.volumes import FEW, is_likely
 
 #: Share of the variance from which few voxels are said to carry most of it.
@@ -19,9 +18,7 @@ LISTED = 12
 
 
 def say_findings(job: TrainingJob) -> None:
-    """Print the classes of every volume, and warnings, on stderr; one of several processes does."""
-    if int(os.environ.get("RANK", "0")):
-        return
+    """Print the classes of every volume, and warnings, on stderr."""
     for volume in job.statistics.volumes:
         click.echo(_classes(volume), err=True)
     for text in warnings(job):
@@ -47,7 +44,7 @@ def warnings(job: TrainingJob) -> Iterator[str]:
     yield from _of_ignored(job)
     yield from _of_held_out(job)
     for volume in job.statistics.volumes:
-        yield from _of_grey_values(volume)
+        yield from _of_grey_values(volume, own=job.recipe.intensity.own is not None)
 
 
 def _of_classes(job: TrainingJob) -> Iterator[str]:
@@ -71,7 +68,7 @@ def _of_ignored(job: TrainingJob) -> Iterator[str]:
         return
     held = f"the classes are {_listed(job.statistics.counts)}"
     if job.recipe.targets.binary:
-        ranges = (label_range(volume) for volume in job.volumes)
+        ranges = (stored_range(volume) for volume in job.volumes)
         held = f"they hold {', '.join(f'{low} to {high}' for low, high in ranges)}"
     yield f"No voxel of the training labels has the ignored value {ignore}: {held}."
 
@@ -95,7 +92,7 @@ def _of_held_out(job: TrainingJob) -> Iterator[str]:
         yield f"The held-out box {why}, so {chosen} is not defined, and the loss chooses the model."
 
 
-def _of_grey_values(volume: VolumeStatistics) -> Iterator[str]:
+def _of_grey_values(volume: VolumeStatistics, *, own: bool) -> Iterator[str]:
     grey = volume.grey
     if grey.few > MOST:
         yield (
@@ -103,9 +100,17 @@ def _of_grey_values(volume: VolumeStatistics) -> Iterator[str]:
             "grey values, so the others are hardly told apart. Clip them, with --clip 0.5,99.5 "
             "say; leave out what is no specimen with --void."
         )
-    if not is_likely(grey.mean, grey.std):
+    if is_likely(grey.mean, grey.std):
+        return
+    found = f"have mean {grey.mean:.3g} and standard deviation {grey.std:.3g} when normalised by"
+    if own:
         yield (
-            f"In {volume.raw}, grey values have mean {grey.mean:.3g} and standard deviation "
-            f"{grey.std:.3g} when normalised by the rule of all volumes, where 0 and 1 are usual. "
-            "Where volumes have other grey scales, say --intensity volume: each has its own rule."
+            f"In the training region of {volume.raw}, grey values {found} the statistics of the "
+            "whole volume, where 0 and 1 are usual. Leave out what is no specimen with --void, or "
+            "clip with --clip 0.5,99.5, say."
         )
+        return
+    yield (
+        f"In {volume.raw}, grey values {found} the rule of all volumes, where 0 and 1 are usual. "
+        "Where volumes have other grey scales, say --intensity volume: each has its own rule."
+    )

@@ -95,6 +95,7 @@ def prepare(
         )
     job = TrainingJob(recipe, volumes, held_out, statistics, judged)
     assert job.outputs  # the names fit, or it raises
+    job.patches.check_context(stopped)
     return job
 
 

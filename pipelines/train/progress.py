@@ -35,15 +35,30 @@ RECENT = 0.1
 #: Share of the patches that may teach nothing before it is said.
 MANY_EMPTY = 0.1
 
+#: What to do where patches hold no voxel that counts, by the recipe's ``positions``.
+CURE = "For patches where labels are, say --positions labelled."
+CURE_OF_LABELLED = (
+    "Patches lie where labels are already: see where the weight map is 0, or give larger patches "
+    "(--patch)."
+)
+
+
+def cure_of(positions: str | None) -> str:
+    """Say what to do where patches that lie so hold no voxel that counts."""
+    return CURE_OF_LABELLED if positions == "labelled" else CURE
+
 
 class TrainingReporter:
     """Shows loss, steps per second, share of waiting and time left.
 
     ``log`` is a folder for TensorBoard; ``silent`` shows nothing, because another process does.
+    ``cure`` says what to do where patches hold no voxel that counts.
     """
 
-    def __init__(self, steps: int, before: int, *, log: str | None, silent: bool) -> None:
-        self.steps, self.before, self.silent = steps, before, silent
+    def __init__(
+        self, steps: int, before: int, *, log: str | None, silent: bool, cure: str = CURE
+    ) -> None:
+        self.steps, self.before, self.silent, self.cure = steps, before, silent, cure
         self.losses: list[float] = []
         self.empty: list[float] = []  # shares of the patches of which no voxel counted
         self._log: SummaryWriter | None = None if log is None or silent else open_log(log)
@@ -110,8 +125,7 @@ class TrainingReporter:
         if share > MANY_EMPTY:
             self.note(
                 f"Warning: {share:.0%} of the patches held no voxel that counts, labelled and of a "
-                "weight above 0, and taught nothing. For patches where labels are, give a recipe "
-                'with sampling.positions = "labelled".'
+                f"weight above 0, and taught nothing. {self.cure}"
             )
 
     def validation(self, done: int, result: ValidationResult, *, best: bool) -> None:

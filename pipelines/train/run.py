@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from pipelines.cluster import default_workers
 from pipelines.outputs import warn_of_unstated
 from pipelines.stopping import Stop, Stopped
 from pipelines.train.job import TrainingJob
-from pipelines.train.progress import TrainingReporter
+from pipelines.train.progress import TrainingReporter, cure_of
 from pipelines.train.training_options import TrainingOptions
 from tilenet.errors import InvalidData, InvalidModelFile, TrainingDiverged
 from tilenet.inference import ModelHeader, read_header, save_model
@@ -81,7 +82,11 @@ class TrainingRun:
         chosen, silent = self.job.recipe.optimization, self.ranks.rank != 0
         stopped = False
         with TrainingReporter(
-            chosen.steps, self.state.step, log=self.options.log, silent=silent
+            chosen.steps,
+            self.state.step,
+            log=self.options.log,
+            silent=silent,
+            cure=cure_of(self.job.recipe.sampling.positions),
         ) as reporter:
             if self.options.overwrite and not silent:
                 self.checkpoint.unlink(missing_ok=True)  # only now that everything is open
@@ -117,7 +122,8 @@ class TrainingRun:
         except InvalidModelFile:
             return
         ours = {"recipe": self.job.recipe.to_dict(), "volumes": self.record.conditions["volumes"]}
-        best = dict(stored.get("validation") or {})
+        found = stored.get("validation")
+        best = dict(found) if isinstance(found, Mapping) else {}
         if best.get("step") != self.record.step or any(stored.get(k) != v for k, v in ours.items()):
             return
         if best["value"] < self.record.best.get("value", float("inf")):
@@ -129,8 +135,7 @@ class TrainingRun:
         judged = held_out is not None and done % chosen.validation.every == 0
         if (judged or done == chosen.optimization.steps) and reporter.learnt_nothing:
             problem = f"saw no voxel that counts, labelled and of a weight above 0, in {done} steps"
-            cure = 'Give a recipe with sampling.positions = "labelled", or larger patches.'
-            raise InvalidData("The training", problem, cure)
+            raise InvalidData("The training", problem, reporter.cure)
 
     def _after(self, done: int, reporter: TrainingReporter, stopped: bool) -> None:
         if self.ranks.rank != 0:

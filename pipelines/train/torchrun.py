@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
 #: How long a process waits for the others.
 PATIENCE = timedelta(hours=6)
+
+
+@contextlib.contextmanager
+def first_speaks() -> Iterator[None]:
+    """Let the first process alone print notes and warnings: the others find the same."""
+    silent = os.environ.get("RANK", "0") != "0"
+    with contextlib.redirect_stderr(io.StringIO()) if silent else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

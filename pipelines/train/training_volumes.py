@@ -12,10 +12,16 @@ from pipelines.outputs import check_whole, open_input, say_notes
 from tilenet.errors import InvalidData
 from tilenet.geometry import AXES, ZYX, Box, zyx
 from tilenet.training import Recipe, TrainingVolume, check_voxel_size, holds_same
-from tilenet.volumes import Placed, Volume, VolumeReference, place
+from tilenet.volumes import PLACE_CURE, Placed, Volume, VolumeReference, place
 
 if TYPE_CHECKING:
     from pipelines.train.training_options import TrainingOptions
+
+#: What to do where the labels of a further volume do not fit it.
+NOT_THERE = (
+    "Give labels of the same place, or a crop that states its position (OME-Zarr's translation): "
+    "--label-offset is of the first volume's labels."
+)
 
 
 def open_volumes(
@@ -30,9 +36,12 @@ def open_volumes(
     if held_out is not None and not found.box.contains(held_out):
         problem = f"leaves the labels {found.location}, which lie at {found.box}"
         raise InvalidData(f"The held-out box {held_out}", problem, "Choose a box inside of them.")
+    if held_out is not None and wanted is not None:
+        # All of it, not only what is labelled: grey values of all of it are read.
+        _apart(wanted, held_out, stated=True)
     region = _labelled(raw, found, weights, wanted)
     if held_out is not None:
-        region = _apart(region, held_out, stated=wanted is not None)
+        region = _apart(region, held_out, stated=False)
     context = wanted or _around(raw, region, held_out)
     volumes = [_volume(raw, found, weights, region, context, recipe)]
     if held_out is not None:
@@ -50,7 +59,8 @@ def _also(text: str, first: TrainingVolume, held_out: Box | None, recipe: Recipe
         problem = "is not RAW,LABELS" + (",WEIGHTS" if first.weights is not None else "")
         raise InvalidData(f"--also {text}", problem, "Give the same for every volume.")
     raw = open_input(parts[0])
-    labels, weights = _placed(raw, parts[1], parts[2] if len(parts) > 2 else None, None)
+    maps = parts[2] if len(parts) > 2 else None
+    labels, weights = _placed(raw, parts[1], maps, None, cure=NOT_THERE)
     region = _labelled(raw, labels, weights, None)
     # The same volume may have labels in several places; what is held out of it is so for all.
     if held_out is not None and not holds_same(replace(first, region=held_out), raw):
@@ -62,12 +72,17 @@ def _also(text: str, first: TrainingVolume, held_out: Box | None, recipe: Recipe
 
 
 def _placed(
-    raw: Volume, labels: VolumeReference, weights: VolumeReference | None, offset: ZYX | None
+    raw: Volume,
+    labels: VolumeReference,
+    weights: VolumeReference | None,
+    offset: ZYX | None,
+    *,
+    cure: str = PLACE_CURE,
 ) -> tuple[Placed, Placed | None]:
     # Weights lie where they do in the labels that they were made of.
     truth = open_input(labels)
     check_voxel_size(raw, truth)
-    found = place(truth, raw, offset)
+    found = place(truth, raw, offset, cure=cure)
     say_notes(truth.location, found.notes)
     if raw.voxel_size is None and truth.voxel_size is not None:
         text = f"No voxel size is stated, and {truth.location} states {truth.voxel_size} nm."
@@ -84,14 +99,20 @@ def _placed(
 
 def _labelled(raw: Volume, labels: Placed, weights: Placed | None, wanted: Box | None) -> Box:
     # The part of the wanted one, or of all, that has labels and weights.
-    asked = wanted or Box.of_shape(raw.shape)
-    there = labels.box if weights is None else labels.box.intersect(weights.box)
-    region = asked.intersect(there)
-    if region.size == 0:
-        problem = f"lies outside of the labels {labels.location}, which are in {there}"
-        raise InvalidData(f"The training region {asked}", problem, "Choose another --region.")
-    if region != asked:
-        text = f"{labels.location} lie at {there} of {raw.location}: trained on is {region}."
+    region = wanted or Box.of_shape(raw.shape)
+    cutting = []
+    for what, placed in (("labels", labels), ("weights", weights)):
+        if placed is None:
+            continue
+        asked, region = region, region.intersect(placed.box)
+        if region.size == 0:
+            problem = f"lies outside of the {what} {placed.location}, which are in {placed.box}"
+            cure = "Choose another --region." if wanted else "Give weights of these labels."
+            raise InvalidData(f"The training region {asked}", problem, cure)
+        if region != asked:
+            cutting.append(f"{placed.location} lie at {placed.box}")
+    if cutting:
+        text = f"{' and '.join(cutting)} of {raw.location}: trained on is {region}."
         click.echo(text, err=True)
     return region
 
@@ -119,7 +140,8 @@ def _volume(
     recipe: Recipe,
 ) -> TrainingVolume:
     volume = TrainingVolume(raw=raw, labels=labels, weights=weights, region=region, context=context)
-    check_whole(raw, context)
+    # The statistics of a whole volume need all of it, as those of a prediction do.
+    check_whole(raw, context if recipe.intensity.own is None else Box.of_shape(raw.shape))
     check_whole(labels.volume, labels.inside(region))
     if weights is None:
         return volume

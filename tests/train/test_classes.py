@@ -118,8 +118,23 @@ def test_a_background_that_cannot_be_is_refused(em: str, tmp_path: Path) -> None
         job(em, labels, {**binary, "targets.background": 9})
     with pytest.raises(InvalidRecipe, match="binary = true belongs to it"):
         job(em, labels, {"targets.background": 1})
-    with pytest.raises(InvalidRecipe, match="both the background and ignored"):
-        job(em, labels, {**binary, "targets.background": 1, "targets.ignore": 1})
+    for values in ({"targets.background": 1, "targets.ignore": 1}, {"targets.ignore": 0}):
+        with pytest.raises(InvalidRecipe, match="both the background and ignored"):
+            job(em, labels, {**binary, **values})
+    # 0 is a class as any other.
+    with pytest.raises(InvalidData, match="hold the value 1 only"):
+        job(em, labels, {"targets.ignore": 0})
+
+
+def test_a_number_of_classes_is_that_of_all_volumes(em: str, tmp_path: Path) -> None:
+    labels = store_volume(tmp_path / "labels.zarr", cells())
+    again = store_volume(tmp_path / "again.zarr", 255 * cells())
+    pair = {"also": [f"{em},{again}"]}
+    with pytest.raises(InvalidData, match=f"Labels {labels} and {again}: hold 3 values"):
+        job(em, labels, {"targets.classes": 2}, **pair)
+    many = store_volume(tmp_path / "many.zarr", bands(8) + 2)
+    with pytest.raises(InvalidData, match=f"Labels {labels} and {many}: hold more than 8 values"):
+        job(em, labels, also=[f"{em},{many}"])
 
 
 def test_the_classes_of_each_volume_are_said_and_a_difference_is_a_warning(

@@ -120,6 +120,52 @@ def test_a_rule_may_be_given_in_numbers(em: str, labels: str) -> None:
             job(em, labels, changes)
 
 
+@pytest.mark.parametrize("clip", [None, (2, 90)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_volumes_own_statistics_are_of_all_of_it_as_predict_takes_them(
+    tmp_path: Path, dtype: str, clip: tuple[float, float] | None
+) -> None:
+    raw = RAW // 2
+    raw[:, 40:] += 120
+    path = store_volume(tmp_path / "em.zarr", raw.astype(dtype))
+    crop = store_volume(tmp_path / "crop.zarr", cells()[:, :40])
+    rule = {"intensity.rule": "volume", "intensity.clip": clip}
+    held_out = {"validation.region": ((4, 6), (0, 40), (0, 72))}
+    found = [
+        job(path, crop, rule, label_offset=(0, 0, 0)),
+        job(path, crop, rule | held_out, label_offset=(0, 0, 0)),
+        job(path, crop, rule, label_offset=(0, 0, 0), region=((1, 3), (0, 40), (0, 72))),
+        job(path, store_volume(tmp_path / "all.zarr", cells()), rule),
+    ]
+    header = ModelHeader(found[0].architecture, own=found[0].recipe.intensity.own)
+    from tilenet.inference import UNet
+
+    save_model(tmp_path / "m.safetensors", UNet(header.architecture), header)
+    stated = predict(path, tmp_path / "m.safetensors", tmp_path / "p.zarr").attributes["intensity"]
+    assert stated["rule"] == "volume"
+    for prepared in found:
+        numbers = prepared.statistics.intensity
+        assert numbers.to_dict() == pytest.approx(stated["numbers"])
+    kept = raw if clip is None else raw.clip(*np.percentile(raw, clip, method="inverted_cdf"))
+    assert (numbers.mean, numbers.std) == pytest.approx((kept.mean(), kept.std()))
+    # The figures of the region say how it looks to the network.
+    grey = found[0].statistics.volumes[0].grey
+    assert grey.mean == pytest.approx((kept[:, :40].mean() - kept.mean()) / kept.std())
+
+
+def test_a_region_unlike_its_whole_volume_is_said(tmp_path: Path) -> None:
+    raw = RAW.astype(np.float32)
+    raw[:, 40:] = 1e6
+    path = store_volume(tmp_path / "em.zarr", raw)
+    crop = store_volume(tmp_path / "crop.zarr", cells()[:, :40])
+    rule = {"intensity.rule": "volume"}
+    (warning,) = warnings(job(path, crop, rule, label_offset=(0, 0, 0)))
+    assert warning.startswith(f"In the training region of {path}, grey values have mean -0.7")
+    assert "by the statistics of the whole volume" in warning
+    cured = job(path, crop, rule | {"intensity.void": 1e6}, label_offset=(0, 0, 0))
+    assert list(warnings(cured)) == []
+
+
 # --- the rule in a model, and in predict -----------------------------------------------------
 
 
@@ -189,12 +235,21 @@ def test_clipping_goes_with_the_volumes_own_statistics_alone(
     em: str, labels: str, tmp_path: Path
 ) -> None:
     architecture = load_model_of(em, labels, tmp_path).architecture
-    header = ModelHeader(architecture, Intensity(9, 3, 1.0, 80.0))
+    recipe = {"intensity": {"rule": "pooled", "clip": [1, 99.5], "void": None}}
+    header = ModelHeader(
+        architecture, Intensity(9, 3, 1.0, 80.0), training={"recipe": recipe, "steps": 3}
+    )
     with pytest.raises(InvalidData, match=r"--clip 1,99: .* Say --intensity volume"):
         IntensityRule(clip=(1, 99)).of_model(header)
     warning = unclipped_warning(header, IntensityRule("volume"))
     assert warning is not None
-    assert "was trained on grey values clipped at 1 and 80" in warning
+    assert "was trained on grey values clipped at the percentiles 1,99.5, and" in warning
+    assert "Say --clip 1,99.5 " in warning
+    # A window's limits are no percentiles.
+    window = replace(header, intensity=Intensity.window(0, 200))
+    for training in ({}, {"recipe": "mine"}, {"recipe": {"intensity": {"rule": "window:0,200"}}}):
+        own = IntensityRule("volume")
+        assert unclipped_warning(replace(window, training=training), own) is None
     for rule in (IntensityRule(), IntensityRule("volume", clip=(1, 99))):
         assert unclipped_warning(header, rule) is None
 

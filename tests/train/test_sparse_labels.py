@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.train.findings import warnings
-from pipelines.train.progress import TrainingReporter
+from pipelines.train.progress import TrainingReporter, cure_of
 from tests.support.runs import run_tilenet, store_volume
 from tests.train.test_train_job import cells, em, job
 from tilenet.errors import InvalidData
@@ -97,6 +97,7 @@ def test_the_model_says_where_patches_lay_and_how_much_is_labelled(em: str, tmp_
     )  # fmt: skip
     assert done.returncode != 0
     assert "saw no voxel that counts" in done.stderr
+    assert "say --positions labelled" in done.stderr
     assert "loss 0.000" not in done.stderr
     assert not (tmp_path / "none.safetensors").exists()
 
@@ -118,7 +119,12 @@ def test_patches_without_a_label_have_no_loss_and_are_counted(
         assert reporter.recent_loss == pytest.approx(0.4)
         reporter.losses, reporter.empty = [0.3, 0.6], [0.5, 0.0]
         reporter.finish()
-    assert "Warning: 25% of the patches held no voxel that counts" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Warning: 25% of the patches held no voxel that counts" in said
+    assert "say --positions labelled" in said
+    # Where patches lie so already, another thing has to be done.
+    assert "--positions" not in cure_of("labelled")
+    assert all("--positions labelled" in cure_of(other) for other in ("uniform", "class"))
 
 
 # --- the ignored value -----------------------------------------------------------------------

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 import zarr
 
+from pipelines import cli
 from pipelines.train import TrainingOptions
 from pipelines.train.job import TrainingJob, prepare
 from tests.support.runs import store_volume
-from tilenet.errors import InvalidData
+from tilenet.errors import InvalidData, NonFiniteValues
 from tilenet.geometry import Box
 from tilenet.synthetic import synthetic_em
 from tilenet.training import identities
@@ -222,3 +223,97 @@ def test_labels_as_cremi_states_them_lie_where_their_offset_says(
     assert np.array_equal(volume.labels.read(CROP), truth()[CROP.slices])
     said = "raw states no position, so it is taken to begin at 0."
     assert said in capsys.readouterr().err
+
+
+def test_a_stated_region_over_the_held_out_box_is_refused_whatever_the_labels_cut(
+    folder: Path, tmp_path: Path
+) -> None:
+    # Weights leave out what is held out, and grey values of all of the region are read.
+    held_out = PLAIN | {"validation.region": ((0, 2), (0, 64), (0, 80))}
+    late = store_volume(tmp_path / "late.zarr", weights()[2:], translation=(600.0, 40.0, 80.0))
+    with pytest.raises(InvalidData, match=r"training region z=0:6.* overlaps the held-out box"):
+        job(folder, "all", held_out, weight_map=late, region=((0, 6), (0, 64), (0, 80)))
+    region = ((2, 5), (0, 64), (0, 80))
+    for more in ({}, {"region": region}):
+        volume = job(folder, "all", held_out, weight_map=late, **more).volumes[0]
+        assert volume.readable.start == volume.region.start == (2, 0, 0)
+
+
+def test_what_cuts_the_region_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = store_volume(tmp_path / "late.zarr", weights()[2:], translation=(600.0, 40.0, 80.0))
+    there = Box((2, 0, 0), SHAPE)
+    job(folder, "all", weight_map=late)
+    said = capsys.readouterr().err
+    assert f"{late} lie at {there} of {folder}/em.zarr: trained on is {there}." in said
+    assert "all.zarr lie at" not in said
+    with pytest.raises(InvalidData, match=rf"lies outside of the weights {late}, which are in z=2"):
+        job(folder, "all", weight_map=late, region=((0, 2), (0, 64), (0, 80)))
+
+
+def test_further_labels_that_do_not_fit_are_not_told_of_the_offset(folder: Path) -> None:
+    pair = f"{folder / 'em.zarr'},{folder / 'mute.zarr'}"
+    with pytest.raises(
+        InvalidData, match=r"shape.*a crop that states its position.*--label-offset"
+    ):
+        job(folder, "all", also=[pair])
+    with pytest.raises(InvalidData, match="or say where their first voxel lies: --label-offset Z"):
+        job(folder, "mute")
+
+
+@pytest.mark.parametrize("positions", ["uniform", "labelled"])
+def test_grey_values_around_the_labels_are_finite_as_far_as_a_patch_reads(
+    folder: Path, tmp_path: Path, positions: str
+) -> None:
+    changes = PLAIN | {"sampling.positions": positions, "augmentation.elastic_std": (0, 0, 1)}
+    prepared = job(folder, "crop", changes)
+    far = prepared.patches.reachable(0)
+    assert far.contains(CROP)
+    # Patches read no further.
+    reached = []
+    for index in range(200):
+        _, start = prepared.patches._position(np.random.default_rng([0, index]))
+        centre = [a + (n - 1) / 2 for a, n in zip(start, prepared.patches.patch, strict=True)]
+        box = prepared.patches._needed(centre, prepared.patches.input_shape)
+        reached.append(box.intersect(Box.of_shape(SHAPE)))
+    assert all(far.contains(box) for box in reached)
+    if positions == "uniform":
+        assert far.start[1] == min(box.start[1] for box in reached)
+    for place in (far.start, (0, 0, 0)):
+        broken = synthetic_em(SHAPE, seed=3).raw.astype(np.float32)
+        broken[place] = np.nan
+        other = tmp_path / str(place[0])
+        store_volume(other / "em.zarr", broken, translation=ORIGIN)
+        crop = str(folder / "crop.zarr")
+        if place == (0, 0, 0):  # no patch reads it
+            assert job(other, crop, changes).volumes
+            continue
+        with pytest.raises(InvalidData, match=rf"em.zarr in .*: holds 1 values .*--region {CROP}"):
+            job(other, crop, changes)
+        region = tuple(zip(CROP.start, CROP.stop, strict=True))
+        assert job(other, crop, changes, region=region).volumes
+        # The statistics of a whole volume read all of it.
+        with pytest.raises(NonFiniteValues):
+            job(other, crop, changes | {"intensity.rule": "volume"}, region=region)
+
+
+@pytest.mark.parametrize("rank", [None, "0", "1"])
+def test_one_of_several_processes_says_what_is_doubtful(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, rank: str | None,
+) -> None:  # fmt: skip
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    raw = synthetic_em(SHAPE, seed=3).raw
+    silent = store_volume(tmp_path / "silent.zarr", raw, voxel_size=None)
+    arguments = ["train", silent, str(folder / "crop.zarr"), "--label-offset", "1,20,24"]
+    small = ("--base-channels", "2", "--depth", "1", "--patch", "1,20,20", "--threads", "1")
+    output = ("--output", str(tmp_path / "m.safetensors"), "--preview", str(tmp_path))
+    assert cli.run([*arguments, *small, *output]) == 0
+    said = capsys.readouterr().err
+    for text in ("Warning: ", "trained on is z=1:4", "; classes 0 ("):
+        assert (text in said) == (rank != "1")
+    # What is wrong is said by each.
+    assert cli.run([*arguments[:-1], "9,20,24", *small, *output]) == 1
+    assert "do not overlap" in capsys.readouterr().err

@@ -106,6 +106,9 @@ def test_grey_values_that_are_not_finite_are_refused_with_their_place(
     (tmp_path / "cells.zarr").symlink_to(folder / "cells.zarr")
     with pytest.raises(NonFiniteValues, match=r"em\.zarr.*1 "):
         run(tmp_path, tmp_path / "m.safetensors")
+    # In the held-out box they would spoil every validation.
+    with pytest.raises(NonFiniteValues, match=r"em\.zarr.*1 "):
+        run(tmp_path, tmp_path / "m.safetensors", {"validation.region": ((3, 6), (0, 64), (0, 72))})
 
 
 def test_a_checkpoint_is_given_up_only_when_the_log_is_open(

@@ -37,8 +37,8 @@ from tilenet.training import (
 )
 from tilenet.training.augmentation import Deformation
 from tilenet.training.loop import weighted_loss
+from tilenet.training.pass_blocks import PASS_VOXELS, _pass_block
 from tilenet.training.sampling import Prefetch
-from tilenet.training.statistics import PASS_VOXELS, _pass_block
 from tilenet.training.volumes import target_values
 from tilenet.volumes import NewVolume, Placed, VolumeReference, create_volume, reopen_for_writing
 

@@ -17,8 +17,8 @@ from .statistics import Statistics as Statistics
 from .statistics import VolumeStatistics as VolumeStatistics
 from .statistics import check_held_out as check_held_out
 from .statistics import holds_same as holds_same
-from .statistics import label_range as label_range
 from .statistics import measure as measure
+from .statistics import stored_range as stored_range
 from .validation import ValidationResult as ValidationResult
 from .validation import validate as validate
 from .volumes import TrainingVolume as TrainingVolume

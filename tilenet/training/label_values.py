@@ -101,21 +101,25 @@ def whole_numbers(stored: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     return wide.astype(np.int64)
 
 
-def not_classes(location: str, targets: Targets) -> InvalidData:
+def _all_of(locations: Sequence[str]) -> str:
+    return f"Labels {' and '.join(dict.fromkeys(locations))}"
+
+
+def not_classes(locations: Sequence[str], targets: Targets) -> InvalidData:
     """Say that labels hold more values than can be meant."""
-    said = targets.expected
+    where, said = _all_of(locations), targets.expected
     if said is not None and said > MOST_CLASSES:
         problem = f"hold more than the {said} values that are to be classes"
         cure = "Correct the number, or train on inside against outside of instances with --binary."
-        return InvalidData(f"Labels {location}", problem, cure)
+        return InvalidData(where, problem, cure)
     problem = f"hold more than {MOST_CLASSES} values: instances, not classes"
     cure = "Train on inside against outside with --binary, or say how many classes there are with "
-    return InvalidData(f"Labels {location}", problem, f"{cure}--classes N.")
+    return InvalidData(where, problem, f"{cure}--classes N.")
 
 
-def check_classes(location: str, counts: Mapping[int, int], targets: Targets) -> None:
+def check_classes(locations: Sequence[str], counts: Mapping[int, int], targets: Targets) -> None:
     """Refuse a number of classes that is not the one said, or below two."""
-    where, values = f"Labels {location}", list(counts)
+    where, values = _all_of(locations), list(counts)
     if len(values) < 2 and targets.binary:
         raise _one_sided(where, values == [0], targets.background or 0)
     if len(values) < 2:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy.typing as npt
+
 from tilenet.errors import InvalidData
+from tilenet.geometry import Box
+from tilenet.training.pass_blocks import pass_blocks
 from tilenet.training.recipe import GreyValues
 from tilenet.volumes import (
     Fold,
@@ -17,15 +21,19 @@ from tilenet.volumes import (
     Intensity,
     Moments,
     MomentsCount,
+    Volume,
+    by_value,
+    check_finite,
     clip_limits,
     clipped,
+    read_finite,
     share_of_few,
 )
 
 
 @dataclass(frozen=True)
 class SeenGrey:
-    """Grey values of one training region, after one pass over it."""
+    """Grey values of a part of a volume, after one pass over it."""
 
     location: str
     parts: Sequence[Moments]  # of its blocks
@@ -41,6 +49,44 @@ class SeenGrey:
         return found
 
 
+@dataclass
+class GreyTally:
+    """What a pass over a part of a volume finds of its grey values."""
+
+    raw: Volume
+    part: Box
+    void: float | None
+    _moments: list[Moments] = field(default_factory=list)
+    _histogram: Histogram | None = None
+
+    def add(self, values: npt.NDArray[Any], box: Box) -> None:
+        """Count the values of a block; NaN and infinity are refused."""
+        check_finite(values, self.raw.location, box)
+        self._moments.append(Moments.of(values, self.void))
+        counted = HistogramCount(by_value(self.raw.dtype), self.void)(values)
+        self._histogram = counted if self._histogram is None else self._histogram + counted
+
+    @property
+    def seen(self) -> SeenGrey:
+        """What was found, once all blocks are counted."""
+        assert self._histogram is not None
+        return SeenGrey(self.raw.location, self._moments, self._histogram, self._again)
+
+    def _again(self, count: Callable[[npt.NDArray[Any]], Any]) -> Any:
+        read = (count(self.raw.read(block)) for block in pass_blocks(self.raw, self.part))
+        return functools.reduce(operator.add, read)
+
+
+def see(
+    raw: Volume, part: Box, void: float | None, stopped: Callable[[], bool] = lambda: False
+) -> SeenGrey:
+    """Pass over a part of a volume."""
+    tally = GreyTally(raw, part, void)
+    for block in pass_blocks(raw, part, stopped):
+        tally.add(read_finite(raw, block), block)
+    return tally.seen
+
+
 @dataclass(frozen=True)
 class Normalised:
     """How one volume is normalised.
@@ -49,9 +95,10 @@ class Normalised:
     ----------
     intensity : Intensity
     mean, std : float
-        Of its normalised grey values; 0 and 1 where the rule is its own.
+        Of the normalised grey values of its training region.
     few : float
-        Share of their variance that a few voxels carry.
+        Share of their variance that a few voxels carry; of the whole volume's where it is by that
+        that it is normalised.
     """
 
     intensity: Intensity
@@ -60,14 +107,17 @@ class Normalised:
     few: float
 
 
-def normalise(seen: Sequence[SeenGrey], rule: GreyValues) -> list[Normalised]:
-    """Give the rule for every volume."""
-    if rule.own is None:
+def normalise(
+    seen: Sequence[SeenGrey], rule: GreyValues, whole: Sequence[SeenGrey] | None = None
+) -> list[Normalised]:
+    """Give the rule for every volume: of all training regions, or of the ``whole`` volume."""
+    if whole is None:
         return _together(seen, rule)
     found = []
-    for one in seen:
+    for one, everything in zip(seen, whole, strict=True):
         try:
-            found += _together([one], rule)
+            (own,) = _together([everything], rule)
+            found.append(replace(_fit(one, own.intensity, rule.void), few=own.few))
         except InvalidData as error:
             where = f"{error.what} ({one.location})"
             raise InvalidData(where, error.problem, error.cure) from error

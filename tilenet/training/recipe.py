@@ -161,7 +161,7 @@ class Targets(_Part):
                 f"background {self.background} lies around instances, so binary = true belongs to "
                 "it; without it every label value is a class"
             )
-        if self.background is not None and self.background == self.ignore:
+        if self.binary and (self.background or 0) == self.ignore:
             raise ValueError(f"{self.ignore} cannot be both the background and ignored")
         if self.names is not None and len(set(self.names)) < len(self.names):
             raise ValueError(f"names {', '.join(self.names)}: name each class once")
@@ -180,8 +180,9 @@ class Targets(_Part):
 class GreyValues(_Part):
     """How grey values are normalised."""
 
-    # By mean and standard deviation of all training volumes together (pooled), or of each volume
-    # (volume), or MEAN,STD, or window:LOW,HIGH. The model stores numbers, or the rule "volume".
+    # By mean and standard deviation of all training regions together (pooled), or of each whole raw
+    # volume, as a prediction takes them (volume), or MEAN,STD, or window:LOW,HIGH. The model stores
+    # numbers, or the rule "volume".
     rule: str = "pooled"
     # Percentiles at which grey values are clipped, before mean and standard deviation are taken;
     # the model stores the grey values that they are.

@@ -9,7 +9,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tilenet.errors import InvalidData, NonFiniteValues
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.inference import read_mirrored
 from tilenet.networks import UNetArchitecture
@@ -30,6 +31,7 @@ from tilenet.training.augmentation import (
     resample,
 )
 from tilenet.training.label_values import IGNORED
+from tilenet.training.pass_blocks import pass_blocks
 from tilenet.training.recipe import Recipe
 from tilenet.training.statistics import Statistics
 from tilenet.training.volumes import TrainingVolume, target_values
@@ -210,6 +212,34 @@ class Patches:
         ]
 
     # -- what -----------------------------------------------------------------------------------
+
+    def reachable(self, number: int) -> Box:
+        """Give the box of a volume that patches may read grey values of."""
+        volume, start, stop = self.volumes[number], [], []
+        chosen = self.recipe.augmentation
+        far = reach(self.input_shape, std=chosen.elastic_std, rotation=chosen.rotation)
+        for (first, last), n, r in zip(self._starts(volume), self.patch, far, strict=True):
+            over = 3 * n // 8 if self.recipe.sampling.positions == "labelled" else 0
+            start.append(math.floor(first - over + (n - 1) / 2 - r))
+            stop.append(math.ceil(last - 1 + over + (n - 1) / 2 + r) + 1)
+        return Box(zyx(start), zyx(stop)).intersect(volume.readable)
+
+    def check_context(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Refuse NaN and infinity around the training regions, where patches would meet them."""
+        for number, volume in enumerate(self.volumes):
+            if volume.raw.dtype.kind != "f":
+                continue
+            for box in pass_blocks(volume.raw, self.reachable(number), stopped):
+                if volume.region.contains(box):
+                    continue
+                try:
+                    read_finite(volume.raw, box)
+                except NonFiniteValues as error:
+                    around = f"around the training region {volume.region}, where patches are read"
+                    problem = f"holds {error.count} values that are NaN or infinite {around}"
+                    cure = "Replace them"
+                    cure += "." if number else f", or read nothing there: --region {volume.region}."
+                    raise InvalidData(f"{volume.raw.location} in {box}", problem, cure) from error
 
     def _needed(self, centre: Sequence[float], shape: ZYX) -> Box:
         chosen = self.recipe.augmentation

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
-from tilenet.geometry import ZYX, BlockGrid, Box, zyx
+from tilenet.geometry import Box
 from tilenet.training.label_values import (
     IGNORED,
     MOST_CLASSES,
@@ -21,24 +17,13 @@ from tilenet.training.label_values import (
     check_classes,
     not_classes,
 )
-from tilenet.training.normalisation import Normalised, SeenGrey, normalise
+from tilenet.training.normalisation import GreyTally, Normalised, SeenGrey, normalise, see
+from tilenet.training.pass_blocks import pass_blocks
 from tilenet.training.recipe import Recipe, Targets
 from tilenet.training.volumes import TrainingVolume, target_values
 from tilenet.training.weight_values import bad_weights, check_weights
-from tilenet.volumes import (
-    Histogram,
-    HistogramCount,
-    Intensity,
-    Moments,
-    Volume,
-    by_value,
-    check_finite,
-    fingerprint,
-)
+from tilenet.volumes import Intensity, Volume, check_finite, fingerprint
 from tilenet.volumes.stores import is_remote, local_path
-
-#: Voxels of a block of the pass over the volumes, at most: some 500 MB while it is counted.
-PASS_VOXELS = 2**24
 
 #: Share of the voxels below which a class is rare.
 RARE = 0.001
@@ -120,19 +105,13 @@ class _Tally:
     def __init__(self, volume: TrainingVolume, recipe: Recipe, per_section: bool) -> None:
         self.volume, self.recipe, self.per_section = volume, recipe, per_section
         self.counts, self.ignored = dict[int, int](), 0
-        self.parts: list[Moments] = []
-        self.histogram: Histogram | None = None
+        self.grey = GreyTally(volume.raw, volume.region, recipe.intensity.void)
         self.blocks: list[tuple[Box, Mapping[int, int]]] = []
         self.sections: list[tuple[Box, int]] = []
         self._weighty = volume.weights is None
 
     def add(self, box: Box) -> dict[int, int]:
-        raw, void = self.volume.raw, self.recipe.intensity.void
-        grey = raw.read(box)
-        check_finite(grey, raw.location, box)
-        self.parts.append(Moments.of(grey, void))
-        counted = HistogramCount(by_value(raw.dtype), void)(grey)
-        self.histogram = counted if self.histogram is None else self.histogram + counted
+        self.grey.add(self.volume.raw.read(box), box)
         seen = _targets(self.volume, box, self.recipe.targets, self.per_section)
         known = seen != IGNORED
         self._weighty |= check_weights(self.volume, box, known)
@@ -156,12 +135,6 @@ class _Tally:
             problem = "are 0 wherever a voxel has a class, so nothing would be learnt"
             raise bad_weights(self.volume, self.volume.region, problem)
 
-    @property
-    def grey(self) -> SeenGrey:
-        assert self.histogram is not None
-        fold = functools.partial(_again, self.volume)
-        return SeenGrey(self.volume.raw.location, self.parts, self.histogram, fold)
-
     def result(self, grey: Normalised) -> VolumeStatistics:
         counts = dict(sorted(self.counts.items()))
         raw, labels = self.volume.raw.location, self.volume.labels.location
@@ -176,6 +149,8 @@ def measure(
     stopped: Callable[[], bool] = lambda: False,
 ) -> Statistics:
     """Pass once over the training regions, block by block.
+
+    Where every volume has its own statistics, its whole raw volume is read too.
 
     Parameters
     ----------
@@ -197,14 +172,18 @@ def measure(
     counts, tallies = dict[int, int](), list[_Tally]()
     for volume in volumes:
         tallies.append(_Tally(volume, recipe, per_section))
-        for box in _blocks(volume, stopped):
+        for box in pass_blocks(volume.raw, volume.region, stopped):
             _add(counts, tallies[-1].add(box))
             if len(counts) > max(MOST_CLASSES, targets.expected or 0):
-                raise not_classes(volume.labels.location, targets)
+                raise not_classes([t.volume.labels.location for t in tallies], targets)
         tallies[-1].check()
     counts = dict(sorted(counts.items()))
-    check_classes(volumes[0].labels.location, counts, targets)
-    greys = normalise([tally.grey for tally in tallies], recipe.intensity)
+    # They are counted over all.
+    check_classes([volume.labels.location for volume in volumes], counts, targets)
+    seen = [tally.grey.seen for tally in tallies]
+    own = recipe.intensity.own
+    whole = None if own is None else [_whole(tally, stopped) for tally in tallies]
+    greys = normalise(seen, recipe.intensity, whole)
     return Statistics(
         counts,
         [tally.result(grey) for tally, grey in zip(tallies, greys, strict=True)],
@@ -213,8 +192,13 @@ def measure(
     )
 
 
-def _again(volume: TrainingVolume, count: Callable[[npt.NDArray[Any]], Any]) -> Any:
-    return functools.reduce(operator.add, (count(volume.raw.read(b)) for b in _blocks(volume)))
+def _whole(tally: _Tally, stopped: Callable[[], bool]) -> SeenGrey:
+    # The rule "volume" is of the whole raw volume wherever it is used, as it is in a prediction.
+    volume = tally.volume
+    everything = Box.of_shape(volume.raw.shape)
+    if volume.region == everything:
+        return tally.grey.seen
+    return see(volume.raw, everything, tally.recipe.intensity.void, stopped)
 
 
 def check_held_out(
@@ -226,6 +210,8 @@ def check_held_out(
     stopped: Callable[[], bool] = lambda: False,
 ) -> Mapping[int, int]:
     """Refuse a held-out box that cannot judge: of unknown classes (naming the block), or of none.
+
+    One that holds NaN or infinity is refused too.
 
     Parameters
     ----------
@@ -244,7 +230,8 @@ def check_held_out(
         Voxels per label value, ascending by value.
     """
     counts = dict[int, int]()
-    for box in _blocks(volume, stopped):
+    for box in pass_blocks(volume.raw, volume.region, stopped):
+        check_finite(volume.raw.read(box), volume.raw.location, box)
         found = _count(_targets(volume, box, targets, per_section))
         unknown = sorted(set(found) - set(values))
         if unknown:
@@ -260,7 +247,7 @@ def check_held_out(
     return dict(sorted(counts.items()))
 
 
-def label_range(volume: TrainingVolume) -> tuple[int, int]:
+def stored_range(volume: TrainingVolume) -> tuple[int, int]:
     """Find the lowest and the highest label of a region, as they are stored.
 
     Parameters
@@ -272,7 +259,7 @@ def label_range(volume: TrainingVolume) -> tuple[int, int]:
     (int, int)
         Ignored ones among them.
     """
-    read = (volume.labels.read(box) for box in _blocks(volume))
+    read = (volume.labels.read(b) for b in pass_blocks(volume.raw, volume.region))
     found = [(int(labels.min()), int(labels.max())) for labels in read]
     return min(low for low, _ in found), max(high for _, high in found)
 
@@ -297,31 +284,12 @@ def holds_same(volume: TrainingVolume, other: Volume) -> bool:
         same = mine.location.rstrip("/") == other.location.rstrip("/")
     else:
         same = local_path(mine.location) == local_path(other.location)
+    blocks = pass_blocks(mine, volume.region)
     # Uncompressed volumes of one shape are stored alike whatever they hold.
     return same or (
         fingerprint(mine) == fingerprint(other)
-        and all(np.array_equal(mine.read(b), other.read(b)) for b in _blocks(volume))
+        and all(np.array_equal(mine.read(b), other.read(b)) for b in blocks)
     )
-
-
-def _blocks(volume: TrainingVolume, stopped: Callable[[], bool] = lambda: False) -> Iterator[Box]:
-    size = _pass_block(volume.raw.chunk_shape)
-    for whole in BlockGrid(volume.raw.shape, size, volume.region):
-        if stopped():
-            raise InterruptedError
-        yield whole.intersect(volume.region)
-
-
-def _pass_block(chunk: ZYX) -> ZYX:
-    # Whole chunks, so that none is decoded twice, as long as they are of a reasonable size.
-    size = list(chunk)
-    for axis in (2, 1, 0):
-        while size[axis] < 64 and math.prod(size) * 2 <= PASS_VOXELS:
-            size[axis] *= 2
-    while math.prod(size) > PASS_VOXELS:
-        axis = size.index(max(size))
-        size[axis] = -(-size[axis] // 2)
-    return zyx(size)
 
 
 def _targets(

@@ -34,7 +34,7 @@ class TrainingVolume:
         The part to learn from, in voxels of the raw volume; labels and weights hold it.
     context : Box or None
         Where grey values may be read around the region; None is the region itself. Nothing outside
-        of it is ever read.
+        of it is read for a patch.
     """
 
     raw: Volume

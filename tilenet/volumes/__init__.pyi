@@ -56,6 +56,7 @@ from .label_images import list_label_image as list_label_image
 from .layout import attributes_of as attributes_of
 from .listing import count_stored as count_stored
 from .listing import key_reader as key_reader
+from .placed import PLACE_CURE as PLACE_CURE
 from .placed import POSITION_TOLERANCE as POSITION_TOLERANCE
 from .placed import Placed as Placed
 from .placed import place as place

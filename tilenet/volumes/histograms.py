@@ -27,7 +27,7 @@ _LOWEST, _BINS = -(2**15), 2**15 + 2**16
 #: Bins of half of a float32's bits.
 _HALF = 2**16
 
-Range = tuple[float, float]
+Limits = tuple[float, float]
 
 #: The share of the voxels that are called few.
 FEW = 0.005
@@ -216,7 +216,7 @@ Fold = Callable[[HistogramCount | MomentsCount], Any]
 
 def clip_limits(
     first: Histogram, fold: Fold, clip: tuple[float, float], void: float | None
-) -> Range:
+) -> Limits:
     """Find the grey values at percentiles, which do not depend on blocks.
 
     Parameters

@@ -23,7 +23,9 @@ POSITION_TOLERANCE = 0.01
 ORIGIN = (0.0, 0.0, 0.0)
 
 #: What to do where volumes do not fit together.
-CURE = "Give labels of the same place, or say where their first voxel lies: --label-offset Z,Y,X."
+PLACE_CURE = (
+    "Give labels of the same place, or say where their first voxel lies: --label-offset Z,Y,X."
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def place(
     *,
     by_position: bool = True,
     what: str = "Labels",
-    cure: str = CURE,
+    cure: str = PLACE_CURE,
 ) -> Placed:
     """Find where labels or weights lie in the voxels of another volume of the same voxel size.
 
