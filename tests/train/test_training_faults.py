@@ -17,7 +17,7 @@ from pipelines.train import TrainingOptions, run_training
 from tests.support.runs import store_volume
 from tilenet.errors import InvalidData, NonFiniteValues, TrainingDiverged
 from tilenet.geometry import Box
-from tilenet.inference import read_header
+from tilenet.inference import ModelHeader, read_header, save_model
 from tilenet.synthetic import synthetic_em
 from tilenet.training import (
     CheckpointRecord,
@@ -221,4 +221,23 @@ def test_the_model_of_another_training_is_not_taken_for_the_best(
         with pytest.raises(KeyboardInterrupt):
             run(folder, output, changes, overwrite=True)
     assert run(folder, output, changes) == 9
+    assert read_header(output).training["steps"] == 9
+
+
+def test_a_model_whose_record_people_wrote_is_no_best_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.safetensors"
+
+    def save_and_die(path: Path, state: State, record: CheckpointRecord) -> None:
+        save_checkpoint(path, state, record)
+        header = ModelHeader(state.network.architecture, training={"validation": "none"})
+        save_model(output, state.network, header)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr("tilenet.training.save_checkpoint", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, output)
+    assert run(folder, output) == 9
     assert read_header(output).training["steps"] == 9
