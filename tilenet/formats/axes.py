@@ -19,6 +19,9 @@ from tilenet.volumes import AxisMap
 #: Name of an axis of length 1 that is dropped.
 DROPPED = "-"
 
+#: Of one section, more channels than that may be sections: tifffile calls these channels.
+_CHANNELS = 4
+
 _EXAMPLES = {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}
 
 
@@ -106,11 +109,14 @@ def choose_axes(
         names = obeyed(sizes, named)
     else:
         names = _by_sizes(sizes)
+    stated = names
     names = tuple(
         DROPPED if size == 1 and name not in "czyx" else name
         for name, size in zip(names, sizes, strict=True)
     )
     _check_known(location, sizes, names)
+    if given is None and named is not None and channel is None:
+        _check_channels(location, sizes, stated)
     counts = [size for name, size in zip(names, sizes, strict=True) if name == "c"]
     colours = given is None and named is not None and "c" not in named.lower()
     keep = f", or keep them all with --axes {''.join(names)}" if colours else None
@@ -163,6 +169,18 @@ def _check_known(location: str, sizes: Sequence[int], names: Sequence[str]) -> N
     if not set(kept) <= set("czyx") or len(set(kept)) < len(kept) or not {"y", "x"} <= set(kept):
         cure = f"Say which axis is which, for example --axes {_example(sizes)}"
         raise AmbiguousVolume(location, "has axes of unknown meaning", seen, cure)
+
+
+def _check_channels(location: str, sizes: Sequence[int], names: Sequence[str]) -> None:
+    """Refuse many channels of one section where nobody chose them: they may be sections."""
+    size_of = dict(zip(names, sizes, strict=True))
+    if size_of.get("c", 1) <= _CHANNELS or size_of.get("z", 1) > 1:
+        return
+    kept = "".join(name if name in "tczyx" else "t" for name in names)
+    sections = kept.translate(str.maketrans("cz", "zc"))
+    seen = tuple(f"{name}={size}" for name, size in size_of.items())
+    cure = f"If these are sections: --axes {sections}, or to keep them: --axes {kept}"
+    raise AmbiguousVolume(location, f"has {size_of['c']} channels and one section", seen, cure)
 
 
 def _time_cure(names: Sequence[str]) -> str:
