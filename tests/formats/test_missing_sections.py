@@ -164,3 +164,18 @@ def test_files_may_be_numbered_by_their_first_section(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert np.array_equal(read(source), TRUTH)
     assert source.notes == ()
+
+
+def test_a_single_missing_section_is_said_in_the_singular(folder: Path) -> None:
+    (folder / "sec_0008_y03.tif").unlink()
+    for number in (3, 5, 6):
+        (folder / f"sec_{number:04}_y03.tif").unlink(missing_ok=True)
+    tifffile.imwrite(folder / "sec_0004_y03.tif", TRUTH[2])
+    said = {
+        "skip": "It is skipped.",
+        "repeat": "The section before stands for it.",
+        "blank": "It is blank, with values of 0.",
+    }
+    for missing, words in said.items():
+        source = open_source(str(folder), missing=missing)
+        assert source.notes == (f"Section 3 is missing. {words}",)

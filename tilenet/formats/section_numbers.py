@@ -6,17 +6,24 @@ have in common, so 0, 10, 20, 40 lacks 30, and 0, 10, 20 nothing.
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
+from typing import NoReturn
+
+from tilenet.errors import AmbiguousVolume
 
 _DIGITS = re.compile("[0-9]+")
 
 #: A message lists at most so many ranges of numbers.
 _LISTED = 12
+
+#: And so many names.
+_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,10 @@ class Numbers:
 def numbers_in(names: Sequence[str], sections: Sequence[int]) -> Numbers:
     """Find the number that counts files, or the sections in them, and its gaps."""
     none = (0,) * len(names)
-    stems = [str(PurePath(name).with_suffix("")) for name in names]
-    if len({_DIGITS.sub("0", stem) for stem in stems}) > 1:
+    if len({_DIGITS.sub("0", _stem(name)) for name in names}) > 1:
         note = "The names of its files differ in more than numbers; they are read in natural order."
         return Numbers(none, notes=(note,))
-    found = zip(*([int(n) for n in _DIGITS.findall(stem)] for stem in stems), strict=True)
-    varying = [column for column in found if len(set(column)) > 1]
+    varying = [column for column in _columns(names) if len(set(column)) > 1]
     if any(_counts(column, sections) for column in varying):
         return Numbers(none)
     if len(varying) == 1:
@@ -54,6 +59,58 @@ def numbers_in(names: Sequence[str], sections: Sequence[int]) -> Numbers:
         "and it is not known whether any is missing."
     )
     return Numbers(none, notes=(note,))
+
+
+def check_one_volume(location: str, names: Sequence[str], sections: Sequence[int]) -> None:
+    """Refuse files of a folder whose names say that they are those of several volumes."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_DIGITS.sub("0", _stem(name)), []).append(name)
+    several = [group for group in groups.values() if len(group) > 1]
+    if len(groups) > 1 and (max(sections) > 1 or several):
+        seen = [
+            group[0] if len(group) == 1 else f"{len(group)} such as {group[0]}"
+            for group in groups.values()
+        ]
+        largest = max(groups.values(), key=len)
+        varying = {i for i, column in enumerate(_columns(largest)) if len(set(column)) > 1}
+        _refuse_several(location, "has files of several volumes", seen, largest, varying)
+    if len(groups) > 1:
+        return
+    columns = _columns(names)
+    counts = {i: len(set(column)) for i, column in enumerate(columns) if len(set(column)) > 1}
+    # Channels by sections, or tiles: no number alone tells the files apart.
+    if len(counts) > 1 and max(counts.values()) < len(set(zip(*columns, strict=True))):
+        fewest = min(counts, key=lambda i: counts[i])
+        problem = "has files with several numbers, of which each comes again"
+        _refuse_several(location, problem, names, names, set(counts) - {fewest})
+
+
+def _refuse_several(
+    location: str, problem: str, seen: Sequence[str], names: Sequence[str], varying: set[int]
+) -> NoReturn:
+    """Give a pattern of the files that are one volume, and one of all."""
+    folder, stem = glob.escape(location.rstrip("/")), _stem(names[0])
+    texts = map(glob.escape, _DIGITS.split(stem))
+    numbers = ["*" if i in varying else n for i, n in enumerate(_DIGITS.findall(stem))]
+    one = "".join(text + n for text, n in zip(texts, [*numbers, ""], strict=True))
+    suffixes = {PurePath(name).suffix for name in names}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ".*"
+    left = ("...",) if len(seen) > _EXAMPLES else ()
+    cure = (
+        f'Choose those of one volume with a quoted pattern, for example "{folder}/{one}{suffix}"; '
+        f'or, if all are sections of one, give "{folder}/*"'
+    )
+    raise AmbiguousVolume(location, problem, (*seen[:_EXAMPLES], *left), cure)
+
+
+def _stem(name: str) -> str:
+    return str(PurePath(name).with_suffix(""))
+
+
+def _columns(names: Sequence[str]) -> list[tuple[int, ...]]:
+    numbers = ([int(n) for n in _DIGITS.findall(_stem(name))] for name in names)
+    return list(zip(*numbers, strict=True))
 
 
 def _counts(column: Sequence[int], sections: Sequence[int]) -> bool:

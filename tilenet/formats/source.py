@@ -6,7 +6,6 @@ the whole volume is never in memory.
 
 from __future__ import annotations
 
-import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from natsort import natsorted, ns
 
-from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.errors import UnreadableVolume
 from tilenet.formats.axes import readable_dtype
 from tilenet.formats.channel_names import channel_names
 from tilenet.formats.files import (
     HDF5,
     OPENERS,
-    PNG,
     TIFF,
     check_inside,
     open_file,
 )
+from tilenet.formats.section_files import ACCEPTED, section_files
 from tilenet.formats.stacks import open_stack
 from tilenet.geometry import ZYX, Box, zyx
 from tilenet.volumes import Volume, find_layer, identify, open_volume
@@ -35,11 +33,6 @@ from tilenet.volumes.stores import ZARR_FILES, is_remote, local_path, recognise
 #: Files that hold an array under a name, written as file:name.
 _INNER = re.compile(
     rf"(?P<path>.+(?:{'|'.join(map(re.escape, (*HDF5, '.npz')))})):(?P<inner>.+)", re.I
-)
-
-_ACCEPTED = (
-    f"Give a file ending in {', '.join(OPENERS)} (FILE.h5:/DATASET, FILE.npz:NAME), "
-    'a folder of TIFF or PNG files, a quoted pattern such as "sections/*.tif", or a Zarr'
 )
 
 
@@ -175,13 +168,14 @@ def _open_local(
         return open_file(
             str(path), inner, location=location, axes=axes, channel=channel, series=series
         )
-    sections = _section_files(location, path)
+    sections = section_files(location, path)
     _refuse_level(location, level)
     if sections[0].suffix.lower() not in TIFF:
         _refuse_series(location, series)
     return open_stack(
-        location, sections, axes=axes, channel=channel, series=series, missing=missing
-    )
+        location, sections, is_folder=path.is_dir(),
+        axes=axes, channel=channel, series=series, missing=missing,
+    )  # fmt: skip
 
 
 def _absolute(name: str) -> Path:
@@ -203,7 +197,7 @@ def _check_suffix(location: str, path: Path) -> None:
     kind = recognise(str(path))
     if kind is None:
         problem = f"is of a kind that is not known: {path.suffix or 'no extension'}"
-        raise UnreadableVolume(location, problem, _ACCEPTED)
+        raise UnreadableVolume(location, problem, ACCEPTED)
     if kind.is_ingested:
         cure = f"Rename it to end in {kind.suffixes[0]}"
         raise UnreadableVolume(location, f"is {kind.name} by another name", cure)
@@ -222,39 +216,6 @@ def _refuse_series(location: str, series: int | None) -> None:
     if series is not None:
         cure = "Leave out --series; only TIFF files have several images"
         raise UnreadableVolume(location, f"has no image number {series}", cure)
-
-
-# -- stacks of files ------------------------------------------------------------------------------
-
-
-def _section_files(location: str, folder: Path) -> list[Path]:
-    if folder.is_dir():
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    elif glob.has_magic(location):
-        pattern = str(Path(location).expanduser())
-        found = [Path(p) for p in glob.glob(pattern)]  # noqa: PTH207  pathlib's is relative only
-    else:
-        _refuse_kind(location)
-        raise UnreadableVolume(location, "does not exist", f"Check the path. {_ACCEPTED}")
-    kinds = {
-        kind: [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
-        for kind, suffixes in (("TIFF", TIFF), ("PNG", PNG))
-    }
-    if all(kinds.values()):
-        seen = tuple(f"{len(paths)} {kind}" for kind, paths in kinds.items())
-        cure = 'Choose with a quoted pattern, for example "sections/*.tif"'
-        raise AmbiguousVolume(location, "means files of several kinds", seen, cure)
-    paths = kinds["TIFF"] or kinds["PNG"]
-    if not paths:
-        _refuse_kind(location)
-        raise UnreadableVolume(location, "means no TIFF or PNG file", _ACCEPTED)
-    return natsorted((path.absolute() for path in paths), alg=ns.PATH)
-
-
-def _refuse_kind(location: str) -> None:
-    kind = recognise(location)
-    if kind is not None and not kind.is_ingested:
-        raise UnreadableVolume(location, f"is {kind.name}, which is not read", kind.cure)
 
 
 # -- Zarr -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tilenet.formats.files import (
     open_file,
 )
 from tilenet.formats.ome_files import files_of_set
-from tilenet.formats.section_numbers import Numbers, numbers_in
+from tilenet.formats.section_numbers import Numbers, check_one_volume, numbers_in
 from tilenet.geometry import ZYX, Box
 
 #: What may be done about missing sections, in words.
@@ -31,6 +31,12 @@ MISSING = {
     "skip": "They are skipped.",
     "repeat": "The section before stands for each.",
     "blank": "They are blank, with values of 0.",
+}
+
+MISSING_ONE = {
+    "skip": "It is skipped.",
+    "repeat": "The section before stands for it.",
+    "blank": "It is blank, with values of 0.",
 }
 
 _CHOICES = (
@@ -122,6 +128,7 @@ def open_stack(
     location: str,
     paths: Sequence[Path],
     *,
+    is_folder: bool,
     axes: str | None,
     channel: int | None,
     series: int | None,
@@ -134,6 +141,10 @@ def open_stack(
     folder = os.path.commonpath([path.parent for path in paths])
     names = [str(path.relative_to(folder)) for path in paths]
     parts = [open_file(str(p), axes=axes, channel=channel, series=series) for p in paths]
+    for part in parts:
+        _check_whole(part)
+    if is_folder:  # a pattern is the user's word
+        check_one_volume(location, names, [part.shape[0] for part in parts])
     for part in parts:
         _check_alike(parts[0], part)
     numbers = numbers_in(names, [part.shape[0] for part in parts])
@@ -208,7 +219,7 @@ def _fill(
 def _notes(parts: Sequence[FileSource], numbers: Numbers, missing: str | None) -> tuple[str, ...]:
     notes = [*numbers.notes]
     if numbers.ranges and missing is not None:
-        notes.append(f"Sections {numbers} are missing. {MISSING[missing]}")
+        notes.append(_say_missing(numbers, missing))
     elif numbers.step > 1:
         notes.append(
             f"The numbers in the names of its files go in steps of {numbers.step}; "
@@ -217,10 +228,19 @@ def _notes(parts: Sequence[FileSource], numbers: Numbers, missing: str | None) -
     return tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
 
 
-def _check_alike(first: FileSource, part: FileSource) -> None:
+def _say_missing(numbers: Numbers, missing: str) -> str:
+    if sum(numbers.missing) == 1:
+        return f"Section {numbers} is missing. {MISSING_ONE[missing]}"
+    return f"Sections {numbers} are missing. {MISSING[missing]}"
+
+
+def _check_whole(part: FileSource) -> None:
     if part.files:
         problem = "is one of several files of an image"
         raise UnreadableVolume(part.path, problem, "Give that file alone, or only such sections")
+
+
+def _check_alike(first: FileSource, part: FileSource) -> None:
     if _sections(part) == _sections(first):
         return
     seen, wanted = _sections(part), _sections(first)

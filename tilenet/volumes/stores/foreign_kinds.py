@@ -279,7 +279,14 @@ def _sections(folder: Path) -> ForeignKind | None:
     if any(name.endswith((".k.toml", ".k.conf")) for name in names):
         return KNOSSOS
     kinds = {name: kind for name in names if (kind := by_suffix(name)) and kind is not N5}
-    for kind, count in Counter(kinds.values()).most_common(1):
+    counts = Counter(kinds.values())
+    # Sections may each have a file beside them, but one image is likelier a picture of the rest.
+    ranked = sorted(
+        counts,
+        key=lambda kind: (counts[kind], bool(SECTIONS & {*kind.suffixes}) == (counts[kind] > 1)),
+    )
+    for kind in ranked[-1:]:
+        count = counts[kind]
         example = next(name for name in kinds if kinds[name] == kind)
         plural = f"{count} files such as" if count > 1 else "one file,"
         cure = kind.cure
