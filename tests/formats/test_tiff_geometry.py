@@ -16,6 +16,11 @@ from tilenet.geometry import Box
 VALUES = np.arange(7 * 9 * 11, dtype=np.uint8).reshape(7, 9, 11)
 
 
+WITHOUT_DEPTH = (
+    "Its voxel size is stated in part and is not used: y 6, x 4 nm, not z; give --voxel-size Z,6,4."
+)
+
+
 def imagej(folder: Path, *, resolution: tuple[float, float], **metadata: Any) -> Source:
     path = folder / "em.tif"
     metadata = {"axes": "ZYX", **metadata}
@@ -67,16 +72,10 @@ def test_imagej_takes_a_spacing_below_zero_for_one_above(tmp_path: Path) -> None
             {"unit": "nm", "zunit": "lines", "spacing": 2},
             [
                 'Its voxel size along z is in "lines", a unit that is not known.',
-                "Its voxel size is stated in part and is not used: y 6, x 4 nm, not z.",
+                WITHOUT_DEPTH,
             ],
         ),
-        (
-            {"unit": "nm"},
-            [
-                "Its voxel size is stated in part and is not used: y 6, x 4 nm, not z.",
-                "Fiji writes no spacing of sections where it is 1.",
-            ],
-        ),
+        ({"unit": "nm"}, [WITHOUT_DEPTH]),  # Fiji writes no spacing where it is 1
     ],
 )
 def test_a_voxel_size_of_imagej_that_is_not_whole_is_said(
@@ -88,9 +87,15 @@ def test_a_voxel_size_of_imagej_that_is_not_whole_is_said(
 
 
 def test_inches_may_be_those_of_a_screen(tmp_path: Path) -> None:
-    source = imagej(tmp_path, resolution=(72, 72), unit="inch", spacing=1)
-    assert source.voxel_size == pytest.approx((2.54e7, 2.54e7 / 72, 2.54e7 / 72), rel=1e-5)
-    assert "the dots of a screen" in source.notes[0]
+    for unit in ("inch", "inches", "in"):
+        source = imagej(tmp_path, resolution=(72, 72), unit=unit, spacing=1, xorigin=5)
+        assert source.voxel_size is None
+        assert source.translation is None
+        assert ["dots of a screen; it is not used" in note for note in source.notes] == [True]
+    tifffile.imwrite(
+        tmp_path / "2d.tif", VALUES[0], imagej=True, resolution=(72, 72), metadata={"unit": "inch"}
+    )
+    assert open_source(str(tmp_path / "2d.tif")).voxel_size is None
 
 
 def test_the_origin_of_imagej_is_the_voxel_at_zero(tmp_path: Path) -> None:
@@ -144,7 +149,7 @@ def planes(unit: str | None, **positions: float) -> dict[str, Any]:
 def test_the_position_of_the_first_plane_of_ome_is_the_volume_s(tmp_path: Path) -> None:
     source = ome(tmp_path, **planes("nm", X=1234567.5, Y=-20, Z=300))
     assert source.translation == (300.0, -20.0, 1234567.5)
-    assert ["microscope's stage" in note for note in source.notes] == [True]
+    assert source.notes == ()  # nothing is guessed
     assert ome(tmp_path, **planes("\u00b5m", X=0.0123, Y=0, Z=1)).translation == (1000.0, 0.0, 12.3)
     at_zero = ome(tmp_path, **planes("nm", X=0, Y=0, Z=0), PhysicalSizeX=4)
     assert at_zero.translation == (0.0, 0.0, 0.0)
@@ -153,7 +158,7 @@ def test_the_position_of_the_first_plane_of_ome_is_the_volume_s(tmp_path: Path) 
 def test_a_position_of_ome_in_no_unit_or_in_part_is_not_used(tmp_path: Path) -> None:
     nowhere = ome(tmp_path, **planes(None, X=5, Y=5, Z=5))  # the reference frame is OME's default
     assert nowhere.translation is None
-    assert nowhere.notes == ("Its position is in no unit of length and is not used.",)
+    assert nowhere.notes == ()
     assert ome(tmp_path, **planes(None, X=0, Y=0, Z=0)).notes == ()
     in_part = ome(tmp_path, **planes("nm", X=5, Y=6))
     assert in_part.translation is None
@@ -194,3 +199,62 @@ def test_voxel_size_comes_from_imagej_and_ome(tmp_path: Path) -> None:
     assert open_source(location).voxel_size == (50.0, 6.0, 4.0)
     tifffile.imwrite(location, VALUES, resolution=(72, 72), resolutionunit="INCH")
     assert open_source(location).voxel_size is None
+
+
+def section(path: Path, values: Any, kind: str) -> str:
+    """Write a section that states 6 and 4 nm along y and x, and nothing along z."""
+    if kind == "imagej":
+        stated = {"unit": "nm", "axes": "YX"}
+        tifffile.imwrite(path, values, imagej=True, resolution=(1 / 4, 1 / 6), metadata=stated)
+    else:
+        sizes = {"PhysicalSizeY": 0.006, "PhysicalSizeX": 4, "PhysicalSizeXUnit": "nm"}
+        tifffile.imwrite(path, values, ome=True, metadata={"axes": "YX", **sizes})
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_any_size_along_z_serves_a_single_section_only(tmp_path: Path, kind: str) -> None:
+    one = open_source(section(tmp_path / "0.tif", VALUES[0], kind))
+    alone = open_source(str(tmp_path))
+    assert one.voxel_size == alone.voxel_size == (1.0, 6.0, 4.0)  # as of a Zarr
+    assert one.notes == alone.notes == ()
+    for i in (1, 2):
+        section(tmp_path / f"{i}.tif", VALUES[i], kind)
+    stack = open_source(str(tmp_path))
+    assert np.array_equal(stack.read(Box((0, 0, 0), (3, 9, 11))), VALUES[:3])
+    assert stack.voxel_size is None
+    assert stack.notes == (WITHOUT_DEPTH,)
+
+
+def test_sections_that_are_called_channels_have_a_size_along_z(tmp_path: Path) -> None:
+    path = tmp_path / "em.tif"
+    stated = {"unit": "nm", "axes": "CYX"}
+    tifffile.imwrite(path, VALUES, imagej=True, resolution=(1 / 4, 1 / 6), metadata=stated)
+    sections = open_source(str(path), axes="zyx")
+    assert sections.voxel_size is None
+    assert WITHOUT_DEPTH in sections.notes
+    assert open_source(str(path), axes="cyx").voxel_size == (1.0, 6.0, 4.0)
+    assert open_source(str(path), axes="cxy").voxel_size is None
+
+
+@pytest.mark.parametrize(
+    ("spacings", "said"),
+    [
+        ([50, 51, 52], "50 x 6 x 4, 51 x 6 x 4, 52 x 6 x 4 (nm)"),
+        ([50, None, 50], "50 x 6 x 4, 6 x 4 (nm)"),
+        ([1, 2, 3, 4, 5], "1 x 6 x 4, 2 x 6 x 4, 3 x 6 x 4, 4 x 6 x 4, ... (nm)"),
+    ],
+)
+def test_files_that_state_different_voxel_sizes_are_said(
+    tmp_path: Path, spacings: list[float | None], said: str
+) -> None:
+    for i, spacing in enumerate(spacings):
+        stated = {"unit": "nm", "axes": "ZYX", **({"spacing": spacing} if spacing else {})}
+        tifffile.imwrite(
+            tmp_path / f"{i}.tif", VALUES, imagej=True, resolution=(1 / 4, 1 / 6), metadata=stated
+        )
+    source = open_source(str(tmp_path))
+    assert source.voxel_size is None
+    assert f"Its files state different voxel sizes: {said}; none is used." in source.notes
+    tifffile.imwrite(tmp_path / "0.tif", VALUES)  # states nothing
+    assert "different voxel sizes: none, " in open_source(str(tmp_path)).notes[-1]

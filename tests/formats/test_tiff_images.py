@@ -236,6 +236,16 @@ def test_images_of_ome_have_their_own_voxel_sizes(tmp_path: Path) -> None:
         assert source.voxel_size == (nm, nm, nm)
 
 
+def test_images_of_ome_have_their_own_channels(tmp_path: Path) -> None:
+    path, named = tmp_path / "em.ome.tif", (["SE", "BSE"], ["EDX", "CL"])
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for names, values in zip(named, (TRUTH[:2], TRUTH[:2, :8, :8]), strict=True):
+            metadata = {"axes": "CYX", "Channel": {"Name": names}}
+            file.write(values, photometric="minisblack", metadata=metadata)
+    for series, names in enumerate(named):
+        assert open_source(str(path), series=series).channels == tuple(names)
+
+
 @pytest.mark.parametrize("metadata", [{}, None])
 def test_what_says_that_it_is_a_thumbnail_is_no_image(
     tmp_path: Path, metadata: dict[str, Any] | None

@@ -47,6 +47,8 @@ class StoredArray:
     # All that the file says of its axes, where it says different things.
     contradiction: tuple[str, ...] = ()
     files: tuple[str, ...] = ()  # all that it is read from, where that is not the file alone
+    # Nanometres, (y, x), where the file states no size along z.
+    pixel_size: tuple[float, float] | None = None
 
 
 def agree(axes: AxisMap, named: str | None) -> bool:

@@ -73,6 +73,8 @@ class FileSource:
     channels: tuple[str, ...] | None = None  # their names; None where it is seen as (z, y, x)
     series: int | None = None  # which of several images of a TIFF file, as the user gave it
     files: tuple[str, ...] = ()  # all that it is read from, where that is not the file alone
+    # Nanometres, (y, x), where the file states no size along z.
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def kind(self) -> str:
@@ -135,22 +137,39 @@ def open_file(
     chosen = choose_axes(location, stored.sizes, named=stored.names, given=axes, channel=channel)
     note = overridden(stored.sizes, stored.names, axes)
     agreed = agree(chosen, stored.names)
-    if not agreed and stored.voxel_size is not None:
+    if not agreed and (stored.voxel_size or stored.pixel_size):
         note = f"{note} Its voxel size and position are left out." if note else None
+    shape, pixel_size = chosen.along_zyx(stored.sizes), stored.pixel_size if agreed else None
+    voxel_size = stored.voxel_size if agreed else None
+    notes = [*stored.notes, *([note] if note else [])]
+    if pixel_size is not None and shape[0] == 1:
+        voxel_size = (1.0, *pixel_size)  # of a single section, any size along z serves
+    elif pixel_size is not None:
+        notes.append(without_depth(pixel_size))
     return FileSource(
         location,
         path,
         inner,
         chosen,
-        shape=chosen.along_zyx(stored.sizes),
+        shape=shape,
         piece_shape=chosen.along_zyx(stored.pieces),
         dtype=readable_dtype(stored.dtype),
-        voxel_size=stored.voxel_size if agreed else None,
+        voxel_size=voxel_size,
         translation=stored.translation if agreed else None,
-        notes=(*stored.notes, *([note] if note else [])),
+        notes=tuple(notes),
         channels=channel_names(_channel_count(chosen, stored.sizes), stored.channels),
         series=series,
         files=stored.files,
+        pixel_size=pixel_size,
+    )
+
+
+def without_depth(pixel_size: tuple[float, float]) -> str:
+    """Say that sections have a size along y and x only."""
+    y, x = (f"{nm:.6g}" for nm in pixel_size)
+    return (
+        f"Its voxel size is stated in part and is not used: y {y}, x {x} nm, not z; "
+        f"give --voxel-size Z,{y},{x}."
     )
 
 

@@ -1,7 +1,8 @@
-"""OME-TIFF of several files: which of them the OME-XML of one names."""
+"""OME-XML of TIFF files: the images that it describes, and the files that it names."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -48,6 +49,14 @@ def files_of_set(path: str) -> list[str]:
         return []
 
 
+def ome_image(file: tifffile.TiffFile, index: int) -> ET.Element | None:
+    """Give what OME-XML says of the image with that index, where it is plain which that is."""
+    root = _root(file)
+    images = [] if root is None else list(root.iterfind("{*}Image"))
+    # tifffile passes over images without data.
+    return images[index] if len(images) == len(file.series) else None
+
+
 def _main_file(path: str, file: tifffile.TiffFile) -> Path | None:
     """Give the file that has the OME-XML where this one only names it."""
     root = _root(file)
@@ -76,8 +85,13 @@ def _others(path: str, file: tifffile.TiffFile) -> list[Path]:
 
 def _root(file: tifffile.TiffFile) -> ET.Element | None:
     xml = file.ome_metadata
+    return _parse(xml) if xml else None
+
+
+@lru_cache(maxsize=1)  # it may be long, and several ask for that of one file
+def _parse(xml: str) -> ET.Element | None:
     try:
-        return ET.fromstring(xml) if xml else None  # noqa: S314  as tifffile reads it
+        return ET.fromstring(xml)  # noqa: S314  as tifffile reads it
     except ET.ParseError:
         return None  # tifffile says so
 

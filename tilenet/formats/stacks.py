@@ -21,6 +21,7 @@ from tilenet.formats.files import (
     identity_of_channels,
     identity_of_series,
     open_file,
+    without_depth,
 )
 from tilenet.formats.ome_files import files_of_set
 from tilenet.formats.section_numbers import Numbers, check_one_volume, numbers_in
@@ -46,6 +47,10 @@ _CHOICES = (
 
 #: Where more are missing for each that is there, the numbers do not count sections.
 _SPARSE = 10
+
+
+#: A message lists at most so many voxel sizes.
+_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ def open_stack(
     _check_complete(location, numbers, missing)
     filled, counts = _fill(location, names, parts, numbers, missing)
     stops = np.cumsum(counts).tolist()
+    voxel_size, note = _size_of_all(parts, stops[-1])
     changes = bool(numbers.ranges) and missing in ("repeat", "blank")
     return StackSource(
         location,
@@ -160,11 +166,11 @@ def open_stack(
         shape=(stops[-1], *parts[0].shape[1:]),
         piece_shape=parts[0].piece_shape,
         dtype=parts[0].dtype,
-        voxel_size=parts[0].voxel_size if len({p.voxel_size for p in parts}) == 1 else None,
+        voxel_size=voxel_size,
         axes=axes,
         channel=channel,
         translation=parts[0].translation,
-        notes=_notes(parts, numbers, missing),
+        notes=tuple(dict.fromkeys([*_notes(parts, numbers, missing), *note])),
         channels=parts[0].channels,
         series=series,
         missing=(missing, ", ".join(numbers.ranges)) if missing and changes else None,
@@ -225,7 +231,23 @@ def _notes(parts: Sequence[FileSource], numbers: Numbers, missing: str | None) -
             f"The numbers in the names of its files go in steps of {numbers.step}; "
             "no section is taken as missing."
         )
-    return tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
+    return (*notes, *(note for part in parts for note in part.notes))
+
+
+def _size_of_all(
+    parts: Sequence[FileSource], sections: int
+) -> tuple[tuple[float, float, float] | None, list[str]]:
+    """Give the voxel size that all files state, and a note where they state none of use."""
+    stated = list(
+        dict.fromkeys((sections > 1 and part.pixel_size) or part.voxel_size for part in parts)
+    )
+    if len(stated) == 1:
+        size = parts[0].voxel_size
+        pixel_size = parts[0].pixel_size if sections > 1 else None
+        return (size, []) if pixel_size is None else (None, [without_depth(pixel_size)])
+    said = [" x ".join(f"{nm:.6g}" for nm in size) if size else "none" for size in stated]
+    said = [*said[:_LISTED], *(["..."] if len(said) > _LISTED else [])]
+    return None, [f"Its files state different voxel sizes: {', '.join(said)} (nm); none is used."]
 
 
 def _say_missing(numbers: Numbers, missing: str) -> str:

@@ -18,9 +18,8 @@ import tifffile
 
 from tilenet.errors import UnreadableVolume, one_line
 from tilenet.formats.axes import StoredArray, check_values
-from tilenet.formats.channel_names import tiff_channel_names
 from tilenet.formats.ome_files import open_whole
-from tilenet.formats.tiff_geometry import tiff_geometry
+from tilenet.formats.tiff_geometry import stated_channels, tiff_geometry
 from tilenet.formats.tiff_images import Image, choose_image
 from tilenet.formats.tiff_pages import Pages, files_of
 
@@ -87,7 +86,8 @@ def _stored(path: str, file: tifffile.TiffFile, image: Image) -> StoredArray:
         found.voxel_size,
         found.translation,
         (*found.notes, *_unread_pages(file, image)),
-        channels=tiff_channel_names(file),
+        channels=stated_channels(file, image.index),
+        pixel_size=found.pixel_size,
         files=tuple(files_of(image)),
     )
 

@@ -1,4 +1,4 @@
-"""Voxel sizes and positions that TIFF files state, in nanometres; nothing is guessed.
+"""Voxel sizes, positions and channels that TIFF files state; nothing is guessed.
 
 ImageJ's description, OME-XML and the header of Zeiss LSM are read. The resolution tags of a plain
 TIFF are not: programs fill them with the dots per inch of a screen.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from xml.etree.ElementTree import Element
 
 import tifffile
 
+from tilenet.formats.ome_files import ome_image
 from tilenet.volumes import nanometres_per
 
 #: Nanometres, (z, y, x).
@@ -29,8 +30,11 @@ _X_RESOLUTION, _Y_RESOLUTION = 282, 283
 #: What programs write for a unit that they do not know.
 _NO_UNIT = ("", "pixel", "pixels", "px", "reference frame", "none", "null")
 
-_SCREEN = "It states its voxel size in inches, as programs do that know only the dots of a screen."
-_STAGE = "It states the position of the microscope's stage, which is taken as its first voxel's."
+_INCH = nanometres_per("inch")
+_SCREEN = (
+    "It states its voxel size in inches, as programs do that know only the dots of a screen; "
+    "it is not used."
+)
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,28 @@ class Geometry:
     voxel_size: _Triple | None = None
     translation: _Triple | None = None  # of the first voxel's centre
     notes: tuple[str, ...] = ()
+    # Nanometres, (y, x), where there is no size along z: a single section needs none.
+    pixel_size: tuple[float, float] | None = None
 
 
 def tiff_geometry(file: tifffile.TiffFile, index: int) -> Geometry:
     """Read what a file says of the image with that index."""
     if file.is_ome:
-        return _from_ome(file.ome_metadata or "", index, len(file.series))
+        return _from_ome(file, index)
     if file.is_imagej:
         return _from_imagej(file)
     if file.is_lsm:
         metadata = file.lsm_metadata or {}
         sizes = {axis: (_number(metadata.get(f"VoxelSize{axis.upper()}")), "m") for axis in "zyx"}
-        size, notes = _voxel_size(sizes)
-        return Geometry(size, notes=notes)
+        return _voxel_size(sizes)
     return Geometry()
+
+
+def stated_channels(file: tifffile.TiffFile, index: int) -> tuple[str, ...]:
+    """Read what OME-XML calls the channels of the image with that index."""
+    image = ome_image(file, index)
+    channels = [] if image is None else image.iterfind("{*}Pixels/{*}Channel")
+    return tuple(channel.get("Name", "") for channel in channels)
 
 
 def _from_imagej(file: tifffile.TiffFile) -> Geometry:
@@ -73,20 +85,19 @@ def _from_imagej(file: tifffile.TiffFile) -> Geometry:
         "y": _per_pixel(tags.valueof(_Y_RESOLUTION)),
         "x": _per_pixel(tags.valueof(_X_RESOLUTION)),
     }
-    size, notes = _voxel_size({axis: (values[axis], units[axis]) for axis in "zyx"})
-    if size is not None and any(unit.startswith("in") for unit in units.values()):
-        notes = (*notes, _SCREEN)
-    if depth is None and notes:
-        notes = (*notes, "Fiji writes no spacing of sections where it is 1.")
+    if any(nanometres_per(unit) == _INCH for unit in units.values()):
+        return Geometry(notes=(_SCREEN,))
+    found = _voxel_size({axis: (values[axis], units[axis]) for axis in "zyx"})
+    size = found.voxel_size
     origins = [_number(metadata.get(f"{axis}origin")) for axis in "zyx"]
     if size is None or not any(origins):
-        return Geometry(size, notes=notes)
+        return found
     if metadata.get("inverty") is True:
         note = "It states a position with y upward, which is not read."
-        return Geometry(size, notes=(*notes, note))
+        return replace(found, notes=(*found.notes, note))
     # An origin is the voxel, counted from 0, whose position is 0.
     z, y, x = (0.0 - (n or 0.0) * nm for n, nm in zip(origins, size, strict=True))
-    return Geometry(size, (z, y, x), notes)
+    return replace(found, translation=(z, y, x))
 
 
 def _per_pixel(resolution: object) -> float | None:
@@ -95,50 +106,46 @@ def _per_pixel(resolution: object) -> float | None:
     return _number(resolution[1] / resolution[0])
 
 
-def _from_ome(xml: str, index: int, count: int) -> Geometry:
-    try:
-        images = tifffile.xml2dict(xml)["OME"]["Image"]
-        images = images if isinstance(images, list) else [images]
-        if len(images) != count:  # tifffile passes over images without data
-            return Geometry()
-        pixels = images[index]["Pixels"]
-        planes = pixels.get("Plane", [])
-    except (KeyError, TypeError, IndexError, AttributeError):
+def _from_ome(file: tifffile.TiffFile, index: int) -> Geometry:
+    image = ome_image(file, index)
+    pixels = None if image is None else image.find("{*}Pixels")
+    if pixels is None:
         return Geometry()
-    size, notes = _voxel_size(_of_ome(pixels, "PhysicalSize", "\u00b5m"))
-    planes = planes if isinstance(planes, list) else [planes]
-    of_first = [plane for plane in planes if not any(plane.get(f"The{a}", 0) for a in "ZCT")]
-    first: Mapping[str, Any] = of_first[0] if of_first else {}
-    translation, others = _position(_of_ome(first, "Position", "reference frame"))
-    return Geometry(size, translation, (*notes, *others))
+    size = _voxel_size(_of_ome(pixels, "PhysicalSize", "\u00b5m"))
+    of_first = (
+        plane
+        for plane in pixels.iterfind("{*}Plane")
+        if all(plane.get(f"The{axis}", "0") == "0" for axis in "ZCT")
+    )
+    first = next(of_first, None)
+    if first is None:
+        return size
+    # In OME's default, the reference frame, a position is in no unit of length, and none is stated.
+    found, notes = _nanometres("position", _of_ome(first, "Position", "reference frame"))
+    return replace(size, translation=_triple(found, 12), notes=(*size.notes, *notes))
 
 
-def _of_ome(element: Mapping[str, Any], name: str, unit: str) -> _Stated:
+def _of_ome(element: Element, name: str, unit: str) -> _Stated:
     return {
         axis.lower(): (
-            _number(element.get(f"{name}{axis}")),
+            _of_text(element.get(f"{name}{axis}")),
             element.get(f"{name}{axis}Unit", unit),
         )
         for axis in "ZYX"
     }
 
 
-def _voxel_size(stated: _Stated) -> tuple[_Triple | None, tuple[str, ...]]:
+def _voxel_size(stated: _Stated) -> Geometry:
     positive = {
         axis: (value if value is not None and value > 0 else None, unit)
         for axis, (value, unit) in stated.items()
     }
     found, notes = _nanometres("voxel size", positive)
     # TIFF stores resolutions as fractions; six digits bring back the number that was meant.
-    return _triple(found, 6), notes
-
-
-def _position(stated: _Stated) -> tuple[_Triple | None, tuple[str, ...]]:
-    found, notes = _nanometres("position", stated)
-    if not found and not notes and any(value for value, _ in stated.values()):
-        notes = ("Its position is in no unit of length and is not used.",)
-    at = _triple(found, 12)
-    return at, (*notes, _STAGE) if at is not None and any(at) else notes
+    if found.keys() == {"y", "x"}:
+        _, y, x = _triple({"z": 1.0, **found}, 6) or (0, 0, 0)
+        return Geometry(pixel_size=(y, x), notes=notes)
+    return Geometry(_triple(found, 6), notes=notes)
 
 
 def _nanometres(what: str, stated: _Stated) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -150,7 +157,8 @@ def _nanometres(what: str, stated: _Stated) -> tuple[dict[str, float], tuple[str
             found[axis] = value * factor
         elif value is not None and str(unit or "").strip().lower() not in _NO_UNIT:
             notes.append(f'Its {what} along {axis} is in "{unit}", a unit that is not known.')
-    if found and len(found) < len(stated):
+    in_plane = what == "voxel size" and found.keys() == {"y", "x"}  # which may be all there is
+    if found and len(found) < len(stated) and not in_plane:
         known = ", ".join(f"{axis} {nm:.6g}" for axis, nm in found.items())
         missing = ", ".join(axis for axis in stated if axis not in found)
         notes.append(f"Its {what} is stated in part and is not used: {known} nm, not {missing}.")
@@ -162,6 +170,13 @@ def _triple(found: Mapping[str, float], digits: int) -> _Triple | None:
         return None
     z, y, x = (float(f"{found[axis]:.{digits}g}") for axis in "zyx")
     return z, y, x
+
+
+def _of_text(text: str | None) -> float | None:
+    try:
+        return _number(float(text or ""))
+    except ValueError:
+        return None
 
 
 def _number(value: object) -> float | None:

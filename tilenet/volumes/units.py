@@ -13,7 +13,7 @@ NANOMETRES = {
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
-    **dict.fromkeys(("inch", "in"), 2.54e7),
+    **dict.fromkeys(("inch", "inches", "in"), 2.54e7),
 }
 
 
