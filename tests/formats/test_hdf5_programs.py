@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from tests.support.runs import store_volume
 from tests.support.source_checks import (
     SHAPE,
     WHOLE,
@@ -21,6 +22,8 @@ from tests.support.source_checks import (
     refused,
 )
 from tilenet.formats import open_source
+from tilenet.geometry import zyx
+from tilenet.volumes import open_volume, place
 
 TRUTH = random_values("uint16") * 300  # up to 59,700, above what int16 holds
 
@@ -179,10 +182,29 @@ def test_imaris_is_cropped_to_its_image(tmp_path: Path, name: str) -> None:
     check(source, TRUTH)
     assert source.notes == ()
     assert source.voxel_size == (50.0, 6.0, 4.0)
-    assert source.translation == (1025.0, 3.0, -98.0)  # the centre of the first voxel
+    assert source.translation == (1000.0, 0.0, -100.0)  # where the extents begin
     coarse = open_source(f"{location}:/DataSet/ResolutionLevel 1/TimePoint 0/Channel 0/Data")
     check(coarse, TRUTH[:, ::2, ::2])
     assert coarse.voxel_size == (50.0, 11.6471, 8.0)
+
+
+def test_labels_fit_a_volume_of_imaris(tmp_path: Path) -> None:
+    extents = {"ExtMin0": "0", "ExtMax0": "0.2", "ExtMin2": "0", "ExtMax2": "0.35"}
+    source = open_source(imaris(tmp_path / "em.ims", [TRUTH], **extents))
+    raw = open_volume(
+        store_volume(
+            tmp_path / "raw.zarr", TRUTH,
+            voxel_size=source.voxel_size, translation=source.translation,
+        )
+    )  # fmt: skip
+    for offset in ((0, 0, 0), (1, 5, 10)):
+        position = zyx(n * size for n, size in zip(offset, (50, 6, 4), strict=True))
+        crop = TRUTH[tuple(slice(n, None) for n in offset)]
+        path = store_volume(
+            tmp_path / f"{sum(offset)}.zarr", crop,
+            voxel_size=source.voxel_size, translation=position,
+        )  # fmt: skip
+        assert place(open_volume(path), raw).offset == offset
 
 
 def test_channels_of_imaris(tmp_path: Path) -> None:

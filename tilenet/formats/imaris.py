@@ -79,7 +79,10 @@ def _placed(sizes: ZYX, image: Mapping[str, Any]) -> Written:
     voxel, start = [], []
     for n, first, last in zip(sizes, low, high, strict=True):
         voxel.append(float(f"{(last - first) * factor / n:.6g}"))
-        start.append(float(f"{first * factor + voxel[-1] / 2:.9g}"))
+        # Their outer edge, which is half a voxel before the centre of the first voxel. It is
+        # given as the centre: so do converters to OME-Zarr, and labels made of such a volume have
+        # the position 0 where the extents begin at 0. Half a voxel on, they would fit nowhere.
+        start.append(float(f"{first * factor:.9g}"))
     if min(voxel) <= 0:
         note = "Imaris states extents that end before they start; the voxel size is left out."
         return Written(names="zyx", sizes=sizes, notes=(note,))
