@@ -109,6 +109,15 @@ NEAR: dict[str, tuple[dict[str, Any], Any, Any, tuple[str, ...]]] = {
               coordinateTransformations=[scale(2, 4, 1), translation(10, 20, 30)]),
         (50, 8, 3), (12, 24, 31), (),
     ),
+    "a scale of the whole alone": (
+        image(AXES, level(),
+              coordinateTransformations=[scale(50, 8, 4), translation(10, 20, 30)]),
+        (50, 8, 4), (10, 20, 30), ("datasets.0.coordinateTransformations",),
+    ),
+    "a scale of the whole, and no key": (
+        image(AXES, {"path": "s0"}, coordinateTransformations=[scale(50, 8, 4)]),
+        (50, 8, 4), None, ("datasets.0.coordinateTransformations",),
+    ),
     "OpenOrganelle": (
         {"datasets": [{"path": "s0", "transform": {
             "axes": ["z", "y", "x"], "units": ["nm"] * 3,

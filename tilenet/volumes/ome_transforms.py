@@ -30,13 +30,13 @@ def placement(dataset: Mapping[str, Any], axes: Sequence[str], whole: Any) -> Pl
     own = dataset.get("coordinateTransformations")
     if not own and isinstance(dataset.get("transform"), Mapping):
         own = _of_openorganelle(dataset["transform"], path, axes)
-    if not own:
+    if not own and not whole:
         note = f"Its level {path!r} states no scale, so its voxel size counts as not stated."
         return Placement(None, None, (note,))
     notes = list[str]()
     scale: tuple[float, ...] | None = None
     shift: tuple[float, ...] | None = None
-    for transform in [*_listed(own, path), *_listed(whole, path)]:
+    for transform in [*_listed(own or [], path), *_listed(whole, path)]:
         kind = transform["type"]
         if kind != "identity" and not isinstance(transform.get(kind), list):
             # The specification lets numbers be stored in an array of their own.
