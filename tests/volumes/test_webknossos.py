@@ -116,6 +116,26 @@ def test_the_axes_that_are_stated_are_obeyed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored(open_volume(f"{root}/color", axes="czyx")), TRUTH)
 
 
+def test_other_axes_than_those_that_are_stated(dataset: Path) -> None:
+    # The box is stated by the names of the axes: in others it would cut out another part.
+    order = {"c": 0, "x": 1, "y": 2, "z": 3}
+    describe(dataset, layer(mags=[{"mag": [1, 1, 1], "path": "./color/1", "axisOrder": order}]))
+    for below in ("", "color", "color/1"):
+        volume = open_volume(f"{dataset}/{below}", axes="czyx")
+        assert volume.shape == (128, 64, 64)
+        np.testing.assert_array_equal(stored(volume)[70:110, 5:29, 3:19].T, TRUTH)
+        assert (volume.voxel_size, volume.translation) == (None, None)
+        assert set((volume.layout.levels or {}).values()) == {None}
+        assert volume.notes == (
+            "--axes czyx is used, and its metadata state cxyz: its voxel size counts as not "
+            "stated.",
+            "All of its array is read, also what fills it up around the layer.",
+        )
+    volume = open_volume(f"{dataset}/color", axes="cxyz")
+    np.testing.assert_array_equal(stored(volume), TRUTH)
+    assert (volume.voxel_size, volume.notes) == ((30.0, 6.0, 4.0), ())
+
+
 def test_magnifications_are_levels(tmp_path: Path) -> None:
     root = tmp_path / "em"
     coarse = TRUTH[:, :13, :21]

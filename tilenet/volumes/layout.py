@@ -85,10 +85,18 @@ def _found_layer(
     if not isinstance(array, zarr.Array):
         problem = f"its magnification {mag.name} is not an array"
         raise UnreadableVolume(location, problem, "Mend the dataset, or give the path of an array")
-    order = mag.axes or dimension_letters(array)[0] or "cxyz"[-array.ndim :]
-    named, only = axes or "".join(order), mag.channel if channel is None else channel
-    found = _found(location, array, mag.name, image=None, beside={}, axes=named, channel=only)
-    facts = layer.facts(mag, found.layout.along_zyx(array.shape))
+    order = mag.axes or dimension_letters(array)[0]
+    letters = axes or "".join(order or "cxyz"[-array.ndim :])
+    only = mag.channel if channel is None else channel
+    found = _found(location, array, mag.name, image=None, beside={}, axes=letters, channel=only)
+    named = name_axes(location, array, of_image=order, stated=StatedGeometry(), given=letters)
+    if named.as_stated:
+        facts = layer.facts(mag, found.layout.along_zyx(array.shape))
+    else:  # the box, the sizes and the position are stated by the names of the axes
+        whole = "All of its array is read, also what fills it up around the layer."
+        sizes = dict.fromkeys(each.name for each in layer.magnifications)
+        facts = {"voxel_size": None, "translation": None, "levels": sizes}
+        facts["notes"] = (*named.notes, whole)
     return replace(found, layout=replace(found.layout, **facts))
 
 
