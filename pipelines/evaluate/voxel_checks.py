@@ -14,6 +14,7 @@ from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
 from tilenet.metrics import TruthRule, check_instances, is_inverted, label_range, probabilities
 from tilenet.networks import UINT8
+from tilenet.training import MOST_CLASSES
 
 #: Sections looked at before the work, and pixels of each along y and x.
 SAMPLES, WINDOW = 5, 2048
@@ -122,12 +123,22 @@ def check_samples(comparison: Comparison) -> None:
 
 def _check_not_classes(comparison: Comparison, labels: npt.NDArray[Any]) -> None:
     # Of several predicted classes one is compared, but "above 0" means all but one.
-    classes = {c["label"] for c in output_channels(comparison.predicted) if c.get("label")}
+    predicted = comparison.predicted
+    channels = output_channels(predicted)
+    classes = {c["label"] for c in channels if c.get("label")}
     found = set(np.unique(labels[labels > 0]).tolist())
-    if len(found) > 1 and found <= classes:
+    if len(found) < 2:
+        return
+    index = predicted.layout.channel or 0
+    own = channels[index].get("label") if index < len(channels) else None
+    # Of two classes the second alone is stated. 1 is what masks of instances have too.
+    is_one = own in found - {1} and len(found) <= MOST_CLASSES
+    if found <= classes or (is_one and not INSTANCES.issuperset(comparison.figures)):
         named = ", ".join(str(value) for value in sorted(found))
         problem = f"holds the classes {named}, and everything above 0 would count as interior"
         cure = "Say with --truth-class which of them was predicted."
+        if own:
+            cure = f"Say with --truth-class which of them was predicted; its label is {own}."
         raise InvalidData(f"Truth {comparison.true.location}", problem, cure)
 
 

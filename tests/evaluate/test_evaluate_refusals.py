@@ -213,6 +213,42 @@ def test_one_of_several_classes_is_not_compared_with_all(
     assert "holds the classes 1, 2" in message
 
 
+@pytest.mark.parametrize("figures", ["isbi", "classes", "isbi,classes"])
+def test_of_two_classes_above_0_the_one_that_was_predicted_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], figures: str
+) -> None:
+    truth = np.where(LABELS > 0, 2, 1).astype(np.uint8)
+    path = prediction_of_ours(tmp_path / "p.zarr", GREY, [{"name": "cell", "label": 2}])
+    command = (*TWO, "--figures", figures)
+    message = refused(tmp_path, capsys, path, truth, *command)
+    assert "holds the classes 1, 2" in message
+    assert "--truth-class which of them was predicted; its label is 2" in message
+    true = str(tmp_path / "truth.zarr")
+    assert cli.run(["evaluate", path, true, *command, "--truth-class", "2"]) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -0.5])
+def test_no_voxel_of_one_class_is_beyond_probabilities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(checks, "SAMPLES", 1)
+    broken = GREY / 255.0
+    broken[0, 3, 3] = value
+    prediction = store_volume(tmp_path / "p.zarr", broken)
+    truth = store_volume(tmp_path / "t.zarr", LABELS.astype(np.int32))
+    command = ["evaluate", prediction, truth, "--figures", "classes", "--threshold", "0.5"]
+    assert cli.run(command) == 1
+    message = capsys.readouterr().err
+    assert "z=0:" in message
+    assert "NaN" in message or "values reach from" in message
+    unlabelled = LABELS.astype(np.int32)
+    unlabelled[0, 3, 3] = -1
+    truth = store_volume(tmp_path / "u.zarr", unlabelled)
+    command = ["evaluate", prediction, truth, *command[3:], "--ignore", "-1"]
+    assert cli.run(command) == 0
+
+
 def test_scores_without_bounds_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,7 +218,9 @@ class PairTask:
         clock.phase("read")
         truth = self.rule.judged(labels).cropped(box.relative_to(seen.start).slices)
         check_instances(truth.labels, self.truth.location)
-        proposed = truth.background_where_left_out(self._proposed(predicted))
+        # Before and after: what is left out may hold anything, and becomes no class.
+        proposed = self._proposed(truth.background_where_left_out(predicted))
+        proposed = truth.background_where_left_out(proposed)
         check_instances(proposed, self.prediction.location)
         labels = truth.labels if self.threshold is None else truth.labels > 0
         table = PairTable.of(labels, proposed, truth.left_out)
@@ -242,6 +244,7 @@ class PairTask:
         if self.threshold is None:
             return values
         scores = probabilities(values, invert=self.invert)
+        check_probabilities(scores)
         return (scores.astype(np.float64) > self.threshold).astype(np.uint8)
 
 

@@ -3,6 +3,7 @@ from .checkpoints import checkpoint_path as checkpoint_path
 from .checkpoints import read_record as read_record
 from .checkpoints import resume as resume
 from .checkpoints import save_checkpoint as save_checkpoint
+from .label_values import MOST_CLASSES as MOST_CLASSES
 from .loop import ALONE as ALONE
 from .loop import Ranks as Ranks
 from .loop import State as State
