@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -17,7 +17,6 @@ from pipelines.derive.storage_options import (
     overwrite_option,
     storage_options,
 )
-from pipelines.derive.thresholds import Threshold, sampled_range
 from pipelines.engine import Runner, Task
 from pipelines.options import cluster_options, input_options
 from pipelines.outputs import (
@@ -26,6 +25,7 @@ from pipelines.outputs import (
     OutputRun,
     Part,
     Summary,
+    Threshold,
     check_apart,
     check_block_memory,
     check_conditions,
@@ -33,6 +33,7 @@ from pipelines.outputs import (
     find_begun,
     open_input,
     part_option,
+    sampled_range,
     task_bytes,
 )
 from tilenet.errors import InvalidData
@@ -103,7 +104,11 @@ class _Job:
     help="Probabilities above it are foreground, 0.5 of predictions; masks: not 0.",
 )  # fmt: skip
 @click.option("--raw-threshold", type=float, help="Stored values above it are foreground.")
-@click.option("--invert", is_flag=True, help="Masks of membranes: voxels not above it instead.")
+@click.option(
+    "--invert",
+    is_flag=True,
+    help="Masks of membranes: voxels not above it instead; where 1 - p is.",
+)
 @click.option("--by-value", is_flag=True, help="Join voxels of equal value that is not 0.")
 @click.option("--min-size", type=_SIZE, help="Leave out instances of fewer voxels.")
 @click.option("--max-size", type=_SIZE, help="Leave out instances of more voxels.")
@@ -155,7 +160,9 @@ def label(
         options=StorageOptions(**options),
         cluster=cluster,
         part=part,
-        threshold=None if by_value else Threshold(probability=threshold, raw=raw_threshold),
+        threshold=None
+        if by_value
+        else Threshold(probability=threshold, raw=raw_threshold, invert=invert),
         sizes=SizeRule(min_size=min_size, max_size=max_size, largest=largest),
     )
     code = summary.finish()
@@ -239,10 +246,12 @@ def _check(
     compressors(options.codec)
     volume = open_input(source)
     _check_masks(volume, rule)
-    if threshold is not None:
-        rule = dataclasses.replace(rule, threshold=threshold.stored(volume))
+    stored = None if threshold is None else threshold.stored(volume)
     check_whole(volume, Box.of_shape(volume.shape))
     begun = find_begun(output, "instances", overwrite=options.overwrite)
+    if threshold is not None:
+        before = _begun_threshold(begun, volume, threshold)
+        rule = dataclasses.replace(rule, threshold=stored if before is None else before)
     if threshold is not None and begun is None:  # what was begun goes on
         threshold.check(volume, sampled_range(volume), sampled=True)
     voxel = volume.dtype.itemsize + VOXEL_BYTES
@@ -259,6 +268,14 @@ def _check(
         check_conditions(begun, record, voxel_size=volume.voxel_size, shard=shard)
     check_block_memory(cluster, shard, needed, "A shard")
     return _Job(source, volume, output, rule, threshold, sizes, begun, chunk, shard, options)
+
+
+def _begun_threshold(begun: Volume | None, volume: Volume, threshold: Threshold) -> float | None:
+    # Version 0.1.0 took the number itself for a stored value; of floats it is a probability too.
+    rule = {} if begun is None else begun.attributes.get("rule", {})
+    before = rule.get("threshold") if isinstance(rule, Mapping) else None
+    goes_on = volume.dtype.kind in "bf" and before is not None and before == threshold.probability
+    return float(before) if goes_on and before is not None else None
 
 
 def _check_masks(volume: Volume, rule: LabelRule) -> None:

@@ -12,9 +12,10 @@ from pipelines.evaluate.figure_choice import INSTANCES
 from pipelines.outputs import say_notes
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box, zyx
-from tilenet.metrics import TruthRule, check_instances, is_inverted, label_range, probabilities
+from tilenet.metrics import TruthRule, check_instances, is_inverted, label_range
 from tilenet.networks import UINT8
 from tilenet.training import MOST_CLASSES
+from tilenet.volumes import probabilities
 
 #: Sections looked at before the work, and pixels of each along y and x.
 SAMPLES, WINDOW = 5, 2048

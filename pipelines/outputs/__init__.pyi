@@ -30,3 +30,7 @@ from .shapes import grow_block as grow_block
 from .shapes import storage_shapes as storage_shapes
 from .shapes import task_bytes as task_bytes
 from .summary import Summary as Summary
+from .thresholds import Threshold as Threshold
+from .thresholds import check_bounded as check_bounded
+from .thresholds import sample_boxes as sample_boxes
+from .thresholds import sampled_range as sampled_range

@@ -23,9 +23,10 @@ from tests.labels.test_components import choose, slow_label
 from tests.support.runs import files_below, store_volume
 from tilenet.errors import BlocksFailed, NotEnoughMemory, ResumeRefused
 from tilenet.geometry import ZYX, Box
-from tilenet.labels import LabelRule, SizeRule, ValueRange
+from tilenet.labels import LabelRule, SizeRule
 from tilenet.synthetic import synthetic_em
 from tilenet.volumes import (
+    ValueRange,
     VolumeReference,
     has_join,
     open_volume,
@@ -308,7 +309,8 @@ GREY = np.array([[[0, 26, 127, 128, 0, 229, 230, 255]]], np.uint8)
         ((), True, [0, 0, 0, 1, 0, 2, 2, 2]),  # p > 0.5 is above 127
         (("--threshold", "0"), True, [0, 1, 1, 1, 0, 2, 2, 2]),
         (("--threshold", "0.9"), True, [0, 0, 0, 0, 0, 0, 1, 1]),  # 229 / 255 is 0.898
-        (("--threshold", "0.9", "--invert"), True, [1, 1, 1, 1, 1, 1, 0, 0]),
+        (("--threshold", "0.1", "--invert"), True, [1, 1, 1, 1, 1, 1, 0, 0]),  # 1 - p > 0.1
+        (("--threshold", "0.9", "--invert"), True, [1, 0, 0, 0, 2, 0, 0, 0]),
         (("--threshold", "0.5"), False, [0, 0, 0, 1, 0, 2, 2, 2]),
         (("--raw-threshold", "26"), True, [0, 0, 1, 1, 0, 2, 2, 2]),
         (("--raw-threshold", "0"), False, [0, 1, 1, 1, 0, 2, 2, 2]),
@@ -401,6 +403,25 @@ def test_what_was_begun_by_a_stored_threshold_goes_on_under_the_probability(
     lose_blocks(output)
     assert cli.run(["label", source, str(output)]) == 0
     np.testing.assert_array_equal(stored(output), whole)
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize("invert", [False, True])
+def test_what_was_begun_with_floats_goes_on_under_the_number_that_it_states(
+    tmp_path: Path, invert: bool
+) -> None:
+    # Version 0.1.0 compared in the type of the masks, to which 0.3 is 0.30004883.
+    values = np.arange(614, 617, dtype=np.float16).reshape(1, 1, 3) / np.float16(2048)
+    values = np.tile(values, (1, 256, 86))
+    source, output = store_volume(tmp_path / "masks.zarr", values), tmp_path / "out.zarr"
+    more = ("--invert",) * invert
+    assert cli.run(["label", source, str(output), "--raw-threshold", "0.3", *more]) == 0
+    whole = stored(output)
+    np.testing.assert_array_equal(whole > 0, (values > 0.3) != invert)
+    lose_blocks(output)
+    assert cli.run(["label", source, str(output), "--threshold", "0.3", *more]) == 0
+    np.testing.assert_array_equal(stored(output), whole)
+    assert open_volume(str(output)).attributes["rule"]["threshold"] == 0.3
 
 
 @pytest.mark.usefixtures("loop")

@@ -24,13 +24,12 @@ from tilenet.geometry import ZYX, BlockGrid, Box
 from tilenet.labels import LabelRule, join
 from tilenet.labels.components import (
     BlockComponents,
-    ValueRange,
     block_components,
     extend,
 )
 from tilenet.metrics import PairTable
 from tilenet.metrics.pair_table import _pooled
-from tilenet.volumes import VolumeReference
+from tilenet.volumes import ValueRange, VolumeReference
 from tilenet.worker import BlockReport
 
 SHAPE: ZYX = (16, 32, 32)

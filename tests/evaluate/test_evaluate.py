@@ -24,13 +24,12 @@ from tilenet.geometry import Box
 from tilenet.metrics import (
     adapted_rand_error,
     isbi_figures,
-    probabilities,
     seg_score,
     segments,
     variation_of_information,
 )
 from tilenet.synthetic import synthetic_em
-from tilenet.volumes import VolumeReference
+from tilenet.volumes import VolumeReference, probabilities
 
 Array = npt.NDArray[Any]
 SHAPE = (5, 64, 72)

@@ -1,6 +1,5 @@
 from .components import PLANAR as PLANAR
 from .components import LabelRule as LabelRule
-from .components import ValueRange as ValueRange
 from .components import label as label
 from .joining import JoinTable as JoinTable
 from .joining import SizeRule as SizeRule

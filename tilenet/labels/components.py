@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, Box, zyx
+from tilenet.volumes import ValueRange
 
 #: Neighbours of a voxel that count as adjacent, within a section and in 3-D.
 PLANAR, VOLUMETRIC = (4, 8), (6, 18, 26)
@@ -34,7 +35,8 @@ class LabelRule:
     connectivity : int
         4 or 8 within the section; 6, 18 or 26 in 3-D.
     threshold : float or None
-        Values above it are foreground; None: voxels of equal value that is not 0 belong together.
+        Values above it are foreground, compared in the type of the masks; None: voxels of equal
+        value that is not 0 belong together.
     invert : bool
         Values at or below the threshold are foreground instead: the masks are of membranes.
     """
@@ -62,7 +64,7 @@ class LabelRule:
         """Say what is foreground: not 0, and what may be joined has one value."""
         if self.threshold is None:
             return values
-        return np.asarray((values > _lowered(self.threshold, values.dtype)) != self.invert)
+        return np.asarray((values > self.threshold) != self.invert)
 
 
 @dataclass(frozen=True)
@@ -76,42 +78,6 @@ class BlockComponents:
     contact_labels: npt.NDArray[np.uint32]  # the block's label of that component
     sizes: npt.NDArray[np.int64]  # voxels of each component within the block itself
     values: ValueRange  # of the masks
-
-
-@dataclass(frozen=True)
-class ValueRange:
-    """Smallest and largest of some values that are not 0.
-
-    Parameters
-    ----------
-    lowest, highest : int, float or None
-        None where all values are 0.
-    """
-
-    lowest: float | None = None
-    highest: float | None = None
-
-    @classmethod
-    def of(cls, values: npt.NDArray[Any]) -> ValueRange:
-        """Look at an array."""
-        # Whole numbers stay whole: a float cannot tell large ones apart.
-        nonzero = values[values != 0]
-        return cls(nonzero.min().item(), nonzero.max().item()) if nonzero.size else cls()
-
-    def plus(self, other: ValueRange) -> ValueRange:
-        """Give the range of both."""
-        found = [self.lowest, self.highest, other.lowest, other.highest]
-        known = [value for value in found if value is not None]
-        return ValueRange(min(known), max(known)) if known else self
-
-
-def _lowered(threshold: float, dtype: np.dtype[Any]) -> Any:
-    # NumPy compares in the type of the array, to which 0.9999 may be 1: what is above a number is
-    # above the next lower one that the type has.
-    if dtype.kind != "f":
-        return threshold
-    near = dtype.type(threshold)
-    return near if float(near) <= threshold else np.nextafter(near, dtype.type(-np.inf))
 
 
 def extend(box: Box, volume_shape: ZYX, rule: LabelRule) -> Box:

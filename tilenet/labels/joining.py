@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilenet.errors import InvalidData
-from tilenet.labels.components import BlockComponents, ValueRange
+from tilenet.labels.components import BlockComponents
+from tilenet.volumes import ValueRange
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from .evaluate_task import SectionTally as SectionTally
 from .evaluate_task import SectionTask as SectionTask
 from .evaluate_task import label_range as label_range
 from .evaluate_task import most_probable as most_probable
-from .evaluate_task import probabilities as probabilities
 from .instances import adapted_rand_error as adapted_rand_error
 from .instances import seg_score as seg_score
 from .instances import variation_of_information as variation_of_information

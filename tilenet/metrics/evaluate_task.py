@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import InvalidData, WrongValues
+from tilenet.errors import WrongValues
 from tilenet.geometry import ZYX, Box
 from tilenet.metrics.arrays import check_instances, check_probabilities
 from tilenet.metrics.isbi import IsbiTally, tally_section
@@ -17,8 +17,7 @@ from tilenet.metrics.objects import Centres, ObjectTally
 from tilenet.metrics.overlaps import segments
 from tilenet.metrics.pair_table import PairTable, SegTally
 from tilenet.metrics.truth_rule import TruthRule
-from tilenet.networks import UINT8
-from tilenet.volumes import VolumeReference, reader
+from tilenet.volumes import VolumeReference, probabilities, reader
 from tilenet.worker import BlockReport, Clock
 
 
@@ -266,33 +265,6 @@ def most_probable(values: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArr
         raise WrongValues("proposal", problem, "Give finite values of every class.")
     found: npt.NDArray[np.uint64] = np.asarray(classes, np.uint64)[values.argmax(axis=0)]
     return found
-
-
-def probabilities(values: npt.NDArray[Any], *, invert: bool = False) -> npt.NDArray[Any]:
-    """Scale stored values to probabilities of interior.
-
-    Parameters
-    ----------
-    values : ndarray of uint8, bool or float
-        uint8 holds 255 p, as predictions store it.
-    invert : bool
-        Give 1 - p.
-
-    Returns
-    -------
-    ndarray of float32 or float64, same shape
-        p; of uint8 in float32, as the official figures hold an image of 32 bits.
-    """
-    if values.dtype == UINT8.name:
-        grey = UINT8.one - values if invert else values
-        return grey.astype(np.float32) / np.float32(UINT8.one)
-    if values.dtype.kind not in "bf":
-        problem = f"the dtype {values.dtype} holds no probabilities"
-        raise InvalidData(
-            "prediction", problem, f"Give uint8 ({UINT8.meaning}) or floating-point values."
-        )
-    exact = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
-    return 1 - exact if invert else exact
 
 
 def label_range(labels: npt.NDArray[Any]) -> tuple[int, int]:

@@ -74,6 +74,9 @@ from .references import writer as writer
 from .stated import StatedGeometry as StatedGeometry
 from .stated import stated_geometry as stated_geometry
 from .stated_axes import group_attributes as group_attributes
+from .stored_values import ValueRange as ValueRange
+from .stored_values import probabilities as probabilities
+from .stored_values import stored_cut as stored_cut
 from .survey import check_stored as check_stored
 from .survey import survey as survey
 from .units import nanometres_per as nanometres_per
