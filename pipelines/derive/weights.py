@@ -252,7 +252,10 @@ def _check_labels(volume: Volume, rule: WeightRule) -> None:
     check_one_channel(volume)
     if volume.dtype.kind not in "ui":
         problem = f"are of type {volume.dtype}, not whole numbers"
-        raise InvalidData(what, problem, "Make instances of a mask with 'tilenet label'.")
+        cure = "Make instances of a mask with 'tilenet label'."
+        if volume.dtype.kind == "f":
+            cure += " Store instances as integers with 'tilenet ingest --dtype uint32'."
+        raise InvalidData(what, problem, cure)
     limits = np.iinfo(volume.dtype)
     if rule.ignore is not None and not limits.min <= rule.ignore <= limits.max:
         problem = f"cannot occur: {volume.location} holds {limits.min} to {limits.max}"

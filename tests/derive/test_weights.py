@@ -207,6 +207,7 @@ def test_an_ignored_label_that_does_not_occur_is_said(
     ("words", "arguments"),
     [
         ("are of type float32, not whole numbers", ("real.zarr",)),
+        ("as integers with 'tilenet ingest --dtype uint32'", ("real.zarr",)),
         ("are of type bool", ("bool.zarr",)),
         ("has 2 channels", ("two.zarr",)),
         ("hold one value beside 0, 1", ("mask.zarr",)),
