@@ -33,6 +33,7 @@ from pipelines.outputs import (
     find_begun,
     open_input,
     part_option,
+    prediction_behind,
     sampled_range,
     task_bytes,
 )
@@ -282,7 +283,7 @@ def _check_masks(volume: Volume, rule: LabelRule) -> None:
     check_one_channel(volume)
     if rule.threshold is None and volume.dtype.kind not in "uib":
         problem = f"are of type {volume.dtype}, and equal values mean little there"
-        cure = "Give whole numbers with --by-value, or a --threshold."
+        cure = "Give a --threshold, or whole numbers: 'tilenet ingest --dtype uint32' stores them."
         raise InvalidData(f"Masks {volume.location}", problem, cure)
 
 
@@ -311,6 +312,8 @@ def _join(job: _Job, runner: Runner) -> JoinTable:
 
 def _new_volume(job: _Job, table: JoinTable) -> NewVolume:
     stated = {**_record(job.volume, job.rule, job.sizes).to_attributes(), "instances": table.count}
+    if made_of := prediction_behind(job.volume):
+        stated["made_of"] = made_of
     return NewVolume(
         shape=job.volume.shape,
         dtype=str(id_dtype(table.count)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.evaluate.comparison import Comparison
-from pipelines.outputs import say_notes
+from pipelines.outputs import prediction_behind, say_notes
 from tilenet.geometry import Box, zyx
 from tilenet.volumes import Volume, digest_of, fingerprint
 
@@ -21,9 +21,9 @@ def say_origins(comparison: Comparison) -> None:
         say_notes(true.location, ["This truth is a prediction that tilenet made."])
     elif _is_made_of(true.volume, predicted):
         say_notes(true.location, ["This truth was made of the prediction itself."])
-    for box in _trained(comparison):
-        note = f"The model was trained on {box} of this volume, so the figures flatter it there."
-        say_notes(predicted.location, [note])
+    elif prediction_behind(true.volume):
+        say_notes(true.location, ["This truth was made of a prediction that tilenet made."])
+    say_notes(predicted.location, list(_trained(comparison)))
 
 
 def _is_made_of(volume: Volume, other: Volume) -> bool:
@@ -31,22 +31,25 @@ def _is_made_of(volume: Volume, other: Volume) -> bool:
     return isinstance(origin, Mapping) and digest_of(origin) == fingerprint(other)
 
 
-def _trained(comparison: Comparison) -> Iterator[Box]:
-    """Give the parts of the region that the model was trained on."""
-    attributes = comparison.predicted.attributes
-    volumes = attributes.get("trained_on")
-    if not isinstance(volumes, list) or not isinstance(attributes.get("input"), Mapping):
+def _trained(comparison: Comparison) -> Iterator[str]:
+    """Say which parts of the region the model was trained on."""
+    behind = prediction_behind(comparison.predicted)
+    volumes = behind.get("trained_on")
+    if not isinstance(volumes, list) or not isinstance(behind.get("input"), Mapping):
         return
-    raw, labels = digest_of(attributes["input"]), fingerprint(comparison.true.volume)
+    raw, labels = digest_of(behind["input"]), fingerprint(comparison.true.volume)
     for volume in volumes:
         if not isinstance(volume, Mapping):
             continue
-        if raw != volume.get("raw") and labels != volume.get("labels"):
+        if raw != volume.get("raw"):
+            # Its region is of other raw data, and may lie elsewhere here.
+            if labels == volume.get("labels"):
+                yield "The model was trained on this truth, beside other raw data."
             continue
         seen = _box(volume.get("region"))
         part = None if seen is None else seen.intersect(comparison.region)
         if part is not None and part.size:
-            yield part
+            yield f"The model was trained on {part} of this volume, so figures flatter it there."
 
 
 def _box(text: Any) -> Box | None:

@@ -16,6 +16,7 @@ from .parts import part_option as part_option
 from .parts import with_others as with_others
 from .provenance import bounds_of as bounds_of
 from .provenance import kind_of as kind_of
+from .provenance import prediction_behind as prediction_behind
 from .provenance import problems as problems
 from .provenance import record_of as record_of
 from .records import Derived as Derived
@@ -34,3 +35,4 @@ from .thresholds import Threshold as Threshold
 from .thresholds import check_bounded as check_bounded
 from .thresholds import sample_boxes as sample_boxes
 from .thresholds import sampled_range as sampled_range
+from .thresholds import states_probabilities as states_probabilities

@@ -77,6 +77,27 @@ def _words(entry: Mapping[str, Any]) -> str:
     return f"{name} = {value}: {problem[:1].lower()}{problem[1:]}"
 
 
+def prediction_behind(volume: Volume) -> dict[str, Any]:
+    """Say which prediction of ours a volume is, or was labelled from.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    dict
+        What the prediction says of its "input", and what its model was "trained_on", where it
+        does; empty where there is no prediction.
+    """
+    said = volume.attributes
+    if said.get("kind") == "prediction":
+        names = ("kind", "input", "trained_on")
+        return {name: said[name] for name in names if said.get(name) is not None}
+    made_of = said.get("made_of")
+    return dict(made_of) if isinstance(made_of, Mapping) else {}
+
+
 def bounds_of(volume: Volume) -> Bounds | None:
     """Say what the values of an output of ours can be, although its provenance may be incomplete.
 

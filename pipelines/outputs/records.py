@@ -221,6 +221,7 @@ class Instances(Derived):
 
     kind: Literal["instances"]
     instances: Annotated[int, Field(ge=0)]
+    made_of: Table | None = None  # the prediction behind the masks; it decides nothing
 
     @property
     def stored_type(self) -> str:

@@ -63,13 +63,18 @@ class Threshold:
         """The user said one of the two."""
         return self.probability is not None or self.raw is not None
 
+    def to_dict(self) -> dict[str, float]:
+        """Give what is known, by the names of the options."""
+        values = {"threshold": self.probability, "raw_threshold": self.raw}
+        return {name: value for name, value in values.items() if value is not None}
+
     def of(self, volume: Volume) -> Threshold:
         """Take the default where nothing is given: a probability, or whatever is not 0."""
         if self.raw is None:
             check_bounded(volume)
         if self.is_given:
             return self
-        ours = _states_probabilities(volume)
+        ours = states_probabilities(volume)
         return replace(self, probability=DEFAULT) if ours else replace(self, raw=0.0)
 
     def stored(self, volume: Volume) -> float:
@@ -88,7 +93,7 @@ class Threshold:
         what, low, high = f"Masks {volume.location}", values.lowest, values.highest
         if self.raw is not None or low is None or high is None:
             return
-        ours = _states_probabilities(volume)
+        ours = states_probabilities(volume)
         if self.probability is None and not ours:
             if low != high and volume.attributes.get("kind") not in _MASKS:
                 problem = f"hold several values beside 0 ({low:g} and {high:g} among them)"
@@ -163,7 +168,18 @@ def check_bounded(volume: Volume) -> None:
         raise InvalidData(volume.location, problem, cure)
 
 
-def _states_probabilities(volume: Volume) -> bool:
+def states_probabilities(volume: Volume) -> bool:
+    """Tell whether the provenance of a volume says that it holds probabilities.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    bool
+        True of predictions too that do not state their activation.
+    """
     is_ours = volume.attributes.get("kind") == "prediction"
     return is_ours or _activation(volume) in ("softmax", "sigmoid")
 
