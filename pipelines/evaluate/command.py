@@ -23,7 +23,7 @@ from pipelines.evaluate.comparison import (
     Judgement,
     describe,
 )
-from pipelines.evaluate.figure_choice import class_names, class_threshold, class_values, say_classes
+from pipelines.evaluate.figure_choice import class_names, class_values, say_classes
 from pipelines.evaluate.metadata_checks import check_comparison
 from pipelines.evaluate.mistakes import draw_mistakes, locate
 from pipelines.evaluate.results import Results, check_plot, draw_curves, figures_text
@@ -90,9 +90,10 @@ def _read_figures(
 )  # fmt: skip
 @click.option("--segmentation", is_flag=True, help="PREDICTION is instances, not probabilities.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1, max_open=True),
-    help="Make instances for SEG: 4-connected pieces above it, section by section.",
+    "--threshold", type=float,
+    help="Probability above which is interior; instances for SEG are its 4-connected pieces.",
 )  # fmt: skip
+@click.option("--raw-threshold", type=float, help="Stored value instead; no probabilities needed.")
 @click.option("--invert", is_flag=True, help="PREDICTION is the probability of membrane.")
 @click.option("--ignore-voxel-size", is_flag=True, help="Compare whatever the voxel sizes are.")
 @click.option("--ignore", type=int, help="Leave out voxels where TRUTH has this value.")
@@ -239,7 +240,7 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
         offset=comparison.true.offset,
         objects="objects2d" in comparison.figures,
         border=wanted.border,
-        threshold=wanted.threshold,
+        cut=comparison.cut if {"seg", "objects2d"} & set(comparison.figures) else None,
         invert=wanted.invert,
     )
 
@@ -264,7 +265,7 @@ def _by_section(comparison: Comparison, runner: Runner, depth: int) -> Results:
     return Results(
         isbi=total.isbi,
         seg=total.seg if task.seg else None,
-        seg_threshold=wanted.threshold,
+        threshold=comparison.threshold,
         objects2d=total.objects,
     )
 
@@ -280,8 +281,7 @@ def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results)
         rule=wanted.rule,
         centres=wanted.border is not None,
         classes=class_values(comparison),
-        threshold=class_threshold(comparison),
-        invert=wanted.invert,
+        cut=comparison.cut,
     )
     grid = BlockGrid(comparison.predicted.shape, block, comparison.region)
     boxes = [box.intersect(comparison.region) for box in grid]
@@ -306,9 +306,12 @@ def _in_3d(comparison: Comparison, runner: Runner, block: ZYX, results: Results)
         objects = tally.objects(comparison.region.shape[1:], wanted.border)
         results = dataclasses.replace(results, objects=objects)
     if "classes" in figures:
+        if comparison.cut is not None:
+            wanted.cut.check(comparison.predicted, tally.values)
         scores = tuple(class_scores(table))
         say_classes(comparison, scores)
         results = dataclasses.replace(results, classes=scores, names=class_names(comparison))
+        results = dataclasses.replace(results, threshold=comparison.threshold)
     if wanted.mistakes is not None:
         seen = locate(comparison, runner, boxes, table)
         results = dataclasses.replace(results, mistakes=seen)
@@ -331,6 +334,7 @@ def to_dict(comparison: Comparison, results: Results) -> dict[str, Any]:
             "location": comparison.true.location,
             "fingerprint": fingerprint(comparison.true.volume),
             "offset": list(comparison.true.offset),
+            "class": wanted.truth_class,
         },
         "region": str(comparison.region),
         "left_out": wanted.left_out,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.outputs import Threshold
 from tilenet.geometry import ZYX, Box
-from tilenet.metrics import TruthRule
+from tilenet.metrics import Cut, TruthRule
 from tilenet.volumes import Placed, Volume, VolumeReference
 
 #: What can be computed: probabilities by section; instances by section, in 3-D; whole objects in
@@ -16,6 +17,9 @@ FIGURES = ("isbi", "seg", "volume", "objects", "objects2d", "classes")
 
 #: Those that go section by section, and those that go block by block.
 BY_SECTION, BY_BLOCK = {"isbi", "seg", "objects2d"}, {"volume", "objects", "classes"}
+
+#: Those that need a threshold of probabilities.
+CUT = {"seg", "objects2d", "classes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class Judgement:
         Some of :data:`FIGURES`; None leaves it to the kind of the prediction.
     segmentation : bool
         The prediction is instances.
-    threshold : float or None
-        Makes instances of probabilities, for SEG.
+    threshold, raw_threshold : float or None
+        Makes instances of probabilities, for SEG, and classes; of stored values.
     invert : bool
         The prediction is the probability of what is not interior.
     region : tuple of (int, int) or None
@@ -55,6 +59,7 @@ class Judgement:
     figures: tuple[str, ...] | None = None
     segmentation: bool = False
     threshold: float | None = None
+    raw_threshold: float | None = None
     invert: bool = False
     region: tuple[tuple[int, int], ...] | None = None
     label_offset: ZYX | None = None
@@ -68,9 +73,19 @@ class Judgement:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """What the user said of what is judged, by the names of the options."""
-        names = ("ignore", "boundary", "truth_class", "border")
+        """What the user said of what is not judged, by the names of the options."""
+        names = ("ignore", "boundary", "border")
         return {name: n for name in names if (n := getattr(self, name)) is not None}
+
+    @property
+    def cut(self) -> Threshold:
+        """What the user said of thresholds."""
+        return Threshold(
+            probability=self.threshold,
+            raw=self.raw_threshold,
+            invert=self.invert,
+            labels="--segmentation",
+        )
 
     @property
     def rule(self) -> TruthRule:
@@ -90,6 +105,24 @@ class Comparison:
     region: Box  # part to compare, in voxels of the prediction
     figures: tuple[str, ...]  # some of :data:`FIGURES`
     wanted: Judgement  # what the user wants to know
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """What makes instances or a class of the prediction; None where nothing does."""
+        is_one = not self.wanted.segmentation and self.predicted.channels is None
+        if not (is_one and CUT & set(self.figures)):
+            return None
+        return self.wanted.cut.of(self.predicted)
+
+    @property
+    def cut(self) -> Cut | None:
+        """The same in stored values."""
+        if (chosen := self.threshold) is None:
+            return None
+        # What has to be probabilities, or a mask of a value that is not 0.
+        bounded = self.wanted.raw_threshold is None
+        above = chosen.stored(self.predicted)
+        return Cut(above=above, invert=self.wanted.invert, bounded=bounded)
 
 
 def stated_output(predicted: Volume) -> Mapping[str, Any]:
@@ -113,7 +146,12 @@ def describe(comparison: Comparison) -> str:
         kind += ", inverted: 1 - p is interior"
     true = comparison.true
     lies = f", which lies at {true.box}" if true.box != Box.of_shape(predicted.shape) else ""
-    options = [f"--{name.replace('_', '-')} {n}" for name, n in wanted.left_out.items()]
+    of_truth: dict[str, float] = (
+        {} if wanted.truth_class is None else {"truth_class": wanted.truth_class}
+    )
+    threshold = {} if comparison.threshold is None else comparison.threshold.to_dict()
+    chosen = {**threshold, **of_truth, **wanted.left_out}
+    options = [f"--{name.replace('_', '-')} {n:.10g}" for name, n in chosen.items()]
     said = f" ({', '.join(options)})" if options else ""
     return (
         f"{predicted.location} ({dtype}, {kind}) against {true.location} "

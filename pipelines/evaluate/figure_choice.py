@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from pipelines.evaluate.comparison import (
+    CUT,
     Comparison,
     Judgement,
     output_channels,
     stated_output,
 )
-from pipelines.outputs import say_notes
+from pipelines.outputs import say_notes, states_probabilities
 from tilenet.errors import InvalidData
 from tilenet.metrics import ClassScore
 from tilenet.volumes import Volume
@@ -21,9 +21,6 @@ from tilenet.volumes import Volume
 #: Figures of whole objects, and those that compare instances.
 OBJECTS = {"seg", "objects", "objects2d"}
 INSTANCES = OBJECTS | {"volume"}
-
-#: Above what probability a voxel is of the class, where no threshold is given.
-DEFAULT_THRESHOLD = 0.5
 
 
 def chosen_figures(wanted: Judgement, predicted: Volume) -> tuple[str, ...]:
@@ -35,8 +32,8 @@ def chosen_figures(wanted: Judgement, predicted: Volume) -> tuple[str, ...]:
         figures = wanted.figures
         _check_class_map(predicted, wanted)
     else:
-        figures = wanted.figures or ("isbi",) + ("seg",) * (wanted.threshold is not None)
-        _check_probabilities(figures, wanted)
+        figures = wanted.figures or ("isbi",) + ("seg",) * wanted.cut.is_given
+        _check_probabilities(figures, wanted, predicted)
     _check_border(figures, wanted)
     for option, given in (("--skeletons", wanted.skeletons), ("--mistakes", wanted.mistakes)):
         if given is not None and not wanted.segmentation:
@@ -52,17 +49,8 @@ def chosen_figures(wanted: Judgement, predicted: Volume) -> tuple[str, ...]:
 _BORDERED = ("seg", "objects2d")
 
 
-def with_threshold(wanted: Judgement, predicted: Volume) -> Judgement:
-    """Make instances of a prediction of ours at the default, where they are asked for."""
-    by_section = {"seg", "objects2d"} & set(wanted.figures or ())
-    is_ours = predicted.attributes.get("kind") == "prediction"
-    if wanted.threshold is None and by_section and is_ours and not wanted.segmentation:
-        return replace(wanted, threshold=DEFAULT_THRESHOLD)
-    return wanted
-
-
 def _check_segmentation(figures: tuple[str, ...], wanted: Judgement) -> None:
-    given = {"--threshold": wanted.threshold is not None, "--invert": wanted.invert}
+    given = {**_thresholds(wanted), "--invert": wanted.invert}
     for option in (name for name, is_given in given.items() if is_given):
         cure = "Leave out either of them."
         raise InvalidData(option, "is for probabilities, and --segmentation for instances", cure)
@@ -74,14 +62,22 @@ def _check_segmentation(figures: tuple[str, ...], wanted: Judgement) -> None:
         raise InvalidData("--truth-class", problem, "Leave out either of them.")
 
 
-def _check_probabilities(figures: tuple[str, ...], wanted: Judgement) -> None:
+def _thresholds(wanted: Judgement) -> dict[str, bool]:
+    return {
+        "--threshold": wanted.threshold is not None,
+        "--raw-threshold": wanted.raw_threshold is not None,
+    }
+
+
+def _check_probabilities(figures: tuple[str, ...], wanted: Judgement, predicted: Volume) -> None:
     if in_3d := sorted({"volume", "objects"} & set(figures)):
         problem = "compares instances in 3-D, and the prediction is taken for probabilities"
         cure = "Make instances of it with 'tilenet label', and give those with --segmentation."
         raise InvalidData(f"--figures {in_3d[-1]}", problem, cure)
     by_section = {"seg", "objects2d"} & set(figures)
-    has_use = by_section or "classes" in figures
-    if (by_section and wanted.threshold is None) or (not has_use and wanted.threshold is not None):
+    is_given, is_known = wanted.cut.is_given, states_probabilities(predicted)
+    needs_one = by_section and not (is_given or is_known)
+    if needs_one or (is_given and not CUT & set(figures)):
         problem = "compares instances, and probabilities become instances above a threshold"
         cure = "Give both --figures seg and --threshold, or neither."
         raise InvalidData("--figures seg", problem, cure)
@@ -90,7 +86,7 @@ def _check_probabilities(figures: tuple[str, ...], wanted: Judgement) -> None:
 def _check_class_map(predicted: Volume, wanted: Judgement) -> None:
     what = f"Prediction {predicted.location}"
     given = {
-        "--threshold": wanted.threshold is not None,
+        **_thresholds(wanted),
         "--invert": wanted.invert,
         "--truth-class": wanted.truth_class is not None,
     }
@@ -123,14 +119,6 @@ def class_values(comparison: Comparison) -> tuple[int, ...] | None:
     return tuple(int(c["label"]) for c in stated) if stated else tuple(range(count))
 
 
-def class_threshold(comparison: Comparison) -> float | None:
-    """Say above which probability a voxel is interior; None where there are several classes."""
-    wanted = comparison.wanted
-    if wanted.segmentation or comparison.predicted.channels is not None:
-        return None
-    return DEFAULT_THRESHOLD if wanted.threshold is None else wanted.threshold
-
-
 def say_classes(comparison: Comparison, scores: Sequence[ClassScore]) -> None:
     """Say on stderr which classes the truth holds and the prediction cannot."""
     able = class_values(comparison)
@@ -155,7 +143,7 @@ def check_truth_values(true: Volume, wanted: Judgement) -> None:
 
 def class_names(comparison: Comparison) -> dict[int, str]:
     """Give the classes their names, where the prediction says them."""
-    if class_threshold(comparison) is not None:
+    if comparison.cut is not None:
         return {0: "not interior", 1: "interior"}
     stated = output_channels(comparison.predicted)
     return {int(c["label"]): f"{c['label']} ({c['name']})" for c in stated if "name" in c}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pipelines.evaluate.comparison import Comparison, Judgement, output_channels, stated_output
-from pipelines.evaluate.figure_choice import check_truth_values, chosen_figures, with_threshold
+from pipelines.evaluate.comparison import Comparison, Judgement, output_channels
+from pipelines.evaluate.figure_choice import check_truth_values, chosen_figures
 from pipelines.evaluate.origins import say_origins
 from pipelines.evaluate.voxel_checks import check_labels, check_samples
 from pipelines.options import region_box
-from pipelines.outputs import check_whole, open_input, same_size, say_notes
+from pipelines.outputs import check_bounded, check_whole, open_input, same_size, say_notes
 from tilenet.errors import InvalidData
 from tilenet.geometry import Box
 from tilenet.networks import UINT8
@@ -31,14 +31,14 @@ def check_comparison(
     Comparison
         Samples of both have been read.
     """
+    _ = wanted.cut  # what it cannot be is refused first
     predicted, true = open_input(prediction), open_input(truth)
-    wanted = with_threshold(wanted, predicted)
     figures = chosen_figures(wanted, predicted)
     _check_truth(true)
     check_truth_values(true, wanted)
     _check_channel(predicted, figures)
     placed = _place(predicted, true, wanted)
-    _check_kind(predicted, wanted)
+    _check_kind(predicted, wanted, figures)
     comparison = Comparison(
         prediction=prediction,
         truth=truth,
@@ -67,6 +67,8 @@ def _check_truth(true: Volume) -> None:
     if true.dtype.kind not in "biu":
         problem = f"holds {true.dtype} values, and labels are integers"
         cure = "Give labels: 0 for membrane or background, above 0 for interior or instances."
+        if true.dtype.kind == "f":
+            cure += " Store whole numbers as integers with 'tilenet ingest --dtype uint32'."
         raise InvalidData(what, problem, cure)
 
 
@@ -116,7 +118,7 @@ def _region(predicted: Volume, true: Placed, wanted: Judgement) -> Box:
     return region
 
 
-def _check_kind(predicted: Volume, wanted: Judgement) -> None:
+def _check_kind(predicted: Volume, wanted: Judgement, figures: tuple[str, ...]) -> None:
     what, dtype = f"Prediction {predicted.location}", predicted.dtype
     is_ours = predicted.attributes.get("kind") == "prediction"
     if wanted.segmentation:
@@ -125,18 +127,19 @@ def _check_kind(predicted: Volume, wanted: Judgement) -> None:
             cure = "Leave it out, or make instances with 'tilenet label' first."
             raise InvalidData(what, problem, cure)
         return
-    if dtype.kind not in "bf" and dtype != UINT8.name:
+    needs_probabilities = wanted.raw_threshold is None or "isbi" in figures
+    if needs_probabilities and dtype.kind not in "bf" and dtype != UINT8.name:
         integers = f"{UINT8.name} ({UINT8.meaning})"
         problem = f"holds {dtype} values, and probabilities are {integers} or floating-point"
-        raise InvalidData(what, problem, "If it holds instances, say so with --segmentation.")
+        cure = "If it holds instances, say so with --segmentation; or give --raw-threshold V."
+        raise InvalidData(what, problem, cure)
+    if needs_probabilities and predicted.channels is None:
+        check_bounded(predicted)
     if is_ours and predicted.channels is None:
         _check_class(predicted, what, wanted)
 
 
 def _check_class(predicted: Volume, what: str, wanted: Judgement) -> None:
-    if stated_output(predicted).get("activation") == "linear":
-        problem = "holds scores without bounds (activation linear), and no probabilities"
-        raise InvalidData(what, problem, "Predict with a model of softmax or sigmoid outputs.")
     channels = output_channels(predicted)
     index = predicted.layout.channel or 0
     is_background = index < len(channels) and channels[index].get("label") == 0

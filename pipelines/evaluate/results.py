@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.evaluate.mistakes import Seen
+from pipelines.outputs import Threshold
 from tilenet.errors import InvalidData
 from tilenet.metrics import (
     AdaptedRand,
@@ -36,7 +37,8 @@ class Figure:
     title: str  # for people
     value: float  # the figure
     lower_is_better: bool  # true of errors, False of scores
-    threshold: float | None = None  # where it is reached; None when there is none
+    threshold: float | None = None  # where it is reached, or what was cut at; None without one
+    raw_threshold: float | None = None  # the same as a stored value
     unit: str = ""  # of the value, where it has one
 
     @property
@@ -49,6 +51,7 @@ class Figure:
             "value": self.value,
             "better": "lower" if self.lower_is_better else "higher",
             "threshold": self.threshold,
+            **({} if self.raw_threshold is None else {"raw_threshold": self.raw_threshold}),
             **({"unit": self.unit} if self.unit else {}),
         }
 
@@ -59,7 +62,7 @@ class Results:
 
     isbi: IsbiTally | None = None  # of probabilities, by section
     seg: SegTally | None = None  # of instances, by section
-    seg_threshold: float | None = None  # above which probabilities became instances
+    threshold: Threshold | None = None  # above which interior began, where instances or one class
     # volume_seg, adapted_rand, information: of instances, in 3-D.
     volume_seg: SegTally | None = None
     adapted_rand: AdaptedRand | None = None
@@ -75,10 +78,18 @@ class Results:
     def figures(self) -> list[Figure]:
         """All figures, in the order of the table."""
         found = [] if self.isbi is None else _isbi_figures(self.isbi)
+        return found + [self._cut(figure) for figure in self._others()]
+
+    def _cut(self, figure: Figure) -> Figure:
+        at = self.threshold
+        if at is None:
+            return figure
+        return replace(figure, threshold=at.probability, raw_threshold=at.raw)
+
+    def _others(self) -> list[Figure]:
+        found = []
         if self.seg is not None:
-            found.append(
-                Figure("seg", "SEG, by section", self.seg.score, False, self.seg_threshold)
-            )
+            found.append(Figure("seg", "SEG, by section", self.seg.score, False))
         if self.adapted_rand is not None:
             rand = self.adapted_rand
             found += [
@@ -189,7 +200,9 @@ def figures_text(figures: Sequence[Figure]) -> str:
         grid.add_column(name, justify="right" if name in ("value", "threshold") else "left")
     for figure in figures:
         value = f"{figure.value:.6f} {figure.unit}".rstrip()
-        threshold = "" if figure.threshold is None else f"{figure.threshold:.2g}"
+        threshold = "" if figure.threshold is None else f"{figure.threshold:.4g}"
+        if figure.raw_threshold is not None:
+            threshold = f"stored {figure.raw_threshold:g}"
         grid.add_row(figure.title, value, figure.kind, threshold)
     console = Console(width=110, color_system=None, markup=False, highlight=False)
     with console.capture() as capture:

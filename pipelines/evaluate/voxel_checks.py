@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from pipelines.evaluate.comparison import Comparison, output_channels
 from pipelines.evaluate.figure_choice import INSTANCES
-from pipelines.outputs import say_notes
+from pipelines.outputs import sample_boxes, say_notes
 from tilenet.errors import InvalidData
-from tilenet.geometry import Box, zyx
 from tilenet.metrics import TruthRule, check_instances, is_inverted, label_range
 from tilenet.networks import UINT8
 from tilenet.training import MOST_CLASSES
-from tilenet.volumes import probabilities
+from tilenet.volumes import ValueRange, probabilities
 
 #: Sections looked at before the work, and pixels of each along y and x.
 SAMPLES, WINDOW = 5, 2048
@@ -88,30 +87,20 @@ def say_values(comparison: Comparison, lowest: int, highest: int, ignored: int) 
 
 def check_samples(comparison: Comparison) -> None:
     """Refuse a prediction that is no probability, or that of something else than interior."""
-    boxes = _sample_boxes(comparison.region)
+    boxes = sample_boxes(comparison.region, SAMPLES, WINDOW)
     stored = np.concatenate([comparison.predicted.read(box) for box in boxes])
     labels = np.concatenate([comparison.true.read(box) for box in boxes])
     truth = comparison.wanted.rule.judged(labels)
     if truth.left_out is not None and truth.left_out.all():
         return  # nothing to be seen here
-    what = f"Prediction {comparison.predicted.location}"
-    if stored.dtype == UINT8.name and 0 < stored.max() <= 1:
-        problem = f"holds only 0 and 1 where it was looked at, and uint8 means {UINT8.meaning}"
-        raise InvalidData(
-            what, problem, f"Store a mask as 0 and {UINT8.one}, as bool, or as float."
-        )
     if comparison.wanted.truth_class is None:
         _check_not_classes(comparison, truth.labels)
-    proposal = probabilities(stored, invert=comparison.wanted.invert)
+    proposal = _interior(comparison, stored, truth.left_out)
+    labels = truth.labels
     if truth.left_out is not None:
         # Pixels alone tell which is which, wherever they lie.
-        proposal = proposal[~truth.left_out][np.newaxis]
-    labels = truth.labels if truth.left_out is None else truth.labels[~truth.left_out][np.newaxis]
-    if not (np.isfinite(proposal).all() and 0.0 <= proposal.min() <= proposal.max() <= 1.0):
-        problem = "holds values that are not finite or not within 0 to 1"
-        raise InvalidData(
-            what, problem, f"Give probabilities: 0 to 1, or uint8 as {UINT8.meaning}."
-        )
+        labels = labels[~truth.left_out][np.newaxis]
+    what = f"Prediction {comparison.predicted.location}"
     if is_inverted(labels, proposal):
         problem = _polarity_problem(comparison, len(boxes))
         cure = (
@@ -120,6 +109,30 @@ def check_samples(comparison: Comparison) -> None:
             + ". If the truth is above 0 on membranes, invert the truth."
         )
         raise InvalidData(what, problem, cure)
+
+
+def _interior(
+    comparison: Comparison, stored: npt.NDArray[Any], left_out: npt.NDArray[np.bool] | None
+) -> npt.NDArray[Any]:
+    """Give what is judged of some voxels as probabilities of interior, or refuse them."""
+    what, wanted = f"Prediction {comparison.predicted.location}", comparison.wanted
+    if left_out is not None:
+        stored = stored[~left_out][np.newaxis]
+    cut = comparison.cut
+    if cut is not None and not cut.bounded and "isbi" not in comparison.figures:
+        return cut.interior(stored)
+    if stored.dtype == UINT8.name and 0 < stored.max() <= 1:
+        problem = f"holds only 0 and 1 where it was looked at, and uint8 means {UINT8.meaning}"
+        cure = f"Store a mask as 0 and {UINT8.one}, as bool, or as float."
+        raise InvalidData(what, problem, cure)
+    proposal = probabilities(stored, invert=wanted.invert)
+    if not (np.isfinite(proposal).all() and 0.0 <= proposal.min() <= proposal.max() <= 1.0):
+        problem = "holds values that are not finite or not within 0 to 1"
+        cure = f"Give probabilities: 0 to 1, or uint8 as {UINT8.meaning}."
+        raise InvalidData(what, problem, cure)
+    if cut is not None:
+        wanted.cut.check(comparison.predicted, ValueRange.of(stored), sampled=True)
+    return proposal
 
 
 def _check_not_classes(comparison: Comparison, labels: npt.NDArray[Any]) -> None:
@@ -149,17 +162,3 @@ def _polarity_problem(comparison: Comparison, count: int) -> str:
         f"its polarity is not that of the truth {comparison.true.location}: in {count} sections "
         f"{opposite} fits the truth's interior (above 0) better, and at no threshold worse"
     )
-
-
-def _sample_boxes(region: Box) -> list[Box]:
-    """Choose windows in the middle of sections that are spread over a region."""
-    count = region.shape[0]
-    chosen = sorted(
-        {region.start[0] + (2 * i + 1) * count // (2 * SAMPLES) for i in range(SAMPLES)}
-    )
-    start, stop = [], []
-    for axis in (1, 2):
-        size = min(WINDOW, region.shape[axis])
-        start.append(region.start[axis] + (region.shape[axis] - size) // 2)
-        stop.append(start[-1] + size)
-    return [Box(zyx((z, *start)), zyx((z + 1, *stop))) for z in chosen]

@@ -228,6 +228,11 @@ def test_doubts_of_a_truth_are_said(store: Store, capsys: pytest.CaptureFixture[
     replace_attributes(made, {"kind": "instances", "input": identify(open_volume(guess))})
     assert cli.run(["evaluate", guess, made]) == 0
     assert "m.zarr: This truth was made of the prediction itself." in capsys.readouterr().err
+    labelled = f"{guess}.labelled.zarr"
+    assert cli.run(["label", guess, labelled, "--per-section"]) == 0
+    assert cli.run(["evaluate", store("q", grey.clip(9)), labelled]) == 0
+    err = capsys.readouterr().err
+    assert "This truth was made of a prediction that tilenet made." in err
     assert cli.run(["evaluate", guess, guess]) == 0
     assert "Prediction and truth are the same volume." in capsys.readouterr().err
 
@@ -245,14 +250,57 @@ def test_voxels_that_the_model_was_trained_on_are_said(
 ) -> None:
     truth, _, grey = case()
     path, true, raw = store("p", grey), store("t", truth), open_volume(store("raw", grey))
+    found = f"{path}.labelled.zarr"
     trained = {"labels": "0", "region": "z=0:2,y=0:48,x=0:56"}
     for known in ({"raw": fingerprint(raw)}, {"labels": fingerprint(open_volume(true))}, {}):
         attributes = {"kind": "prediction", "input": identify(raw)}
         replace_attributes(path, {**attributes, "trained_on": [{"raw": "0"} | trained | known]})
         part = () if region is None else ("--region", region)
         assert cli.run(["evaluate", path, true, "--figures", "classes", *part]) == 0
+        if "labels" in known:  # the box is of other raw data
+            assert "was trained on this truth, beside other raw" in capsys.readouterr().err
+            continue
         err = capsys.readouterr().err
         assert (said in err) if said and known else ("trained" not in err)
+        # What was labelled from it flatters as much.
+        assert cli.run(["label", path, found, "--per-section", "--overwrite"]) == 0
+        capsys.readouterr()
+        assert cli.run(["evaluate", found, true, "--segmentation", *part]) == 0
+        err = capsys.readouterr().err
+        assert (said in err) if said and known else ("trained" not in err)
+
+
+FOUND = ("--figures", "seg,objects2d,classes")
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_stored_values_are_cut_as_label_cuts_them(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path, invert: bool
+) -> None:
+    truth, _, grey = case()
+    more = ("--invert",) * invert
+    scores, true = 255 - grey if invert else grey, store("t", truth)
+    for values, option, shown in (
+        (scores, ("--threshold", "0.3"), "0.3"),
+        (scores, ("--raw-threshold", "77"), "stored 77"),
+        (scores.astype(np.float32) * 40 - 3000, ("--raw-threshold", "1.5"), "stored 1.5"),
+    ):
+        path = store(f"p{shown}", values)
+        record = evaluate(capsys, path, true, *FOUND, *option, *more)
+        name = "raw_threshold" if shown.startswith("stored") else "threshold"
+        assert {f[name] for f in record["figures"].values()} == {float(option[1])}
+        assert "class" in record["truth"]
+        assert cli.run(["evaluate", path, true, *FOUND, *option, *more]) == 0
+        out, err = capsys.readouterr()
+        assert f"({option[0]} {option[1]})" in err
+        assert all(line.endswith(shown) for line in out.splitlines()[1:])
+        output = str(tmp_path / f"labelled{shown}.zarr")
+        command = ["label", path, output, "--per-section", *option, *more]
+        assert cli.run(command) == 0
+        capsys.readouterr()
+        same = evaluate(capsys, output, true, "--segmentation", "--figures", "seg,objects2d")
+        for figure in ("seg", "objects2d_f1"):
+            assert value(same, figure) == value(record, figure)
 
 
 def test_json_keeps_what_it_had(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

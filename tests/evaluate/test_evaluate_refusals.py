@@ -58,6 +58,7 @@ def refused(
     [
         (GREY[:2], LABELS, (), "have the shape (3, 24, 24), but"),
         (GREY, LABELS / 2, (), "holds float64 values, and labels are integers"),
+        (GREY, LABELS / 2, (), "as integers with 'tilenet ingest --dtype uint32'"),
         (GREY, np.stack([LABELS, LABELS]), (), "has 2 channels, and labels have none"),
         (np.stack([GREY, GREY]), LABELS, (), "Choose that of the interior with --channel"),
         (
@@ -103,7 +104,7 @@ def test_what_cannot_be_compared_is_refused(
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["evaluate", "a.zarr", "b.zarr", "--figures", "isbi,dice"]) == 2
     assert "['dice'] are none of isbi, seg, volume" in capsys.readouterr().err
-    assert cli.run(["evaluate", "a.zarr", "b.zarr", "--threshold", "1.5"]) == 2
+    assert cli.run(["evaluate", "a.zarr", "b.zarr", "--threshold", "x"]) == 2
 
 
 def test_other_voxel_sizes_are_refused_unless_they_are_ignored(
@@ -225,6 +226,38 @@ def test_of_two_classes_above_0_the_one_that_was_predicted_is_asked_for(
     assert "--truth-class which of them was predicted; its label is 2" in message
     true = str(tmp_path / "truth.zarr")
     assert cli.run(["evaluate", path, true, *command, "--truth-class", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--threshold", "1.5"), "is no probability that another may exceed"),
+        (("--threshold", "1.5"), "give --raw-threshold 1.5"),
+        (("--threshold", "0.5", "--raw-threshold", "3"), "contradicts --threshold"),
+        (("--figures", "classes"), "hold several values beside 0"),
+        (("--figures", "isbi", "--raw-threshold", "127"), "or neither"),
+        (("--segmentation", "--raw-threshold", "1"), "--raw-threshold: is for probabilities"),
+    ],
+)
+def test_thresholds_that_cannot_be_meant_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    prediction = LABELS if "--segmentation" in options else GREY
+    assert said in refused(tmp_path, capsys, prediction, LABELS, *options)
+
+
+def test_a_mask_that_no_sample_saw_to_be_none_is_refused_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "SAMPLES", 1)
+    mask = (LABELS > 0) * np.uint8(255)
+    paths = [store_volume(tmp_path / f"{i}.zarr", v) for i, v in enumerate((mask, LABELS))]
+    assert cli.run(["evaluate", *paths, "--figures", "classes"]) == 0
+    assert "stored 0" in capsys.readouterr().out
+    mask[0, 3, 3] = 7
+    paths[0] = store_volume(tmp_path / "other.zarr", mask)
+    assert cli.run(["evaluate", *paths, "--figures", "classes"]) == 1
+    assert "hold several values beside 0 (7 and 255" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -0.5])

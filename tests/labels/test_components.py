@@ -16,6 +16,7 @@ from tilenet.errors import InvalidData
 from tilenet.geometry import ZYX, BlockGrid, zyx
 from tilenet.labels import LabelRule, SizeRule, id_dtype, join, label
 from tilenet.labels.components import BlockComponents, block_components, extend
+from tilenet.volumes import stored_cut
 
 
 def slow_label(values: npt.NDArray[Any], rule: LabelRule) -> npt.NDArray[np.int64]:
@@ -125,7 +126,7 @@ def test_a_largest_size_below_the_smallest_is_refused() -> None:
 def test_a_threshold_that_the_type_lacks_is_compared_exactly(kind: str) -> None:
     # In float16 and float32 the nearest number is 1 itself.
     values = np.array([[[0.0, 0.5, 1.0]]], kind)
-    threshold = 1 - 1e-9
+    threshold = stored_cut(1 - 1e-9, kind)
     assert LabelRule(connectivity=6, threshold=threshold).foreground(values).tolist() == [
         [[False, False, True]]
     ]

@@ -4,6 +4,7 @@ from .class_scores import class_scores as class_scores
 from .curves import ErrorCurve as ErrorCurve
 from .curves import ScoreCurve as ScoreCurve
 from .curves import ThresholdCurve as ThresholdCurve
+from .evaluate_task import Cut as Cut
 from .evaluate_task import PairTally as PairTally
 from .evaluate_task import PairTask as PairTask
 from .evaluate_task import SectionTally as SectionTally

@@ -71,6 +71,12 @@ def check_probabilities(proposal: Proposal) -> None:
         )
 
 
+def check_finite_values(values: npt.NDArray[Any]) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        problem = "it holds NaN or infinite values"
+        raise WrongValues("proposal", problem, "Give finite values.")
+
+
 def check_instances(ids: npt.NDArray[Any], name: str) -> None:
     """Refuse what cannot be numbers of instances.
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import WrongValues
 from tilenet.geometry import ZYX, Box
-from tilenet.metrics.arrays import check_instances, check_probabilities
+from tilenet.metrics.arrays import check_finite_values, check_instances, check_probabilities
 from tilenet.metrics.isbi import IsbiTally, tally_section
 from tilenet.metrics.objects import Centres, ObjectTally
 from tilenet.metrics.overlaps import segments
 from tilenet.metrics.pair_table import PairTable, SegTally
 from tilenet.metrics.truth_rule import TruthRule
-from tilenet.volumes import VolumeReference, probabilities, reader
+from tilenet.volumes import ValueRange, VolumeReference, probabilities, reader
 from tilenet.worker import BlockReport, Clock
 
 
@@ -48,6 +47,41 @@ class SectionTally:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where interior begins in stored values.
+
+    Parameters
+    ----------
+    above : float
+        Values above it are interior; where inverted, those that are not.
+    invert : bool
+    bounded : bool
+        Values are probabilities, and none may lie beyond 0 and 1.
+    """
+
+    above: float
+    invert: bool = False
+    bounded: bool = True
+
+    def interior(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool]:
+        """Apply it.
+
+        Parameters
+        ----------
+        values : ndarray
+
+        Returns
+        -------
+        ndarray of bool, same shape
+        """
+        if self.bounded:
+            check_probabilities(probabilities(values))
+        else:
+            check_finite_values(values)
+        return np.asarray((values > self.above) != self.invert, bool)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SectionTask:
     """Compare the sections of a block, one after the other.
 
@@ -62,8 +96,8 @@ class SectionTask:
         the SEG score, and whole objects.
     offset : tuple of int
         First voxel of the truth, in voxels of the prediction, (z, y, x).
-    threshold : float or None
-        Probabilities above it make instances for SEG; None when the prediction is instances.
+    cut : Cut or None
+        What makes instances of the prediction; None when it is instances.
     invert : bool
         The prediction is the probability of what is not interior.
     border : int or None
@@ -78,7 +112,7 @@ class SectionTask:
     seg: bool
     objects: bool = False
     offset: ZYX = (0, 0, 0)
-    threshold: float | None = None
+    cut: Cut | None = None
     invert: bool = False
     border: int | None = None
 
@@ -96,14 +130,15 @@ class SectionTask:
         labels, left_out = truth.labels, truth.left_out
         check_instances(labels, self.truth.location)
         isbi, instances = None, predicted
-        if self.isbi or self.threshold is not None:
+        if self.isbi:
             scores = truth.background_where_left_out(probabilities(predicted, invert=self.invert))
             check_probabilities(scores)
-            isbi = tally_section(labels, scores) if self.isbi else None
-            if isbi is not None and left_out is not None:
+            isbi = tally_section(labels, scores)
+            if left_out is not None:
                 isbi = replace(isbi, pixels=int(np.count_nonzero(~left_out)))
-            if self.threshold is not None:
-                instances = segments(scores.astype(np.float64) > self.threshold)
+        if self.cut is not None:
+            seen = truth.background_where_left_out(predicted)
+            instances = segments(truth.background_where_left_out(self.cut.interior(seen)))
         seg = objects = None
         if self.seg or self.objects:
             instances = truth.background_where_left_out(instances)
@@ -136,6 +171,8 @@ class PairTally:
         Voxels of the value that says nothing.
     lowest, highest : int
         Smallest and largest label above 0; both 0 when there is none.
+    values : ValueRange
+        Of the prediction, where a threshold cuts it.
     """
 
     table: PairTable
@@ -144,17 +181,19 @@ class PairTally:
     ignored: int = 0
     lowest: int = 0
     highest: int = 0
+    values: ValueRange = field(default_factory=ValueRange)
 
     @classmethod
     def pooled(cls, tallies: Iterable[PairTally]) -> PairTally:
         """Add up tallies of disjoint blocks, in whatever order."""
         ignored = lowest = highest = 0
-        true, proposed = list[Centres](), list[Centres]()
+        true, proposed, values = list[Centres](), list[Centres](), ValueRange()
 
         def tables() -> Iterator[PairTable]:
-            nonlocal ignored, lowest, highest
+            nonlocal ignored, lowest, highest, values
             for tally in tallies:
                 ignored += tally.ignored
+                values = values.plus(tally.values)
                 lowest = min(lowest or tally.lowest, tally.lowest or lowest)
                 highest = max(highest, tally.highest)
                 if tally.true is not None and tally.proposed is not None:
@@ -164,7 +203,7 @@ class PairTally:
 
         table = PairTable.pooled(tables())
         a, b = (Centres.pooled(parts) if parts else None for parts in (true, proposed))
-        return cls(table, a, b, ignored, lowest, highest)
+        return cls(table, a, b, ignored, lowest, highest, values)
 
     def objects(self, shape: Sequence[int], border: int | None) -> ObjectTally:
         """Match its instances; ``shape`` is that of the sections of all that is compared."""
@@ -192,10 +231,8 @@ class PairTask:
         Say where instances lie.
     classes : tuple of int or None
         What the channels of the prediction stand for: that of the highest value is a voxel's class.
-    threshold : float or None
-        Probabilities above it are class 1, all others class 0.
-    invert : bool
-        The prediction is the probability of what is not interior.
+    cut : Cut or None
+        What is class 1 of the prediction, and all other class 0.
     """
 
     prediction: VolumeReference
@@ -206,8 +243,7 @@ class PairTask:
     offset: ZYX = (0, 0, 0)
     centres: bool = False
     classes: tuple[int, ...] | None = None
-    threshold: float | None = None
-    invert: bool = False
+    cut: Cut | None = None
 
     def __call__(self, box: Box) -> BlockReport:
         clock, reach = Clock(), (0, self.rule.reach, self.rule.reach)
@@ -218,10 +254,11 @@ class PairTask:
         truth = self.rule.judged(labels).cropped(box.relative_to(seen.start).slices)
         check_instances(truth.labels, self.truth.location)
         # Before and after: what is left out may hold anything, and becomes no class.
-        proposed = self._proposed(truth.background_where_left_out(predicted))
+        predicted = truth.background_where_left_out(predicted)
+        proposed = self._proposed(predicted)
         proposed = truth.background_where_left_out(proposed)
         check_instances(proposed, self.prediction.location)
-        labels = truth.labels if self.threshold is None else truth.labels > 0
+        labels = truth.labels if self.cut is None else truth.labels > 0
         table = PairTable.of(labels, proposed, truth.left_out)
         tally = PairTally(
             table,
@@ -229,6 +266,7 @@ class PairTask:
             self._centres(proposed, box),
             truth.ignored,
             *label_range(truth.labels),
+            ValueRange() if self.cut is None else ValueRange.of(predicted),
         )
         clock.phase("compute")
         return BlockReport(box, clock.seconds, tally)
@@ -240,11 +278,7 @@ class PairTask:
     def _proposed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.classes is not None:
             return most_probable(values, self.classes)
-        if self.threshold is None:
-            return values
-        scores = probabilities(values, invert=self.invert)
-        check_probabilities(scores)
-        return (scores.astype(np.float64) > self.threshold).astype(np.uint8)
+        return values if self.cut is None else self.cut.interior(values).astype(np.uint8)
 
 
 def most_probable(values: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArray[np.uint64]:
@@ -260,9 +294,7 @@ def most_probable(values: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArr
     ndarray of uint64, (z, y, x)
         Some of ``classes``.
     """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        problem = "it holds NaN or infinite values"
-        raise WrongValues("proposal", problem, "Give finite values of every class.")
+    check_finite_values(values)
     found: npt.NDArray[np.uint64] = np.asarray(classes, np.uint64)[values.argmax(axis=0)]
     return found
 
