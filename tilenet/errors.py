@@ -85,13 +85,10 @@ class InvalidData(TilenetError):
     what: str
     problem: str
     cure: str
+    lasting: bool = False  # another try would meet the same
 
     def message(self) -> str:
         return f"{self.what}: {self.problem}. {self.cure}"
-
-
-class WrongValues(InvalidData):
-    """Stored values that cannot mean what they should: another try meets the same."""
 
 
 class GeometryError(TilenetError):

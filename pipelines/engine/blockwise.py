@@ -25,7 +25,7 @@ from pipelines.engine.outcome import Outcome, RunOptions, Task
 from pipelines.engine.supervisor import Supervisor
 from pipelines.engine.suspects import Suspects
 from pipelines.progress import error_text
-from tilenet.errors import DeviceUnavailable, WorkerUnfit, WrongValues
+from tilenet.errors import DeviceUnavailable, InvalidData, WorkerUnfit
 from tilenet.geometry import Box
 from tilenet.worker import BlockReport
 
@@ -190,7 +190,7 @@ class _ClusterRun(BlockRun):
         if worker is not None:
             failure = Failure(f"{why} [worker {self.supervisor.label(worker)}]", worker)
             self.suspects.block_failed(worker, work, failure)
-        final = isinstance(error, WrongValues)
+        final = isinstance(error, InvalidData) and error.lasting
         return self.block_failed(work, failure, transient=is_transient(error), final=final)
 
     # -- blocks that are taken back ---------------------------------------------------------------

@@ -13,7 +13,7 @@ from pipelines.engine.attempts import Backlog, Failure, Work
 from pipelines.engine.outages import CircuitBreaker, is_transient
 from pipelines.engine.outcome import Outcome, RunOptions, Task
 from pipelines.progress import error_text
-from tilenet.errors import OutageLasted, WorkersUnfit, WrongValues
+from tilenet.errors import InvalidData, OutageLasted, WorkersUnfit
 from tilenet.geometry import Box
 from tilenet.worker import BlockReport, portable
 
@@ -150,7 +150,8 @@ class _LoopRun(BlockRun):
         try:
             report = self.task(work.box)
         except Exception as error:  # a task may fail in any way, and the others go on
-            failure, final = Failure(error_text(error)), isinstance(error, WrongValues)
+            failure = Failure(error_text(error))
+            final = isinstance(error, InvalidData) and error.lasting
             transient = is_transient(portable(error))
             self.block_failed(work, failure, transient=transient, final=final)
         else:

@@ -18,7 +18,7 @@ from pipelines.engine import Outcome, RunOptions, Task, ending, run_in_loop, run
 from pipelines.engine.blockwise import WINDOW
 from pipelines.stopping import Stop
 from tests.support.runs import Silent, environment
-from tilenet.errors import InvalidData, WrongValues
+from tilenet.errors import InvalidData
 from tilenet.geometry import BlockGrid, Box
 from tilenet.worker import BlockReport
 
@@ -131,7 +131,7 @@ class Wrong(Fail):
         try:
             return super().__call__(box)
         except InvalidData as error:
-            raise WrongValues(error.what, error.problem, error.cure) from error
+            raise InvalidData(error.what, error.problem, error.cure, lasting=True) from error
 
 
 def test_values_that_cannot_change_are_not_tried_again(run: Run, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilenet.errors import InvalidData, WrongValues
+from tilenet.errors import InvalidData
 
 Labels = npt.NDArray[np.integer[Any] | np.bool]
 Proposal = npt.NDArray[np.floating[Any] | np.integer[Any] | np.bool]
@@ -58,23 +58,25 @@ def check_probabilities(proposal: Proposal) -> None:
     # NaN passes through both min and max, so two numbers tell about every voxel.
     lowest, highest = float(proposal.min()), float(proposal.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
-        raise WrongValues(
+        raise InvalidData(
             what="proposal",
             problem="it holds NaN or infinite values",
             cure="Give finite probabilities of interior, 0 to 1.",
+            lasting=True,
         )
     if lowest < 0.0 or highest > 1.0:
-        raise WrongValues(
+        raise InvalidData(
             what="proposal",
             problem=f"its values reach from {lowest:g} to {highest:g}, but thresholds are 0 to 1",
             cure="Scale it to probabilities of interior first (divide an 8-bit map by 255).",
+            lasting=True,
         )
 
 
 def check_finite_values(values: npt.NDArray[Any]) -> None:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         problem = "it holds NaN or infinite values"
-        raise WrongValues("proposal", problem, "Give finite values.")
+        raise InvalidData("proposal", problem, "Give finite values.", lasting=True)
 
 
 def check_instances(ids: npt.NDArray[Any], name: str) -> None:
@@ -94,9 +96,10 @@ def check_instances(ids: npt.NDArray[Any], name: str) -> None:
         )
     if ids.dtype.kind == "i" and int(ids.min()) < 0:
         lowest = int(ids.min())
-        raise WrongValues(
+        raise InvalidData(
             what=name,
             problem=f"it holds the negative value {lowest}",
             cure="Give 0 for background and a positive integer for each instance; in evaluate, "
             f"--ignore {lowest} leaves such voxels out of every figure.",
+            lasting=True,
         )
