@@ -13,10 +13,10 @@ import click
 
 from pipelines.options import source_argument
 from pipelines.tables import table, words
-from tilenet.errors import AmbiguousVolume
+from tilenet.errors import AmbiguousVolume, UnreadableVolume
 from tilenet.formats import ZarrSource, list_arrays, open_source
 from tilenet.inference import ModelHeader, foreign_kind, model_sha256, read_header
-from tilenet.volumes import OwnStatistics, Volume, VolumeReference, survey
+from tilenet.volumes import MORE, OwnStatistics, Volume, VolumeReference, open_volume, survey
 from tilenet.volumes.stores import is_remote, recognise
 
 #: Ends of names of models, most of them of other programs.
@@ -25,10 +25,12 @@ MODELS = (".safetensors", ".pt", ".pth", ".ckpt", ".pt2", ".onnx", ".keras", ".t
 
 @click.command()
 @source_argument
+@click.option("--series", type=click.IntRange(0), help="Image to read of several in a TIFF file.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info(source: VolumeReference, as_json: bool) -> None:
+def info(source: VolumeReference, series: int | None, as_json: bool) -> None:
     """Describe SOURCE: a volume, a file or folder that ingest reads, or a model file."""
-    facts = model_facts(source.location) if _is_model(source.location) else source_facts(source)
+    is_model = _is_model(source.location)
+    facts = model_facts(source.location) if is_model else source_facts(source, series)
     if as_json:
         click.echo(json.dumps(facts, indent=2, default=str))
     else:
@@ -48,12 +50,14 @@ def _is_model(location: str) -> bool:
     return recognise(location) is None  # of no name, and no volume
 
 
-def source_facts(source: VolumeReference) -> dict[str, Any]:
-    """List what is said of a volume of any kind, or which arrays a file holds.
+def source_facts(source: VolumeReference, series: int | None = None) -> dict[str, Any]:
+    """List what is said of a volume of any kind, or which ones a file or a group holds.
 
     Parameters
     ----------
     source : VolumeReference
+    series : int, optional
+        Which of several images a TIFF file holds.
 
     Returns
     -------
@@ -63,12 +67,19 @@ def source_facts(source: VolumeReference) -> dict[str, Any]:
     chosen = dataclasses.asdict(source)
     location = chosen.pop("location")
     try:
-        opened = open_source(location, missing="skip", **chosen)
-    except AmbiguousVolume:
-        held = list_arrays(location)
-        if len(held) < 2:
+        opened = open_source(location, missing="skip", series=series, **chosen)
+    except AmbiguousVolume as error:
+        if not error.are_volumes:
             raise
-        return {"holds": {name: f"{_times(shape)} {type_}" for name, shape, type_ in held}}
+        held = {name: f"{_times(shape)} {type_}" for name, shape, type_ in list_arrays(location)}
+        if len(held) < 2:
+            if not is_remote(error.path) and not os.path.isdir(error.path):  # noqa: PTH112
+                raise
+            found = {name: _brief_of(error.path, name) for name in error.choices}
+            if not any(is_volume for is_volume, _ in found.values()):
+                raise
+            held = {name: said for name, (_, said) in found.items()}
+        return {"holds": held}
     if isinstance(opened, ZarrSource):
         return volume_facts(opened.volume)
     return {
@@ -81,6 +92,15 @@ def source_facts(source: VolumeReference) -> dict[str, Any]:
         "stored axes": opened.stored_axes,
         "notes": list(opened.notes),
     }
+
+
+def _brief_of(group: str, name: str) -> tuple[bool, str]:
+    """Describe one of the volumes of a Zarr group, if it is one; the last may stand for more."""
+    try:
+        volume = open_volume(f"{group.rstrip('/')}/{name}")
+    except (AmbiguousVolume, UnreadableVolume) as error:
+        return False, "" if name == MORE else error.problem
+    return True, f"{_times(volume.shape)} {volume.dtype}"
 
 
 def _times(shape: tuple[int, ...]) -> str:

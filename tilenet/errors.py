@@ -225,6 +225,8 @@ class AmbiguousVolume(VolumeError):
     problem: str
     choices: tuple[str, ...]
     cure: str
+    #: Whether the choices are volumes below the path; else they are readings of one.
+    are_volumes: bool = False
 
     def message(self) -> str:
         found = ", ".join(self.choices)

@@ -284,6 +284,14 @@ def test_the_only_image_is_read_and_images_come_first(tmp_path: Path) -> None:
     assert ambiguous(f"{path}:/a", "a group at '/a'").choices == ("/a/table: 5000 x 3 float64",)
 
 
+def test_grey_values_come_before_their_labels(tmp_path: Path) -> None:
+    path = tmp_path / "em.h5"
+    with h5py.File(path, "w") as file:
+        file["volumes/labels/clefts"] = TRUTH.astype("u8")
+        file["volumes/raw"] = TRUTH
+    ambiguous(path, r"for example .*em\.h5:/volumes/raw\.$")
+
+
 def test_links_are_followed_and_named_where_they_lead_nowhere(tmp_path: Path) -> None:
     write(tmp_path / "part.h5", TRUTH)
     with h5py.File(tmp_path / "em.h5", "w") as file:

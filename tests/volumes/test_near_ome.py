@@ -301,6 +301,18 @@ def test_a_group_says_what_its_only_array_does_not(tmp_path: Path) -> None:
     check(open_volume(str(tmp_path)), (50, 8, 4), None)
 
 
+def test_the_only_image_beside_coordinates_is_read(tmp_path: Path) -> None:
+    group = zarr.create_group(str(tmp_path / "a"))
+    for axis, size in zip("zyx", DATA.shape, strict=True):
+        group.create_array(axis, data=np.arange(float(size)), dimension_names=[axis])
+    group.create_array("em", data=DATA.T, dimension_names=["x", "y", "z"])
+    check(open_volume(str(tmp_path / "a")), None, None, "em is read, the only image among 4 arrays")
+    assert open_volume(str(tmp_path / "a"), level="em").notes == ()
+    group["other"] = DATA
+    with pytest.raises(AmbiguousVolume, match=r"several arrays and no metadata \(em, other\)"):
+        open_volume(str(tmp_path / "a"))
+
+
 def test_axes_given_against_an_image_are_said(tmp_path: Path) -> None:
     path = write(tmp_path, image(), values=DATA.T)
     volume = open_volume(path, axes="xyz")

@@ -99,3 +99,50 @@ def test_what_is_not_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     zarr.create_group(tmp_path / "empty.zarr")
     assert cli.run(["info", str(tmp_path / "empty.zarr")]) == 1
     assert "is a Zarr group without an image" in capsys.readouterr().err
+
+
+def test_axes_are_the_problem_and_not_which_array(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(tmp_path / "em.h5", "w") as file:
+        file["raw"], file["table"] = VALUES, np.zeros((50, 3))
+    assert cli.run(["info", str(tmp_path / "em.h5")]) == 1
+    assert "axes of unknown meaning" in capsys.readouterr().err
+
+
+def test_an_image_of_several_in_each_section(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        with tifffile.TiffWriter(tmp_path / f"s{i}.tif") as tiff:
+            tiff.write(VALUES[0, i], photometric="minisblack")
+            tiff.write(VALUES[0, i, :2, :2], photometric="minisblack")
+    assert cli.run(["info", str(tmp_path)]) == 1
+    assert "with --series" in capsys.readouterr().err
+    assert facts(capsys, tmp_path, "--series", "1")["shape (z, y, x)"] == [3, 2, 2]
+
+
+def test_what_groups_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    several = zarr.create_group(tmp_path / "several.zarr")
+    several["raw"], several["labels"] = VALUES[0], VALUES[0].astype(np.uint64)
+    plate = zarr.create_group(tmp_path / "plate.zarr", zarr_format=2)
+    plate.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "A/2"}]}
+    for well in ("A/1", "A/2"):
+        plate.create_group(well).attrs["well"] = {"images": [{"path": "0"}]}
+    plate["A/1/0/0"] = VALUES[0]
+    found = facts(capsys, tmp_path / "several.zarr")
+    assert found == {"holds": {"labels": "3 x 4 x 5 uint64", "raw": "3 x 4 x 5 uint16"}}
+    held = facts(capsys, tmp_path / "plate.zarr")["holds"]
+    assert held["A/1/0"] == "3 x 4 x 5 uint16"
+    assert held["A/2/0"] == "does not exist"
+
+
+def test_the_walk_of_a_file_is_that_of_ingest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["raw"] = VALUES[0]
+    with h5py.File(tmp_path / "em.h5", "w") as file:
+        file["s10"], file["s2"], file["#refs#/a"] = VALUES[0], VALUES[1], VALUES[0]
+        file["linked"] = h5py.ExternalLink("part.h5", "/raw")
+    assert list(facts(capsys, tmp_path / "em.h5")["holds"]) == ["/linked", "/s2", "/s10"]

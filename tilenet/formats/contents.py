@@ -8,6 +8,7 @@ from pathlib import Path
 import tifffile
 
 from tilenet.formats.files import HDF5, TIFF
+from tilenet.formats.hdf5_datasets import list_datasets
 from tilenet.formats.npy import npy_header
 from tilenet.formats.tiff_images import list_images
 
@@ -47,15 +48,8 @@ def list_arrays(path: str) -> list[Held]:
 def _hdf5(path: str) -> list[Held]:
     import h5py
 
-    found: list[Held] = []
-
-    def visit(name: str, node: object) -> None:
-        if isinstance(node, h5py.Dataset) and node.shape is not None:
-            found.append((f"/{name}", node.shape, str(node.dtype)))
-
     with h5py.File(path, "r", locking="best-effort") as file:
-        file.visititems(visit)
-    return found
+        return list_datasets(file)
 
 
 def _npz(path: str) -> list[Held]:

@@ -26,12 +26,10 @@ from tilenet.formats.hdf5_programs import (
     nwb,
 )
 from tilenet.formats.imaris import imaris, imaris_channel_names, is_imaris
+from tilenet.volumes import few_stored
 
 #: Read-only file systems and some network ones refuse locks.
 _LOCKING = "best-effort"
-
-#: A smaller share of stored chunks is few.
-FEW = 0.5
 
 # HDF5 lets in one thread at a time anyhow, and closing a file must not close it under another.
 _lock = threading.Lock()
@@ -137,10 +135,9 @@ def _few_chunks(dataset: Any, sizes: Sequence[int]) -> Sequence[str]:
         return ()
     total = math.prod(math.ceil(n / c) for n, c in zip(sizes, dataset.chunks, strict=True))
     found = dataset.id.get_num_chunks()
-    if found >= FEW * total:
-        return ()
-    rest = f"what is not reads as {dataset.fillvalue}"
-    return (f"{found:,} of {total:,} chunks are stored; {rest}.",)
+    text = f"{found:,} of {total:,} chunks are stored"
+    note = few_stored(found, total, text, dataset.fillvalue)
+    return () if note is None else (note,)
 
 
 def _check_filters(location: str, dataset: Any) -> None:

@@ -13,12 +13,10 @@ from natsort import natsorted
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
 from tilenet.formats.bigdataviewer import finest_cells
 from tilenet.formats.imaris import imaris_channels, is_imaris
+from tilenet.volumes import is_image_like
 
 #: A message lists at most so many datasets.
 _LISTED = 20
-
-#: A dataset of two axes that are both as long as this may be a section, else it is a table.
-_SECTION = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +26,15 @@ class _Dataset:
     dtype: np.dtype[Any]
 
     def is_image(self) -> bool:
-        longer = [size for size in self.shape if size > 1]
-        section = len(longer) == 2 and min(longer) >= _SECTION
-        return self.dtype.kind in "uifb" and (section or len(longer) > 2)
+        return is_image_like(self.shape, self.dtype)
 
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> tuple[int, int, int]:
         """Sort volumes before sections before tables, and the largest of each first."""
         if not self.is_image():
-            return 2, 0
-        return sum(size > 1 for size in self.shape) == 2, -math.prod(self.shape)
+            return 2, 0, 0
+        # Labels and probabilities have more bytes than the grey values that they were made of.
+        is_section = sum(size > 1 for size in self.shape) == 2
+        return is_section, -math.prod(self.shape), self.dtype.itemsize
 
     def __str__(self) -> str:
         sizes = " x ".join(map(str, self.shape)) or "one value"
@@ -76,7 +74,13 @@ def choose_datasets(
     found = sorted(natsorted(found, key=lambda one: one.name), key=_Dataset.rank)
     seen = (*map(str, found[:_LISTED]), *(["..."] if len(found) > _LISTED else []))
     cure = f"Name a dataset, for example {path}:{found[0].name}"
-    raise AmbiguousVolume(path, problem, seen, cure)
+    raise AmbiguousVolume(path, problem, seen, cure, are_volumes=not inner)
+
+
+def list_datasets(file: Any) -> list[tuple[str, tuple[int, ...], str]]:
+    """Give the name, the shape and the data type of each dataset, in natural order."""
+    found = natsorted(_datasets(file, "", {_identity(file)}), key=lambda one: one.name)
+    return [(dataset.name, dataset.shape, str(dataset.dtype)) for dataset in found]
 
 
 def _only_image(file: Any, found: Sequence[_Dataset]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -33,7 +33,7 @@ def open_npz(path: str, inner: str | None) -> StoredArray:
         return _Compressed(path, f"{wanted}.npy").stored()
     problem = f"has no array {inner!r}" if inner else f"holds {len(names)} arrays"
     cure = f"Name an array, for example {path}:{names[0] if names else 'NAME'}"
-    raise AmbiguousVolume(path, problem, tuple(names[:20]), cure)
+    raise AmbiguousVolume(path, problem, tuple(names[:20]), cure, are_volumes=not inner)
 
 
 class _Compressed:

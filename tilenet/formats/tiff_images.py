@@ -60,7 +60,8 @@ def choose_image(path: str, found: Sequence[Any], chosen: str | None) -> Image:
     seen += ["..."] if len(images) > _LISTED else []
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     problem = f"holds {count}" if chosen is None else f"has no image {chosen}, but {count}"
-    raise AmbiguousVolume(path, problem, tuple(seen), "Choose one of them with --series")
+    cure = "Choose one of them with --series"
+    raise AmbiguousVolume(path, problem, tuple(seen), cure, are_volumes=chosen is None)
 
 
 def list_images(found: Sequence[Any]) -> list[Image]:

@@ -1,3 +1,4 @@
+from .array_axes import is_image_like as is_image_like
 from .attribute_values import NAMING as NAMING
 from .attribute_values import NUMBERED as NUMBERED
 from .attribute_values import OF_N5 as OF_N5
@@ -10,6 +11,7 @@ from .attribute_values import plain as plain
 from .axis_map import AxisMap as AxisMap
 from .codecs import CODECS as CODECS
 from .codecs import compressors as compressors
+from .collections import MORE as MORE
 from .create import NewVolume as NewVolume
 from .create import create_volume as create_volume
 from .create import describe_existing as describe_existing
@@ -78,6 +80,7 @@ from .stored_values import ValueRange as ValueRange
 from .stored_values import probabilities as probabilities
 from .stored_values import stored_cut as stored_cut
 from .survey import check_stored as check_stored
+from .survey import few_stored as few_stored
 from .survey import survey as survey
 from .units import nanometres_per as nanometres_per
 from .volume import WHOLE_KINDS as WHOLE_KINDS

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import zarr
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
@@ -13,6 +14,27 @@ from tilenet.volumes.attribute_values import NUMBERED, are_axes, letters_of, say
 from tilenet.volumes.stated import StatedGeometry
 
 _DEFAULT_AXES = {2: "yx", 3: "zyx"}
+
+#: An array of two axes that are both as long as this may be a section, else it is a table.
+SECTION = 16
+
+
+def is_image_like(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Tell whether an array may be a volume or a section, by its shape and its values.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    dtype : numpy.dtype
+
+    Returns
+    -------
+    bool
+        False of lines, tables and text, which programs store beside their images.
+    """
+    longer = [size for size in shape if size > 1]
+    section = len(longer) == 2 and min(longer) >= SECTION
+    return dtype.kind in "uifb" and (section or len(longer) > 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,3 +207,8 @@ def say_value(value: Any) -> str:
 def unit_problem(units: Iterable[object]) -> str:
     said = sorted({one_line(repr(unit), 60) for unit in units})
     return f"The unit {say(said)} is not understood, so its voxel size counts as not stated."
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Give a table as it is, and an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}

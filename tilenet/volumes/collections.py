@@ -11,15 +11,19 @@ import zarr
 from natsort import natsorted
 
 from tilenet.errors import AmbiguousVolume, UnreadableVolume
+from tilenet.volumes.attribute_values import mapping
 from tilenet.volumes.stores import in_turn, open_node
 
 #: Paths that a message lists, and names that are looked at for them.
 LISTED, LOOKED = 12, 200
 
+#: What stands for the others.
+MORE = "and more"
+
 
 def refuse_collection(location: str, attributes: Mapping[str, Any]) -> None:
     """Refuse a group whose metadata say that it holds images, and list them."""
-    ome = _mapping(attributes.get("ome", attributes))
+    ome = mapping(attributes.get("ome", attributes))
     labels = ome.get("labels")
     # Any attributes may have that name; those of version 0.4 do not say that they are OME's.
     if isinstance(labels, list) and ("ome" in attributes or _lies_below(location, labels[:1])):
@@ -48,7 +52,7 @@ def only_series(
 
     ``names`` lists the groups below it.
     """
-    if "bioformats2raw.layout" not in {*attributes, *_mapping(attributes.get("ome"))}:
+    if "bioformats2raw.layout" not in {*attributes, *mapping(attributes.get("ome"))}:
         return None
     series = _stated_series(location)
     if series is None:
@@ -64,7 +68,7 @@ def _stated_series(location: str) -> Sequence[str] | None:
     except UnreadableVolume:
         return None
     values = ome.attrs.asdict()
-    series = _mapping(values.get("ome", values)).get("series")
+    series = mapping(values.get("ome", values)).get("series")
     return [str(name) for name in series] if isinstance(series, list) and series else None
 
 
@@ -74,17 +78,17 @@ def _refuse_several(location: str, what: str, paths: Iterable[str]) -> NoReturn:
     if not some:
         cure = "Give the path of an image"
         raise UnreadableVolume(location, f"{what}, and its metadata list none", cure)
-    more = ("and more",) if len(some) > LISTED else ()
+    more = (MORE,) if len(some) > LISTED else ()
     cure = f"Give one of them, for example {location.rstrip('/')}/{some[0]}"
-    raise AmbiguousVolume(location, what, (*some[:LISTED], *more), cure)
+    raise AmbiguousVolume(location, what, (*some[:LISTED], *more), cure, are_volumes=True)
 
 
 def _paths(ome: Mapping[str, Any], kind: str, name: str) -> list[str] | None:
     if kind not in ome:
         return None
-    entries = _mapping(ome[kind]).get(name)
+    entries = mapping(ome[kind]).get(name)
     entries = entries if isinstance(entries, list) else []
-    return [entry["path"] for entry in map(_mapping, entries) if isinstance(entry.get("path"), str)]
+    return [entry["path"] for entry in map(mapping, entries) if isinstance(entry.get("path"), str)]
 
 
 def _fields(location: str, well: str) -> list[str]:
@@ -92,7 +96,7 @@ def _fields(location: str, well: str) -> list[str]:
         values = open_node(location, well).attrs.asdict()
     except UnreadableVolume:
         return [well]
-    images = _paths(_mapping(values.get("ome", values)), "well", "images")
+    images = _paths(mapping(values.get("ome", values)), "well", "images")
     return [f"{well}/{image}" for image in images or ()] or [well]
 
 
@@ -125,7 +129,7 @@ def _is_image(node: zarr.Group | None) -> bool:
     if node is None:
         return False
     values = node.attrs.asdict()
-    return "multiscales" in _mapping(values.get("ome", values)) or _node_is_array(node, "s0")
+    return "multiscales" in mapping(values.get("ome", values)) or _node_is_array(node, "s0")
 
 
 def _node_is_array(group: zarr.Group, name: str) -> bool:
@@ -134,7 +138,3 @@ def _node_is_array(group: zarr.Group, name: str) -> bool:
 
 def _lies_below(location: str, names: Sequence[Any]) -> bool:
     return any(_node(location, str(name)) is not None for name in names)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

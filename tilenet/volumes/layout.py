@@ -14,9 +14,15 @@ from typing import Any
 import zarr
 from natsort import natsorted
 
-from tilenet.errors import AmbiguousVolume, StoreFailed, UnreadableVolume, one_line
+from tilenet.errors import (
+    AmbiguousVolume,
+    StoreFailed,
+    UnreadableVolume,
+    one_line,
+)
 from tilenet.geometry import Box, zyx
-from tilenet.volumes.array_axes import dimension_letters, name_axes
+from tilenet.volumes.array_axes import dimension_letters, is_image_like, name_axes
+from tilenet.volumes.attribute_values import mapping
 from tilenet.volumes.axis_map import AxisMap
 from tilenet.volumes.collections import only_series, refuse_collection, refuse_group_of_images
 from tilenet.volumes.listing import lattice
@@ -167,6 +173,7 @@ def _found_in_group(
 ) -> Found:
     attributes = attributes_of(location, group)
     beside: Mapping[str, Any] = attributes
+    notes: tuple[str, ...] = ()
     image = read_image(location, attributes, lambda path: _array(location, path).ndim)
     if image is not None:
         path = _choose_level(location, [entry.path for entry in image.levels], level)
@@ -179,11 +186,12 @@ def _found_in_group(
         names = _names(location, group.array_keys)
         if not names:
             refuse_group_of_images(location, group)
-        path = _choose_array(location, names, level)
+        path, notes = _choose_array(location, names, level)
         beside = group_attributes(attributes, path, is_only=lambda: len(names) == 1)
     array = _array(location, path)
     found = _found(location, array, path, image=image, beside=beside, axes=axes, channel=channel)
-    return replace(found, attributes=_mapping(attributes.get("tilenet")))
+    layout = replace(found.layout, notes=(*notes, *found.layout.notes))
+    return replace(found, layout=layout, attributes=mapping(attributes.get("tilenet")))
 
 
 def _array(location: str, path: str) -> zarr.Array[Any]:
@@ -244,18 +252,24 @@ def _choose_level(location: str, paths: Sequence[str], level: str | None) -> str
     raise AmbiguousVolume(location, f"has no level {level!r}", tuple(paths), cure)
 
 
-def _choose_array(location: str, names: Sequence[str], level: str | None) -> str:
+def _choose_array(
+    location: str, names: Sequence[str], level: str | None
+) -> tuple[str, tuple[str, ...]]:
     if not names:
         cure = "Give the path of an array, or of a group with OME-Zarr metadata"
         raise UnreadableVolume(location, "is a Zarr group without an image", cure)
-    if level is not None:
-        return _choose_level(location, names, level)
-    if len(names) == 1:
-        return names[0]
+    if level is not None or len(names) == 1:
+        return _choose_level(location, names, level), ()
     if "s0" in names:  # the N5 way: s0 is the finest of s0, s1, s2 ...
-        return "s0"
+        return "s0", ()
+    arrays = {name: _array(location, name) for name in names}
+    images = [n for n, array in arrays.items() if is_image_like(array.shape, array.dtype)]
+    if len(images) == 1:  # beside the coordinates of xarray, or tables
+        note = f"{images[0]} is read, the only image among {len(names)} arrays."
+        return images[0], (note,)
     cure = "Choose one of them with --level"
-    raise AmbiguousVolume(location, "holds several arrays and no metadata", tuple(names), cure)
+    problem = "holds several arrays and no metadata"
+    raise AmbiguousVolume(location, problem, tuple(images or names), cure, are_volumes=True)
 
 
 def _found(
@@ -298,7 +312,7 @@ def _found(
     if not named.as_stated:
         layout = replace(layout, voxel_size=None, translation=None)
     layout = replace(layout, notes=(*named.notes, *layout.notes))
-    provenance = _mapping(beside.get("tilenet")) if image is not None else {}
+    provenance = mapping(beside.get("tilenet")) if image is not None else {}
     return Found(array, layout, provenance)
 
 
@@ -327,7 +341,3 @@ def _with_sizes(layout: Layout, image: Image | None, stated: StatedGeometry) -> 
         layout, voxel_size=size, translation=place, levels=sizes, notes=notes,
         channel_names=image.channel_names,
     )  # fmt: skip
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -70,7 +70,9 @@ def read_image(
         # Each by the path of its first array, which can be given.
         names = tuple(_first_path(each, str(i)) for i, each in enumerate(found))
         cure = f"Give the path of one array below it, for example {path.rstrip('/')}/{names[0]}"
-        raise AmbiguousVolume(path, "holds several multiscale images", names, cure)
+        raise AmbiguousVolume(
+            path, "holds several multiscale images", names, cure, are_volumes=True
+        )
     ome = attributes.get("ome")
     version = _version(ome, found[0])
     try:

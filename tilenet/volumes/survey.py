@@ -122,8 +122,7 @@ def check_stored(volume: Volume) -> str | None:
         raise UnreadableVolume.unreachable(volume.location, error) from error
     fill = volume.array.fill_value or 0
     if not seen.none:
-        few = seen.found < FEW * seen.looked
-        return f"{seen}; what is not reads as {fill}." if few else None
+        return few_stored(seen.found, seen.looked, str(seen), fill)
     problem = f"none of its {seen.total:,} {seen.unit} is stored"
     if seen.other:
         problem += f" by its metadata ({seen.key}), but under other names ({seen.other})"
@@ -132,6 +131,26 @@ def check_stored(volume: Volume) -> str | None:
     cure = "Check the path, and that all its files were copied"
     meant = f"If every voxel is meant to be {fill}, store them (zarr: write_empty_chunks)"
     raise UnreadableVolume(volume.location, problem, f"{cure}. {meant}")
+
+
+def few_stored(found: int, looked: int, text: str, fill: object) -> str | None:
+    """Say what is stored, where that is little.
+
+    Parameters
+    ----------
+    found, looked : int
+        Chunks that are stored, and all that there may be.
+    text : str
+        How many are, in words.
+    fill : object
+        What the others read as.
+
+    Returns
+    -------
+    str or None
+        A sentence.
+    """
+    return f"{text}; what is not reads as {fill}." if found < FEW * looked else None
 
 
 def _places(ranges: Sequence[range], count: int) -> list[tuple[int, ...]]:

@@ -150,7 +150,9 @@ def _only(root: str, names: tuple[str, ...]) -> str:
     if len(names) == 1:
         return names[0]
     cure = f"Give one of them, for example {root}/{names[0] if names else 'color'}"
-    raise AmbiguousVolume(root, f"is a dataset of WEBKNOSSOS with {len(names)} layers", names, cure)
+    raise AmbiguousVolume(
+        root, f"is a dataset of WEBKNOSSOS with {len(names)} layers", names, cure, are_volumes=True
+    )
 
 
 def _check_format(location: str, layer: Mapping[str, Any]) -> None:
