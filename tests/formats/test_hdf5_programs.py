@@ -189,7 +189,7 @@ def test_imaris_is_cropped_to_its_image(tmp_path: Path, name: str) -> None:
 
 
 def test_labels_fit_a_volume_of_imaris(tmp_path: Path) -> None:
-    extents = {"ExtMin0": "0", "ExtMax0": "0.2", "ExtMin2": "0", "ExtMax2": "0.35"}
+    extents: dict[str, Any] = {"ExtMin0": "0", "ExtMax0": "0.2", "ExtMin2": "0", "ExtMax2": "0.35"}
     source = open_source(imaris(tmp_path / "em.ims", [TRUTH], **extents))
     raw = open_volume(
         store_volume(
