@@ -154,6 +154,17 @@ def test_statements_that_contradict_each_other(tmp_path: Path) -> None:
     check(open_source(write(tmp_path / "em.h5", stored("cxyz"), **alike)), TRUTH)
 
 
+def test_other_words_for_z_y_and_x(tmp_path: Path) -> None:
+    for words in (["width", "height", "depth"], ["column", "row", "slice"]):
+        with h5py.File(tmp_path / "em.h5", "w") as file:
+            dataset = file.create_dataset("raw", data=stored("xyz"))
+            for dimension, word in zip(dataset.dims, words, strict=True):
+                dimension.label = word
+        source = open_source(f"{tmp_path}/em.h5")
+        check(source, TRUTH)
+        assert source.notes == ()
+
+
 def test_statements_that_are_not_understood(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "em.h5", TRUTH, axes="yx"))
     check(source, TRUTH)

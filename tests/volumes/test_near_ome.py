@@ -339,9 +339,37 @@ def test_dimension_names_against_the_image_are_said(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+#: What is said where words for axes are passed over.
+ASSUMED = "For its axes z, y, x is assumed; --axes says otherwise."
+
+
+@pytest.mark.parametrize("words", ["depth height width", "Slice Row Column"])
+def test_other_words_for_z_y_and_x(tmp_path: Path, words: str) -> None:
+    z, y, x = words.split()
+    zarr.create_array(str(tmp_path / "a"), data=DATA.T, dimension_names=[x, y, z])
+    check(open_volume(str(tmp_path / "a")), None, None)
+    check(open_volume(plain(tmp_path / "b", DATA.T, _ARRAY_DIMENSIONS=[x, y, z])), None, None)
+    axes = [{"name": name, **NM} for name in (z, y, x)]
+    path = write(tmp_path / "c", image(axes))
+    check(open_volume(path), (50, 8, 4), None)
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, (0, 1), (0, 4)])
+def test_axes_of_length_1_need_no_name(tmp_path: Path, place: int | tuple[int, int]) -> None:
+    path = plain(tmp_path / "a", np.expand_dims(DATA, place))
+    check(open_volume(path), None, None)
+
+
+def test_four_longer_axes_need_names(tmp_path: Path) -> None:
+    for name, shape in (("a", (2, 3, 4, 5)), ("b", (1, 1, 4, 5))):
+        path = plain(tmp_path / name, np.ones(shape, np.uint8))
+        with pytest.raises(AmbiguousVolume, match="nothing says which is which"):
+            open_volume(path)
+
+
 def test_names_that_mean_nothing_are_said(tmp_path: Path) -> None:
     for name, names, words in (
-        ("a", ["depth", "row", "col"], ("names depth, row, col do not name each axis",)),
+        ("a", ["a", "b", "col"], ("names a, b, col do not name each axis", ASSUMED)),
         ("b", ["dim_0", "dim_1", "dim_2"], ()),
     ):
         zarr.create_array(str(tmp_path / name), data=DATA, dimension_names=names)

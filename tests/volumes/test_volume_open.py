@@ -367,12 +367,12 @@ def test_given_axes_win_over_the_stored_names(tmp_path: Path) -> None:
 
 
 def test_four_axes_without_names_have_to_be_named(tmp_path: Path) -> None:
-    path = plain(tmp_path / "a", DATA[None])
-    with pytest.raises(AmbiguousVolume, match=r"\(1, 4, 5, 6\), and nothing says .*--axes czyx"):
+    path = plain(tmp_path / "a", np.stack([DATA, DATA]))
+    with pytest.raises(AmbiguousVolume, match=r"\(2, 4, 5, 6\), and nothing says .*--axes czyx"):
         open_volume(path)
-    check(open_volume(path, axes="czyx"))
+    check(open_volume(path, axes="czyx", channel=1))
     with pytest.raises(AmbiguousVolume, match=r"--axes tczyx\."):
-        open_volume(plain(tmp_path / "b", DATA[None, None]))
+        open_volume(plain(tmp_path / "b", np.stack([DATA, DATA])[None]))
 
 
 @pytest.mark.parametrize("axes", [None, "x"])

@@ -13,8 +13,6 @@ from tilenet.errors import AmbiguousVolume, UnreadableVolume
 from tilenet.volumes.attribute_values import NUMBERED, are_axes, letters_of, say
 from tilenet.volumes.stated import StatedGeometry
 
-_DEFAULT_AXES = {2: "yx", 3: "zyx"}
-
 #: An array of two axes that are both as long as this may be a section, else it is a table.
 SECTION = 16
 
@@ -75,9 +73,21 @@ def name_axes(
         if letters != of_image:
             said = f"{say(of_image or ())}, and those of its array {say(letters)}"
             notes.append(f"Its axes are those of its OME-Zarr metadata, {said}.")
-    letters = known or tuple(_DEFAULT_AXES.get(array.ndim, ""))
+    letters = known or _by_sizes(array.shape)
     _check(location, array, letters)
+    if known is None and notes:
+        notes.append(f"For its axes {say(letters)} is assumed; --axes says otherwise.")
     return NamedAxes(letters, True, tuple(notes) if of_image or known is None else ())
+
+
+def _by_sizes(shape: Sequence[int]) -> tuple[str, ...]:
+    # Axes of length 1 say nothing, so that of four or five axes three longer ones can be known.
+    if len(shape) <= 3:
+        return tuple("zyx"[-len(shape) :])
+    if sum(size > 1 for size in shape) != 3:
+        return ()
+    longer, others = iter("zyx"), iter("ct")
+    return tuple(next(longer if size > 1 else others) for size in shape)
 
 
 def dimension_letters(array: zarr.Array[Any]) -> tuple[tuple[str, ...] | None, list[str]]:

@@ -45,6 +45,9 @@ NUMBERED = re.compile(r"[a-z_]*\d+\^?", re.I)
 
 _LETTERS = {
     **{letter: letter for letter in "tcszyx"},
+    **dict.fromkeys(("depth", "slice", "slices"), "z"),
+    **dict.fromkeys(("height", "row", "rows"), "y"),
+    **dict.fromkeys(("width", "column", "columns", "col", "cols"), "x"),
     **dict.fromkeys(("channel", "channels"), "c"),
     **dict.fromkeys(("time", "timepoint", "frame"), "t"),
 }
