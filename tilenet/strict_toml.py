@@ -59,7 +59,7 @@ def brief(text: str) -> str:
 
 
 def _problem(model: type[BaseModel], place: Sequence[int | str], message: str, value: Any) -> str:
-    name = ".".join(map(str, place))
+    name = brief(".".join(map(str, place)))
     message = message.removeprefix("Value error, ")
     if not name:  # said of several keys at once
         return message

@@ -240,6 +240,7 @@ def zipped(*names: str) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own ways of writing, some of them old
 def test_models_of_pytorch_are_called_by_their_names(tmp_path: Path) -> None:
     layer, x = torch.nn.Conv2d(1, 1, 3).eval(), torch.zeros(1, 1, 8, 8)
     path = tmp_path / "foreign.pt"
