@@ -28,10 +28,10 @@ from tests.support.source_checks import (
     random_values,
     refused,
 )
-from tilenet.errors import RegionOutside, UnreadableBlock
+from tilenet.errors import RegionOutside, UnreadableBlock, UnreadableVolume
 from tilenet.formats import open_source
 from tilenet.geometry import Box, zyx
-from tilenet.volumes import NewVolume, create_volume, reopen_for_writing
+from tilenet.volumes import NewVolume, create_volume, open_volume, reopen_for_writing
 
 
 def hdf5(name: str = "volumes/raw", **options: Any) -> Writer:
@@ -397,3 +397,12 @@ def test_png_that_cannot_be_read_as_stored(tmp_path: Path) -> None:
     cut(path, 300)
     with pytest.raises(UnreadableBlock, match=r"em\.png: cannot read z=0:1,y=0:33,x=0:50"):
         open_source(str(path)).read(Box((0, 0, 0), (1, 33, 50)))
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.h5", "x.zarr", "sections"])
+def test_links_that_lead_round_in_a_circle_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(tmp_path / name)
+    with pytest.raises(UnreadableVolume, match=f"{name}: leads nowhere: .*loop"):
+        open_source(str(tmp_path / name))
+    with pytest.raises(UnreadableVolume, match=f"{name}: leads nowhere: .*loop"):
+        open_volume(str(tmp_path / name))

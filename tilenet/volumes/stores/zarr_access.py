@@ -74,10 +74,18 @@ def local_path(location: str) -> Path:
     -------
     pathlib.Path
         Absolute, with symbolic links followed.
+
+    Raises
+    ------
+    UnreadableVolume
+        When links lead round in a circle.
     """
     if location.startswith("file://"):
         location = unquote(urlsplit(location).path)
-    return Path(location).expanduser().resolve()
+    try:
+        return Path(location).expanduser().resolve()
+    except RuntimeError as error:  # a loop of links, or the home of nobody
+        raise UnreadableVolume(location, f"leads nowhere: {error}", "Check the path") from error
 
 
 def seen_from_anywhere(location: str) -> str:
